@@ -144,7 +144,6 @@ impl Failure {
         let exit = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::Forbidden,
             StatusCode::NOT_FOUND => Exit::NotFound,
-            _ if names_missing(&error) => Exit::NotFound,
             _ => Exit::Failed,
         };
         let message = match &error.field {
@@ -278,12 +277,6 @@ fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
     let of_database = || error.downcast_ref().and_then(PostgresError::hint).map(str::to_owned);
     let of_system = || error.downcast_ref().and_then(system_error::remedy).map(str::to_owned);
     of_app.or_else(of_store).or_else(of_directory).or_else(of_database).or_else(of_system)
-}
-
-/// Whether a field of the request names a resource that does not exist. The API refuses the field, so its status is another.
-fn names_missing(error: &ErrorView) -> bool {
-    let message = &error.message;
-    error.field.is_some() && message.starts_with("no ") && message.contains(" is named `")
 }
 
 /// Whether a message needs its field's name in front.

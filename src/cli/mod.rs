@@ -74,6 +74,7 @@ mod wait;
 mod webhook;
 mod who;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -411,7 +412,10 @@ impl Command {
             Self::Health(args) => health::run(args, global).await,
             Self::Whoami => who::am_i(global).await,
             Self::Help { words } => help(&words),
-            Self::Version => output::print(concat!("keyward ", env!("CARGO_PKG_VERSION"), "\n")),
+            Self::Version => {
+                let version = BTreeMap::from([("version", env!("CARGO_PKG_VERSION"))]);
+                output::show(global.json, &version, |it| format!("keyward {}\n", it["version"]))
+            }
             Self::LoginLink(link) => link.run(global).await,
             Self::Login { command: Some(command) } => command.run(global).await,
             Self::Login { command: None } => who::login(global),

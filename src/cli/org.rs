@@ -5,7 +5,7 @@ use clap::Subcommand;
 use super::client::Client;
 use super::confirm::Removal;
 use super::failure::Failure;
-use super::resource::{Column, Columns, ResourceContext};
+use super::resource::{Column, Columns, Named, ResourceContext};
 use super::settings::Global;
 use keyward_model::{Org, OrgSpec, Shown};
 
@@ -20,6 +20,8 @@ pub(crate) enum Command {
     },
     /// list them
     List,
+    /// show one
+    Show(Named),
     /// remove one that is empty
     Remove(Removal),
 }
@@ -35,6 +37,7 @@ impl Command {
                 asked.add::<Org, _>(&OrgSpec { name }, added).await
             }
             Self::List => asked.list::<Org>(None).await,
+            Self::Show(Named { name }) => asked.show::<Org>(&name).await,
             Self::Remove(removal) => asked.remove::<Org>(removal).await,
         }
     }

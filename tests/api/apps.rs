@@ -55,7 +55,6 @@ async fn an_app_with_invalid_settings_is_refused_by_field_and_not_stored() {
         (new("a", r#","variables":{"x":"y"}"#), "variables"),
         (new("a", &format!(r#","secrets":{{"password":"{canary}"}}"#)), "secrets"),
         (r#"{"provider":"openai","name":"a","client_id":"x"}"#.to_owned(), "provider"),
-        (r#"{"provider":"nope","name":"a","client_id":"x"}"#.to_owned(), "provider"),
         // Neither the provider nor the app says where tokens are asked for.
         (r#"{"provider":"bare","name":"a","client_id":"x"}"#.to_owned(), "urls.token"),
         (r#"{"provider":"github","auth":"pat","name":"a","client_id":"x"}"#.to_owned(), "auth"),

@@ -2,13 +2,15 @@
 
 use serde_json::{Value, json};
 
-use test_support::api::try_api;
+use test_support::api::{api, try_api};
 use test_support::*;
 
 #[tokio::test]
 async fn a_name_that_does_not_exist_is_refused_with_its_field() {
     let lab = Plan::api_key().start(Origin::saying("fine")).await;
     let listener = |member: &str, name: &str| json!({ "name": "db", "protocol": "postgres", "at": "127.0.0.1:0", member: name });
+    let of = |user: &str, provider: &str| json!({ "user": user, "providers": [provider] });
+    api(&lab, "POST", "/users", json!({ "name": "42", "role": "end_user" }), 201).await;
     let fields = json!({ "api_key": "a-key" });
     let connection =
         json!({ "provider": "acme", "name": "new", "owner": "nope", "fields": fields });
@@ -25,6 +27,14 @@ async fn a_name_that_does_not_exist_is_refused_with_its_field() {
         ("POST", "/connections", connection, "owner"),
         ("POST", "/connections", app, "app"),
         ("POST", "/connections", source, "fields"),
+        ("POST", "/connections", json!({ "provider": "nope", "fields": {} }), "provider"),
+        ("POST", "/apps", json!({ "provider": "nope", "name": "a", "client_id": "x" }), "provider"),
+        ("POST", "/hooks", json!({ "name": "in", "scheme": "nope", "secret": "x" }), "scheme"),
+        ("POST", "/connect-sessions", of("42", "nope"), "providers"),
+        ("POST", "/connect-sessions", of("nope", "acme"), "user"),
+        ("POST", "/sessions", json!({ "agent": "nope" }), "agent"),
+        ("POST", "/sessions", json!({ "agent": "ci", "user": "nope" }), "user"),
+        ("POST", "/sessions", json!({ "agent": "ci", "connections": ["nope"] }), "connections"),
         ("POST", "/honeytokens", json!({ "name": "bait", "provider": "nope" }), "provider"),
     ] {
         let (status, answer) = try_api(&lab, method, path, &body).await;

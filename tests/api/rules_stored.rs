@@ -85,6 +85,15 @@ async fn webhooks_receive_each_change_of_a_stored_rule_and_none_of_rules_beside_
     assert_eq!(changes, 8, "each request has one record: {records:#?}");
 }
 
+#[tokio::test]
+async fn a_generated_name_does_not_end_with_the_mark_at_which_a_long_host_was_cut() {
+    let lab = Lab::simple().await;
+    let host = "a-very-long-host-name.with.many.labels.and.even.more.acme.test";
+    let made = add(&lab, json!({ "action": "deny", "hosts": [host] })).await;
+    assert_eq!(made["name"], "deny-a-very-long-host-name.with.many.labels.and.even");
+    lab.finish().await;
+}
+
 // === in force ===
 
 #[tokio::test]

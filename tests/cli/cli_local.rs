@@ -70,6 +70,7 @@ fn an_unknown_name_is_exit_code_5() {
         vec!["agent", "token", "add", "nobody"],
         vec!["agent", "bind", "nobody", "work"],
         vec!["connection", "show", "work"],
+        vec!["org", "show", "nowhere"],
         vec!["connection", "add", "nowhere", "--secret-stdin", "token"],
         vec!["provider", "show", "nowhere"],
         vec!["explain", "https://api.example.com/", "--agent", "nobody"],
@@ -81,6 +82,8 @@ fn an_unknown_name_is_exit_code_5() {
         let err = cli.run(&words).failed(5);
         assert!(err.starts_with("error: no ") && err.contains("\nhint: "), "{words:?}: {err}");
     }
+    assert!(cli.run(&["org", "show", "default"]).ok().contains("default"));
+    assert!(cli.run(&["agent", "show", "CI"]).failed(5).contains("did you mean `ci`?"));
 }
 
 #[test]

@@ -63,6 +63,8 @@ fn alternative_names_run_the_same_commands() {
     }
     let version = cli.run(&["version"]).ok();
     assert_eq!(version, cli.run(&["--version"]).ok());
+    let json = cli.run(&["version", "--json"]).json();
+    assert_eq!(format!("keyward {}\n", json["version"].as_str().expect("text")), version);
     let help = cli.run(&["help", "connection", "add"]).ok();
     assert!(help.contains("Usage: keyward connection add"), "{help}");
     let err = cli.run(&["help", "nope"]).failed(2);

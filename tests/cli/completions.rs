@@ -133,6 +133,7 @@ fn names_of_a_running_gateway_are_offered_where_a_command_accepts_them() {
         (&["user", "set", ""], &["admin", "ann"]),
         (&["token", "add", ""], &["admin", "ann"]),
         (&["org", "remove", "a"], &["acme"]),
+        (&["org", "show", "a"], &["acme"]),
         (&["webhook", "test", ""], &["ops"]),
         (&["honeytoken", "show", ""], &["bait"]),
         (&["connection", "add", "githu"], &["github", "github-copilot"]),

@@ -184,8 +184,7 @@ fn has_scheme(spec: &HookSpec, of_connection: Option<String>) -> Result<(), ApiE
     let known = || keyward_hooks::all().iter().map(|scheme| scheme.id());
     match (&spec.scheme, of_connection) {
         (Some(id), _) if keyward_hooks::get(id).is_none() => {
-            let text = ApiError::not_found_among("signature scheme", id, known()).text();
-            Err(ApiError::field("scheme", text.message).hint_if(text.hint))
+            Err(ApiError::not_found_among("signature scheme", id, known()).in_field("scheme"))
         }
         (None, None) if spec.connection.is_some() => Err(ApiError::field(
             "scheme",

@@ -12,7 +12,6 @@ use super::input::Input;
 use super::openapi::Routes;
 use super::resource::{self, Exposed, mentioned};
 use super::tokens::text_of;
-use keyward_base::codes::RefusalText;
 use keyward_base::id::ConnectionId;
 use keyward_model::{
     Agent, ManagedBy, Record, Reference, Resource, Session, SessionIssued, SessionShown,
@@ -115,7 +114,7 @@ pub(super) fn found<R: Exposed>(
     named: &Reference<R::Id>,
 ) -> Result<Reference<R::Id>, ApiError> {
     let record =
-        mentioned::<R>(context, named.as_str()).map_err(|error| in_field(field, &error))?;
+        mentioned::<R>(context, named.as_str()).map_err(|error| error.in_field(field))?;
     Ok(Reference::Id(record.id.clone()))
 }
 
@@ -124,13 +123,8 @@ fn found_connection(
     named: &Reference<ConnectionId>,
 ) -> Result<Reference<ConnectionId>, ApiError> {
     let found = context.connection_to_use(named.as_str());
-    let found = found.map_err(|error| in_field("connections", &error))?;
+    let found = found.map_err(|error| error.in_field("connections"))?;
     Ok(Reference::Id(found.id.clone()))
-}
-
-fn in_field(field: &str, error: &ApiError) -> ApiError {
-    let RefusalText { message, hint, .. } = error.text();
-    ApiError::field(field, message).hint_if(hint)
 }
 
 /// Refuses a session of a paused agent, which would only get refusals, and connections of end users to callers who

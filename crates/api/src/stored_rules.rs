@@ -244,6 +244,7 @@ fn made_name(context: &Context, spec: &RuleSpec) -> String {
         .trim_start_matches("*.")
         .replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-");
     let host: String = host.chars().take(NAMED_HOST_BYTES_MAX).collect();
+    let host = host.trim_end_matches(['.', '-']);
     let (view, org, base) = (context.view(), context.caller.org(), format!("{action}-{host}"));
     let is_free =
         |name: &String| view.find::<Rule>(org, name).is_none() && of_file(context, name).is_none();

@@ -47,13 +47,10 @@ fn of_characters(name: &str, words: &str, is_mark: fn(u8) -> bool) -> Result<(),
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || is_mark(b))
         && name.bytes().any(|b| b != b'.')
         && !is_like_an_id(name);
-    match is_name {
-        true => Ok(()),
-        false => {
-            let rule = format!("must be 1 to 64 {words}, not an id and not only dots");
-            Err(Refusal::new("name", rule))
-        }
-    }
+    let rule = format!("must be 1 to 64 {words}, not an id and not only dots");
+    Refusal::unless(is_name, "name", rule)?;
+    let rule = "must not begin with `-`: a command would read it as an option";
+    Refusal::unless(!name.starts_with('-'), "name", rule)
 }
 
 /// Whether a label is printable and short enough: labels are shown in tables and logs.
@@ -91,6 +88,11 @@ mod tests {
             assert_eq!(unreserved(bad).is_ok(), bad == "a~", "{bad}");
             let refused = plain(bad).unwrap_err();
             assert!(refused.to_string().starts_with("`name` must be 1 to 64"), "{bad}: {refused}");
+        }
+        for bad in ["-x", "-", "--help"] {
+            for refused in [plain(bad).unwrap_err(), unreserved(bad).unwrap_err()] {
+                assert!(refused.to_string().starts_with("`name` must not begin with"), "{refused}");
+            }
         }
         for good in ["a", "a.b", "..a", "A-1_b", &"a".repeat(64)] {
             assert_eq!((plain(good), unreserved(good)), (Ok(()), Ok(())), "{good}");

@@ -414,11 +414,13 @@ async fn an_invalid_connect_session_is_refused_with_the_name_of_its_field() {
         lab.gateway.api_with("Keyward-Org: other\r\n", ("POST", "/users"), &stranger).await.json();
     let owned = json!({"provider": "acme", "name": "shared", "fields": {"api_key": "k"}});
     api(lab, "POST", "/connections", owned, 201).await;
+    for user in [&stranger["id"], &json!("stranger")] {
+        let spec = json!({"user": user, "providers": ["acme"]});
+        let refused = api(lab, "POST", "/connect-sessions", spec, 404).await;
+        assert_eq!(refused["error"]["field"], "user", "{refused}");
+    }
     for (spec, field) in [
         (json!({"providers": ["acme"]}), "user"),
-        (json!({"user": stranger["id"], "providers": ["acme"]}), "user"),
-        (json!({"user": "stranger", "providers": ["acme"]}), "user"),
-        (json!({"user": USER, "providers": ["acmee"]}), "providers"),
         (json!({"user": USER, "providers": []}), "providers"),
         (json!({"user": USER, "connection": "shared"}), "connection"),
         (json!({"user": USER, "providers": ["spotify"]}), "providers"),
@@ -463,7 +465,7 @@ async fn a_member_makes_links_for_themselves_alone() {
     for user in [USER, "unknown"] {
         let spec = json!({"user": user, "providers": ["acme"]});
         let refused = ask("POST", "/connect-sessions", spec).await;
-        assert_eq!(refused.head.status(), 422, "{user}: {}", refused.text());
+        assert_eq!(refused.head.status(), 404, "{user}: {}", refused.text());
     }
     let path = format!("/connect-sessions/{}", theirs.id);
     for (method, path) in

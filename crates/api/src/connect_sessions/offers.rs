@@ -104,8 +104,8 @@ impl Offers {
         for id in spec.providers.iter().flatten() {
             let Some(provider) = catalogue.get(id) else {
                 let known = catalogue.ids();
-                let text = ApiError::not_found_among("provider", id, known).text();
-                return Err(ApiError::field("providers", text.message).hint_if(text.hint));
+                let missing = ApiError::not_found_among("provider", id, known);
+                return Err(missing.in_field("providers"));
             };
             if usable(admin, org, provider).next().is_none() {
                 let message = format!("`{id}` cannot be connected by a link yet");

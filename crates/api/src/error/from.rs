@@ -99,7 +99,9 @@ impl From<VaultError> for ApiError {
             of_connection if of_connection.hint().is_some() => {
                 Self::refused(of_connection.to_string()).hint_if(of_connection.hint())
             }
-            VaultError::UnknownProvider(_) => Self::field("provider", error.to_string()),
+            VaultError::UnknownProvider(_) => {
+                Self::NotFoundIn { field: "provider", message: error.to_string(), hint: None }
+            }
             VaultError::UnknownAuth { .. } => Self::field("auth", error.to_string()),
             VaultError::Form(error) => Self::field("variables", error.to_string()),
             VaultError::Grant(_) | VaultError::Url(_) => Self::field("fields", error.to_string()),

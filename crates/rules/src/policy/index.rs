@@ -70,6 +70,18 @@ impl<T> HostIndex<T> {
         exact.chain(below).flatten().inspect(|_| keyward_base::lookup_counter::increment())
     }
 
+    /// The entries whose pattern contains this one.
+    pub(super) fn containing<'a>(
+        &'a self,
+        pattern: &'a HostPattern,
+    ) -> impl Iterator<Item = &'a IndexEntry<T>> + 'a {
+        let of_host = pattern.literal().into_iter().flat_map(|host| self.of_host(host));
+        let wider = |suffix| std::iter::once(suffix).chain(suffixes(suffix));
+        let below = pattern.suffix().into_iter().flat_map(wider);
+        let below = below.filter_map(|suffix| self.below.get(suffix)).flatten();
+        of_host.chain(below).filter(|entry| entry.pattern.contains(pattern))
+    }
+
     /// Whether exactly this pattern, without a wildcard, was inserted.
     pub(super) fn has(&self, pattern: &HostPattern) -> bool {
         let entries = pattern.literal().and_then(|host| self.exact.get(host));

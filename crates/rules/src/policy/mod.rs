@@ -199,12 +199,15 @@ struct RuleCandidate<'a> {
 impl Policy {
     /// The first rule that decides all requests that a later rule of the org is for.
     pub fn shadow(&self, org: &OrgId, rule: &RuleId) -> Option<&RuleId> {
-        let all = &self.org(org).rules.all;
-        let at = all.iter().position(|compiled| compiled.rule.id == *rule)?;
-        let (earlier, rest) = all.split_at(at);
-        let later = &rest.first()?.rule;
-        let first = earlier.iter().find(|compiled| compiled.rule.shadows(later))?;
-        Some(&first.rule.id)
+        let rules = &self.org(org).rules;
+        let at = rules.all.iter().position(|compiled| compiled.rule.id == *rule)?;
+        let later = &rules.all[at].rule;
+        // A rule that decides all its requests has no hosts, or one that contains the first of its hosts.
+        let by_host = later.hosts.first().into_iter().flat_map(|host| rules.by_host.containing(host));
+        let earlier = by_host.map(|entry| entry.value).chain(rules.hostless.iter().copied());
+        let earlier = earlier.filter(|earlier| *earlier < at);
+        let first = earlier.filter(|earlier| rules.all[*earlier].rule.shadows(later)).min()?;
+        Some(&rules.all[first].rule.id)
     }
 
     fn org(&self, org: &OrgId) -> &OrgPolicy {

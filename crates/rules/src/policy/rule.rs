@@ -313,21 +313,25 @@ impl Rule {
             RuleAction::UseMissing(_) => self.agents.is_some(),
             RuleAction::Inject | RuleAction::Deny | RuleAction::Pass | RuleAction::Tunnel => true,
         };
-        let agents = self.agents.as_ref().is_none_or(|mine| {
-            other.agents.as_ref().is_some_and(|all| all.iter().all(|agent| mine.contains(agent)))
-        });
+        let agents = || {
+            self.agents.as_ref().is_none_or(|mine| {
+                let all_mine = |all: &Vec<AgentId>| all.iter().all(|agent| mine.contains(agent));
+                other.agents.as_ref().is_some_and(all_mine)
+            })
+        };
         let is_host = |host: &HostPattern| self.hosts.iter().any(|mine| mine.contains(host));
-        let hosts = is_all(&self.hosts, &other.hosts, is_host);
-        let methods =
-            is_all(&self.methods, &other.methods, |method: &Method| self.matches_method(method));
+        let is_method = |method: &Method| self.matches_method(method);
         // A rule that refuses is for more requests than one that allows with the same paths or actions.
         let is_as_wide = self.share() == ScopeShare::Any || other.share() == ScopeShare::All;
         let is_path = |path: &PathPattern| is_as_wide && self.paths.contains(path);
-        let paths = is_all(&self.paths, &other.paths, is_path);
         let is_action = |scope: &ActionScope| is_as_wide && self.actions.contains(scope);
-        let actions = is_all(&self.actions, &other.actions, is_action);
-        let branches = self.branches.is_none() || self.branches == other.branches;
-        decides && agents && hosts && methods && paths && actions && branches
+        decides
+            && is_all(&self.hosts, &other.hosts, is_host)
+            && is_all(&self.methods, &other.methods, is_method)
+            && is_all(&self.paths, &other.paths, is_path)
+            && is_all(&self.actions, &other.actions, is_action)
+            && (self.branches.is_none() || self.branches == other.branches)
+            && agents()
     }
 
     /// Whether the rule depends on more than agent and host.

@@ -89,7 +89,7 @@ fn fill<T: DeserializeOwned>(value: &mut Value, steps: &[KeyStep], key: &str) ->
     false
 }
 
-/// The nearest of `known` to a mistyped `word`, if one is near.
+/// The nearest of `known` to a mistyped `word`, if one is near. Case is ignored.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Compiled once: the types of iterators that callers chain are large.
     fn of<'a>(word: &str, known: &mut dyn Iterator<Item = &'a str>) -> Option<&'a str> {
@@ -251,7 +251,7 @@ fn distance(a: &str, b: &str) -> usize {
         let mut diagonal = row[0];
         row[0] = i + 1;
         for (j, y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != *y);
+            let substituted = diagonal + usize::from(!x.eq_ignore_ascii_case(y));
             diagonal = row[j + 1];
             row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
         }
@@ -366,6 +366,7 @@ mod tests {
     #[test]
     fn only_near_words_are_suggested() {
         assert_eq!(nearest("opnai", ["openai", "github"]), Some("openai"));
+        assert_eq!(nearest("OPENAI", ["openai", "github"]), Some("openai"));
         assert_eq!(nearest("acme", ["openai", "github"]), None);
     }
 }

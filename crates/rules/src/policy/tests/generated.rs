@@ -302,6 +302,18 @@ proptest! {
         })?;
     }
 
+    #[test]
+    fn a_rule_is_shadowed_by_the_first_earlier_rule_that_decides_all_its_requests(seed in seeds()) {
+        on_case(&seed, |spec, policy, _, _| {
+            for (at, later) in spec.rules.iter().enumerate() {
+                let of_org = |earlier: &&Rule| earlier.org == later.org;
+                let mut earlier = spec.rules[..at].iter().filter(of_org);
+                let first = earlier.find(|earlier| earlier.shadows(later)).map(|rule| &rule.id);
+                assert_eq!(policy.shadow(&later.org, &later.id), first, "{later:?} {spec:#?}");
+            }
+        })?;
+    }
+
     /// For a path with any credential: both the sent path and the agent's path are permitted. Only requests
     /// that depend on the credential's characters are refused in addition.
     #[test]
