@@ -311,7 +311,9 @@ mod tests {
             let body = json!({ "client_id": "a", "registration_client_uri": uri }).to_string();
             let mut answer = Response::new(Bytes::from(body));
             *answer.status_mut() = StatusCode::CREATED;
-            let client = registration(&answer, endpoint, None).ok().expect("a client");
+            let Ok(client) = registration(&answer, endpoint, None) else {
+                panic!("no client: {uri}")
+            };
             assert_eq!(client.uri.as_deref(), kept.then_some(uri), "{uri}");
         }
     }

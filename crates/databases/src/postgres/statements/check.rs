@@ -508,6 +508,14 @@ mod tests {
             "SET standard_conforming_strings = on",
             "set standard_conforming_strings TO ON;",
             "SELECT current_setting('transaction_read_only')",
+        ] {
+            assert_eq!(check(text.as_bytes(), &read_only()), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn tables_and_columns_with_the_name_of_a_refused_function_pass() {
+        for text in [
             "SELECT schedule, s.schedule FROM schedule s WHERE schedule IN ('a')",
             "WITH schedule(a) AS (SELECT 1) SELECT * FROM schedule",
             "COPY public.schedule (a, b) TO STDOUT",
