@@ -100,7 +100,7 @@ impl From<VaultError> for ApiError {
                 Self::refused(of_connection.to_string()).hint_if(of_connection.hint())
             }
             VaultError::UnknownProvider(_) => {
-                Self::NotFoundIn { field: "provider", message: error.to_string(), hint: None }
+                Self::NotFoundIn { field: "provider".into(), message: error.to_string(), hint: None }
             }
             VaultError::UnknownAuth { .. } => Self::field("auth", error.to_string()),
             VaultError::Form(error) => Self::field("variables", error.to_string()),
@@ -108,10 +108,10 @@ impl From<VaultError> for ApiError {
             VaultError::SettingWithoutEffect { .. } => Self::field("settings", error.to_string()),
             VaultError::SettingsField { .. } => Self::field("settings.headers", error.to_string()),
             VaultError::UnknownSource { .. } => {
-                Self::NotFoundIn { field: "fields", message: error.to_string(), hint: None }
+                Self::NotFoundIn { field: "fields".into(), message: error.to_string(), hint: None }
             }
             VaultError::UnknownApp { .. } => {
-                Self::NotFoundIn { field: "app", message: error.to_string(), hint: None }
+                Self::NotFoundIn { field: "app".into(), message: error.to_string(), hint: None }
             }
             VaultError::App { field, what } => Self::field(field, what),
             VaultError::AppPaused { .. } | VaultError::ConnectionMissing => {
