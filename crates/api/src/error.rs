@@ -329,8 +329,9 @@ impl ApiError {
         let field = match self {
             Self::Field { field, .. } if !field.is_empty() => Some(field.clone()),
             Self::NotFoundIn { field, .. } => Some(field.to_string()),
-            Self::WrongProof { field, .. }
-            | Self::NotFound { field: Some(field), .. } => Some((*field).to_owned()),
+            Self::WrongProof { field, .. } | Self::NotFound { field: Some(field), .. } => {
+                Some((*field).to_owned())
+            }
             _ => None,
         };
         let RefusalText { code, message, hint } = self.text();

@@ -113,8 +113,7 @@ pub(super) fn found<R: Exposed>(
     field: &'static str,
     named: &Reference<R::Id>,
 ) -> Result<Reference<R::Id>, ApiError> {
-    let record =
-        mentioned::<R>(context, named.as_str()).map_err(|error| error.in_field(field))?;
+    let record = mentioned::<R>(context, named.as_str()).map_err(|error| error.in_field(field))?;
     Ok(Reference::Id(record.id.clone()))
 }
 

@@ -203,7 +203,8 @@ impl Policy {
         let at = rules.all.iter().position(|compiled| compiled.rule.id == *rule)?;
         let later = &rules.all[at].rule;
         // A rule that decides all its requests has no hosts, or one that contains the first of its hosts.
-        let by_host = later.hosts.first().into_iter().flat_map(|host| rules.by_host.containing(host));
+        let by_host =
+            later.hosts.first().into_iter().flat_map(|host| rules.by_host.containing(host));
         let earlier = by_host.map(|entry| entry.value).chain(rules.hostless.iter().copied());
         let earlier = earlier.filter(|earlier| *earlier < at);
         let first = earlier.filter(|earlier| rules.all[*earlier].rule.shadows(later)).min()?;
