@@ -20,12 +20,12 @@ const SECRET_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) struct Typed(Zeroizing<String>);
 
 impl Typed {
-    /// Reads all of standard input, without the final line end.
+    /// Reads all of standard input, without a byte order mark and the final line end.
     pub(crate) fn from_stdin() -> Result<Self, Failure> {
         Self::read(io::stdin().lock(), "standard input")
     }
 
-    /// Reads a whole file, without the final line end.
+    /// Reads a whole file, without a byte order mark and the final line end.
     pub(crate) fn from_file(path: &Path) -> Result<Self, Failure> {
         let name = path.display().to_string();
         let file = File::open(path)
@@ -33,7 +33,7 @@ impl Typed {
         Self::read(file, &name)
     }
 
-    /// The output of another program, without the final line end.
+    /// The output of another program, without a byte order mark and the final line end.
     pub(crate) fn from_output(bytes: &[u8], program: &str) -> Result<Self, Failure> {
         Self::read(bytes, program)
     }
@@ -71,6 +71,8 @@ impl Typed {
         }
         let text = std::str::from_utf8(&bytes);
         let text = text.map_err(|_| Failure::usage(format!("{name} is not UTF-8")))?;
+        // Windows adds it to text files.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let text = text.strip_suffix('\n').unwrap_or(text);
         let text = text.strip_suffix('\r').unwrap_or(text);
         Self::filled(Zeroizing::new(text.to_owned()), name)
@@ -149,8 +151,16 @@ mod tests {
     }
 
     #[test]
-    fn one_line_end_is_taken_off_and_nothing_else() {
-        let table = [("s", "s"), ("s\n", "s"), ("s\r\n", "s"), ("s\n\n", "s\n"), (" s ", " s ")];
+    fn a_byte_order_mark_and_one_line_end_are_taken_off_and_nothing_else() {
+        let table = [
+            ("s", "s"),
+            ("s\n", "s"),
+            ("s\r\n", "s"),
+            ("s\n\n", "s\n"),
+            (" s ", " s "),
+            ("\u{feff}s\r\n", "s"),
+            ("\u{feff}\u{feff}s\u{feff}", "\u{feff}s\u{feff}"),
+        ];
         for (given, kept) in table {
             assert_eq!(read(given.as_bytes()).unwrap(), kept, "{given:?}");
         }

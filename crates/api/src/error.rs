@@ -5,6 +5,7 @@ mod by_view;
 mod from;
 mod texts;
 
+use std::borrow::Cow;
 use std::fmt;
 
 use axum::response::{IntoResponse, Response};
@@ -106,7 +107,7 @@ pub enum ApiError {
         hint: Option<String>,
     },
     /// A field names a resource that does not exist, or does not fit.
-    NotFoundIn { field: &'static str, message: String, hint: Option<String> },
+    NotFoundIn { field: Cow<'static, str>, message: String, hint: Option<String> },
     /// A password or a code that proves who the caller is, is wrong; guesses are counted.
     WrongProof {
         /// The field that has it.
@@ -327,9 +328,10 @@ impl ApiError {
     fn body(&self) -> ErrorBody {
         let field = match self {
             Self::Field { field, .. } if !field.is_empty() => Some(field.clone()),
-            Self::WrongProof { field, .. }
-            | Self::NotFoundIn { field, .. }
-            | Self::NotFound { field: Some(field), .. } => Some((*field).to_owned()),
+            Self::NotFoundIn { field, .. } => Some(field.to_string()),
+            Self::WrongProof { field, .. } | Self::NotFound { field: Some(field), .. } => {
+                Some((*field).to_owned())
+            }
             _ => None,
         };
         let RefusalText { code, message, hint } = self.text();

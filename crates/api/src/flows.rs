@@ -190,7 +190,7 @@ impl From<FlowError> for ApiError {
         let hint = error.hint();
         match error {
             FlowError::NoFlow => Self::not_found("consent", ""),
-            FlowError::UnknownApp { .. } => Self::NotFoundIn { field: "app", message, hint },
+            FlowError::UnknownApp { .. } => Self::NotFoundIn { field: "app".into(), message, hint },
             FlowError::WhichApp { .. } => Self::field("app", message).hint_if(hint),
             FlowError::NothingToConfirm => Self::Prevented { message, hint },
             FlowError::Form(_) => Self::field("variables", message),

@@ -295,7 +295,7 @@ fn unknown<'a>(
     let see = || format!("`keyward {kind} list` shows them");
     let hint = did_you_mean(name, known).unwrap_or_else(see);
     let message = format!("there is no {what} `{}`", super::error::shown(name));
-    ApiError::field(field, message).hint(hint)
+    ApiError::NotFoundIn { field: field.into(), message, hint: Some(hint) }
 }
 
 /// Checks the stored rules, in this order, with those of the configuration.

@@ -152,9 +152,8 @@ pub(super) fn expiry(
             return Err(ApiError::field("expires_in", "must not be given together with `ttl`"));
         }
         (Some(ttl), None) => {
-            let life = parse_duration(ttl).map_err(|_| {
-                ApiError::field("ttl", "must be a number and a unit, such as 30m, 8h or 90d")
-            })?;
+            let rule = "must be a number and a unit, such as 30m, 8h or 90d, up to a hundred years";
+            let life = parse_duration(ttl).map_err(|_| ApiError::field("ttl", rule))?;
             ("ttl", life)
         }
         (None, Some(seconds)) => ("expires_in", Duration::from_secs(seconds)),

@@ -99,20 +99,14 @@ impl From<VaultError> for ApiError {
             of_connection if of_connection.hint().is_some() => {
                 Self::refused(of_connection.to_string()).hint_if(of_connection.hint())
             }
-            VaultError::UnknownProvider(_) => {
-                Self::NotFoundIn { field: "provider", message: error.to_string(), hint: None }
-            }
+            VaultError::UnknownProvider(_) => not_found_in("provider", &error),
             VaultError::UnknownAuth { .. } => Self::field("auth", error.to_string()),
             VaultError::Form(error) => Self::field("variables", error.to_string()),
             VaultError::Grant(_) | VaultError::Url(_) => Self::field("fields", error.to_string()),
             VaultError::SettingWithoutEffect { .. } => Self::field("settings", error.to_string()),
             VaultError::SettingsField { .. } => Self::field("settings.headers", error.to_string()),
-            VaultError::UnknownSource { .. } => {
-                Self::NotFoundIn { field: "fields", message: error.to_string(), hint: None }
-            }
-            VaultError::UnknownApp { .. } => {
-                Self::NotFoundIn { field: "app", message: error.to_string(), hint: None }
-            }
+            VaultError::UnknownSource { .. } => not_found_in("fields", &error),
+            VaultError::UnknownApp { .. } => not_found_in("app", &error),
             VaultError::App { field, what } => Self::field(field, what),
             VaultError::AppPaused { .. } | VaultError::ConnectionMissing => {
                 Self::refused(error.to_string())
@@ -120,6 +114,10 @@ impl From<VaultError> for ApiError {
             broken => Self::internal(broken),
         }
     }
+}
+
+fn not_found_in(field: &'static str, error: &VaultError) -> ApiError {
+    ApiError::NotFoundIn { field: field.into(), message: error.to_string(), hint: None }
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ impl PartialEq for SecretSource {
 }
 
 impl SecretSource {
-    /// Reads the secret. Of files and commands, one line end is cut off. Blocks, up to 10 s for a
+    /// Reads the secret. Of files and commands, a byte order mark and one line end are cut off. Blocks, up to 10 s for a
     /// command, whose standard error is dropped: it may repeat the secret.
     /// A command does not see the `hidden` variables.
     ///
@@ -126,8 +126,9 @@ impl SecretSource {
     }
 }
 
-/// Without one line end, as editors and `echo` add.
+/// Without a byte order mark, as Windows adds, and without one line end, as editors and `echo` add.
 fn trimmed(text: &[u8]) -> Secret {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let text = text.strip_suffix(b"\n").unwrap_or(text);
     Secret::new(text.strip_suffix(b"\r").unwrap_or(text))
 }
@@ -207,10 +208,16 @@ mod tests {
     }
 
     #[test]
-    fn only_one_trailing_line_break_of_a_file_or_output_is_removed() {
-        for (text, expected) in
-            [("a", "a"), ("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), (" a ", " a ")]
-        {
+    fn only_a_byte_order_mark_and_one_line_end_of_a_file_or_output_are_removed() {
+        for (text, expected) in [
+            ("a", "a"),
+            ("a\n", "a"),
+            ("a\r\n", "a"),
+            ("a\n\n", "a\n"),
+            (" a ", " a "),
+            ("\u{feff}a\r\n", "a"),
+            ("\u{feff}\u{feff}a\u{feff}", "\u{feff}a\u{feff}"),
+        ] {
             let (_dir, source) = file(text.as_bytes(), 0o600);
             assert!(is(&source, expected), "{text:?}");
         }

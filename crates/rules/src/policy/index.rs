@@ -70,7 +70,7 @@ impl<T> HostIndex<T> {
         exact.chain(below).flatten().inspect(|_| keyward_base::lookup_counter::increment())
     }
 
-    /// The entries whose pattern contains this one.
+    /// The entries whose pattern contains this one, on some port.
     pub(super) fn containing<'a>(
         &'a self,
         pattern: &'a HostPattern,
@@ -79,7 +79,7 @@ impl<T> HostIndex<T> {
         let wider = |suffix| std::iter::once(suffix).chain(suffixes(suffix));
         let below = pattern.suffix().into_iter().flat_map(wider);
         let below = below.filter_map(|suffix| self.below.get(suffix)).flatten();
-        of_host.chain(below).filter(|entry| entry.pattern.contains(pattern))
+        of_host.chain(below)
     }
 
     /// Whether exactly this pattern, without a wildcard, was inserted.

@@ -326,9 +326,9 @@ impl Rule {
         let is_path = |path: &PathPattern| is_as_wide && self.paths.contains(path);
         let is_action = |scope: &ActionScope| is_as_wide && self.actions.contains(scope);
         decides
+            && is_all(&self.paths, &other.paths, is_path)
             && is_all(&self.hosts, &other.hosts, is_host)
             && is_all(&self.methods, &other.methods, is_method)
-            && is_all(&self.paths, &other.paths, is_path)
             && is_all(&self.actions, &other.actions, is_action)
             && (self.branches.is_none() || self.branches == other.branches)
             && agents()
