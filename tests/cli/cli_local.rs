@@ -82,7 +82,6 @@ fn an_unknown_name_is_exit_code_5() {
         let err = cli.run(&words).failed(5);
         assert!(err.starts_with("error: no ") && err.contains("\nhint: "), "{words:?}: {err}");
     }
-    assert!(cli.run(&["org", "show", "default"]).ok().contains("default"));
     assert!(cli.run(&["agent", "show", "CI"]).failed(5).contains("did you mean `ci`?"));
 }
 

@@ -138,6 +138,7 @@ const READING: &[&str] = &[
     "man",
     "org list",
     "org remove acme",
+    "org show default",
     "plan",
     "plugin check plugin.yaml",
     "plugin list",

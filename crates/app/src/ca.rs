@@ -1,12 +1,14 @@
-//! Follows the CA while the gateway serves: replaced files, the end of an overlap, and its expiry.
+//! Opens the CA, and follows it while the gateway serves: replaced files, the end of an overlap, and its expiry.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::folders::chown_created;
 use super::watched::{POLL_INTERVAL, WatchedFiles};
-use crate::config::CaPaths;
+use crate::config::{CaPaths, Config};
+use keyward_base::time::Clock;
 use keyward_proxy::ca::CaError;
 use keyward_proxy::ca::authority::Authority;
 
@@ -15,6 +17,27 @@ const CALENDAR_EVERY: Duration = Duration::from_secs(3_600);
 
 /// How often a warning is repeated.
 const WARNING_EVERY: Duration = Duration::from_secs(86_400);
+
+/// The CA, created if there is none. Root gives a new one to the gateway's user.
+pub(super) fn made(config: &Config) -> anyhow::Result<Authority> {
+    let (cert, key) = (&config.ca.cert, &config.ca.key);
+    let is_made = Authority::is_made(cert, key)?;
+    let authority = Authority::load_or_create(cert, key, &Clock::System)?;
+    if !is_made {
+        chown_created(&config.data_dir, cert)?;
+        chown_created(&config.data_dir, key)?;
+    }
+    Ok(authority)
+}
+
+/// The existing CA, or a temporary one.
+pub(super) fn existing(config: &Config) -> anyhow::Result<Authority> {
+    let (cert, key) = (&config.ca.cert, &config.ca.key);
+    Ok(match Authority::is_made(cert, key)? {
+        true => Authority::load_or_create(cert, key, &Clock::System)?,
+        false => Authority::ephemeral(),
+    })
+}
 
 /// Checks until it is dropped.
 pub(super) async fn follow(authority: Arc<Authority>, paths: CaPaths) {

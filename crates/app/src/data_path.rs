@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Weak};
 
+use anyhow::Context;
 use tokio::sync::{mpsc, watch};
 
 use super::services::Services;
@@ -11,7 +12,7 @@ use super::{audit_file, descriptors};
 use crate::config::Config;
 use keyward_base::codes::ERRORS_PATH;
 use keyward_net::tls;
-use keyward_proxy::{ConnectLinks, Gateway, GatewayServices, Retirement, WantedLink};
+use keyward_proxy::{ConnectLinks, Cores, Gateway, GatewayServices, Retirement, WantedLink};
 use keyward_state::observe::audit::{Audit, AuditWriter};
 use keyward_state::observe::change_log::ChangeRecorder;
 
@@ -146,4 +147,10 @@ fn parts(
         retirement: ending.retirement,
         draining: ending.draining,
     })
+}
+
+/// Starts the threads that serve streams.
+pub(super) fn start_cores(gateway: &Arc<Gateway>) -> anyhow::Result<Arc<Cores>> {
+    let cores = Cores::start(gateway.clone(), descriptors::core_count());
+    Ok(Arc::new(cores.context("cannot start a core")?))
 }

@@ -88,7 +88,7 @@ pub use store_check::{RepairedStore, check_store, repair_store};
 pub use store_copy::{copy_backup, copy_store};
 
 use self::admin_tasks::{AdminTasks, all_ended, until};
-use self::data_path::{EndSignals, serving};
+use self::data_path::{EndSignals, serving, start_cores};
 use self::database_url::DatabaseUrl;
 use self::event_recorder::EventRecorder;
 use self::hand_over::{FIRST_REQUEST_WITHIN, HandOver, Predecessor, Sockets};
@@ -275,11 +275,6 @@ async fn open_stored(
     let folder = config.data_dir.join(DATABASE_SOCKETS);
     Box::pin(stored.begin(cores.clone(), folder, inherited)).await;
     Some(stored.follow(ends.drain.subscribe()))
-}
-
-fn start_cores(gateway: &Arc<Gateway>) -> anyhow::Result<Arc<Cores>> {
-    let cores = Cores::start(gateway.clone(), descriptors::core_count());
-    Ok(Arc::new(cores.context("cannot start a core")?))
 }
 
 /// The services of the control plane. It holds the data path weakly: the data path ends before the audit

@@ -23,7 +23,7 @@ pub(super) use start_lease::StartLease;
 
 use super::apply::ApplyTarget;
 use super::error::{AppError, refused};
-use super::folders::{chown_created, folder_for, private_dir};
+use super::folders::{folder_for, private_dir};
 use super::listeners::Listeners;
 use super::plan::planning::Basis;
 use super::plan::problem::unplaced;
@@ -32,7 +32,7 @@ use super::plan::{self, Inputs};
 use super::public_url::public_url;
 use super::telemetry::{Collector, Exports};
 use super::upstream_settings::UpstreamSettings;
-use super::{backups, keys, last_config, shared_limits};
+use super::{backups, ca, keys, last_config, shared_limits};
 use crate::config::{Config, ListenAgent, UpstreamProxy};
 use keyward_api::wire::PlanView;
 use keyward_api::{AuditLog, Deps};
@@ -112,7 +112,7 @@ impl Services {
     /// # Errors
     /// When the CA cannot be used.
     pub async fn empty(config: &Config) -> anyhow::Result<Arc<Self>> {
-        let opened = OpenedServices::in_memory(config, existing_authority(config)?).await?;
+        let opened = OpenedServices::in_memory(config, ca::existing(config)?).await?;
         Self::at_rest(config, opened).await
     }
 
@@ -140,7 +140,7 @@ impl Services {
         };
         let mut opened = match is_stored {
             true => OpenedServices::open_existing(config).await?,
-            false => OpenedServices::in_memory(config, existing_authority(config)?).await?,
+            false => OpenedServices::in_memory(config, ca::existing(config)?).await?,
         };
         opened.release_start_lease().await;
         let unusual = plan::unusual_keys(config, &opened.vault.shared_catalogue(), &inputs);
@@ -197,18 +197,6 @@ pub(super) struct OpenedServices {
     starting: Option<StartLease>,
 }
 
-/// The CA, created if there is none. Root gives a new one to the gateway's user.
-fn make_authority(config: &Config) -> anyhow::Result<Authority> {
-    let (cert, key) = (&config.ca.cert, &config.ca.key);
-    let is_made = Authority::is_made(cert, key)?;
-    let authority = Authority::load_or_create(cert, key, &Clock::System)?;
-    if !is_made {
-        chown_created(&config.data_dir, cert)?;
-        chown_created(&config.data_dir, key)?;
-    }
-    Ok(authority)
-}
-
 impl OpenedServices {
     /// Opens data directory, key, store and CA.
     pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
@@ -218,7 +206,7 @@ impl OpenedServices {
         let authority = || {
             folder_for("ca.cert", &config.ca.cert)?;
             folder_for("ca.key", &config.ca.key)?;
-            make_authority(config)
+            ca::made(config)
         };
         Self::with_start_lease(config, store, keyring, keys::location(config), authority).await
     }
@@ -230,7 +218,7 @@ impl OpenedServices {
         }
         let keyring = Arc::new(keys::open(config)?);
         let store = open_store(config).await?;
-        let authority = || existing_authority(config);
+        let authority = || ca::existing(config);
         Self::with_start_lease(config, store, keyring, keys::location(config), authority).await
     }
 
@@ -471,15 +459,6 @@ impl OpenedServices {
             Services { deps, leaves, caller, audit, telemetry, connect, provider_definitions };
         Ok(Arc::new(services))
     }
-}
-
-/// The existing CA, or a temporary one.
-fn existing_authority(config: &Config) -> anyhow::Result<Authority> {
-    let (cert, key) = (&config.ca.cert, &config.ca.key);
-    Ok(match Authority::is_made(cert, key)? {
-        true => Authority::load_or_create(cert, key, &Clock::System)?,
-        false => Authority::ephemeral(),
-    })
 }
 
 /// Dials authorization servers and receivers of events, but not the listeners at `own`.
