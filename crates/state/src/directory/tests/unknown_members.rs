@@ -20,6 +20,14 @@ impl World {
         change(&mut record);
         rows.write(at, &record, Some(version)).await.unwrap();
     }
+
+    async fn passing_rule(&self) -> (Arc<Record<Rule>>, RowId) {
+        let (name, action) = (Some("pass".to_owned()), Some(ActionKind::Pass));
+        let spec = RuleSpec { name, action, ..RuleSpec::default() };
+        let rule = self.add::<Rule>(spec, RuleFacts::at(0)).await.unwrap();
+        let at = RowId::new(Table::Rules, &self.org, &rule.id);
+        (rule, at)
+    }
 }
 
 #[tokio::test]
@@ -60,13 +68,7 @@ async fn a_change_keeps_the_members_of_a_newer_version() {
 #[tokio::test]
 async fn a_rule_names_the_conditions_of_a_newer_version() {
     let world = World::new().await;
-    let spec = RuleSpec {
-        name: Some("pass".to_owned()),
-        action: Some(ActionKind::Pass),
-        ..RuleSpec::default()
-    };
-    let rule = world.add::<Rule>(spec, RuleFacts::at(0)).await.unwrap();
-    let at = RowId::new(Table::Rules, &world.org, &rule.id);
+    let (rule, at) = world.passing_rule().await;
     world.write_as_newer(&at, |row| row["curfew"] = json!({"from": "22:00"})).await;
     let move_it = |rule: &mut Record<Rule>| rule.facts.position = 7;
     let moved = world.change(&rule.id, move_it).await.unwrap();
@@ -80,13 +82,7 @@ async fn a_rule_names_the_conditions_of_a_newer_version() {
 #[tokio::test]
 async fn a_rule_whose_change_cannot_be_read_refuses_until_it_can() {
     let world = World::new().await;
-    let spec = RuleSpec {
-        name: Some("pass".to_owned()),
-        action: Some(ActionKind::Pass),
-        ..RuleSpec::default()
-    };
-    let rule = world.add::<Rule>(spec, RuleFacts::at(0)).await.unwrap();
-    let at = RowId::new(Table::Rules, &world.org, &rule.id);
+    let (rule, at) = world.passing_rule().await;
     for (action, is_known) in [("ask", false), ("deny", true)] {
         world.write_as_newer(&at, |row| row["action"] = json!(action)).await;
         let writer = world.directory.turn().await.unwrap();
