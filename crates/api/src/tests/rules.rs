@@ -1,6 +1,8 @@
-//! Pages of the list of rules, also when rules come and go between two of them.
+//! The list of rules: its pages, also when rules come and go between two of them, and rules of a newer version.
 
 use super::*;
+use keyward_model::{Rule, RuleFacts, RuleSpec};
+use keyward_rules::policy::explain::ActionKind;
 
 /// What a page lists, each rule by its name, connection or id, and the cursor of the next page.
 async fn page(lab: &Lab, query: &str) -> (Vec<String>, String) {
@@ -86,4 +88,22 @@ async fn a_position_or_other_text_is_no_cursor_of_the_list_of_rules() {
         assert_eq!(body["error"]["field"], "after", "{bad}: {body}");
         assert_eq!(body["error"]["code"], "invalid_field", "{bad}: {body}");
     }
+}
+
+#[tokio::test]
+async fn a_rule_with_a_condition_of_a_newer_version_says_so_and_is_not_changed_here() {
+    let lab = Lab::new().await;
+    let (name, action) = (Some("pass".to_owned()), Some(ActionKind::Pass));
+    let spec = RuleSpec { name, action, ..RuleSpec::default() };
+    let facts = RuleFacts { position: 0, unknown: vec!["curfew".to_owned()] };
+    let deps = lab.admin.deps();
+    deps.directory.add::<Rule>(&OrgId::default_org(), ManagedBy::Store, spec, facts).await.unwrap();
+    let (_, rule) = lab.get("/api/v1/rules/pass").await;
+    let warning = rule["warnings"][0].as_str().unwrap_or_default();
+    assert!(warning.starts_with("curfew: a newer version of keyward"), "{rule}");
+    let (status, _) = lab.patch("/api/v1/rules/pass", json!({"methods": ["GET"]})).await;
+    assert!(status.is_client_error(), "{status}");
+    let other = json!({"name": "other", "action": "deny", "hosts": ["a.test"]});
+    assert_eq!(lab.post("/api/v1/rules", other).await.0, StatusCode::CREATED);
+    assert_eq!(lab.delete("/api/v1/rules/pass").await.0, StatusCode::NO_CONTENT);
 }
