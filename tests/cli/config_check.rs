@@ -181,3 +181,19 @@ fn of_many_notes_the_first_are_printed_and_json_has_all() {
     let json = cli.run(&["config", "check", file, "--json"]).json();
     assert_eq!(json["not_in_file"].as_array().map(Vec::len), Some(30));
 }
+
+#[test]
+fn a_variable_with_one_underscore_for_two_is_warned_of() {
+    let cli = Cli::new();
+    let file = cli.file("new.yaml", "");
+    let file = file.to_str().expect("UTF-8");
+    let words =
+        "environment variable KEYWARD_DEFAULT: it is ignored; did you mean `KEYWARD__DEFAULT`?";
+    for command in [&["config", "check", file][..], &["plan", file]] {
+        let mut command = cli.command(command);
+        command.env("KEYWARD_DEFAULT", "deny");
+        let ran = finished(command, "");
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert!(ran.err.contains(words), "{ran:?}");
+    }
+}

@@ -24,7 +24,7 @@ mod work;
 
 use std::collections::HashSet;
 
-use crate::config::Config;
+use crate::config::{Config, ignored_variables};
 use keyward_base::id::OrgId;
 use keyward_model::{OwnProvider, Rule};
 use keyward_rules::provider::document::{Problem, key_of};
@@ -106,6 +106,7 @@ pub(super) fn forgotten_rules(config: &Config) -> Option<Problem> {
 pub(super) fn judge(basis: Basis<'_>, inputs: Inputs) -> Judgement {
     let Inputs { apps, sources, connections, tokens, webhooks, hooks, manifests, oidc: _ } = inputs;
     let mut planning = Planning::new(basis);
+    planning.warnings.extend(ignored_variables(basis.config));
     planning.providers();
     planning.orgs();
     // Webhooks first, so that they receive events of the following steps.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{map, read, said};
 use crate::config::environment::VariableSource;
-use crate::config::{ConfigError, ListenAt, StoreChoice, file};
+use crate::config::{ConfigError, ListenAt, StoreChoice, file, ignored_variables};
 use keyward_state::observe::log::Level;
 
 #[test]
@@ -149,4 +149,42 @@ fn problems_of_the_file_are_reported_before_those_of_variables() {
     assert_eq!(lines.len(), 2, "{told}");
     assert!(lines[0].starts_with("keyward.yaml: this is a list"), "{told}");
     assert!(lines[1].starts_with("environment variable KEYWARD__LOG__LEVEL"), "{told}");
+}
+
+#[test]
+fn a_variable_that_looks_like_a_setting_and_is_ignored_is_named_with_the_one_meant() {
+    let warnings = |yaml: &str, name: &str| {
+        let problems = ignored_variables(&read(yaml, &[(name, "secret-value")]));
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    for (name, meant) in [
+        ("KEYWARD_LOG_LEVEL", "KEYWARD__LOG__LEVEL"),
+        ("KEYWARD_LISTEN_PROXY", "KEYWARD__LISTEN__PROXY"),
+        ("KEYWARD_PUBLIC_URL", "KEYWARD__PUBLIC_URL"),
+        ("KEYWARD_LIMITS_STREAMS_MAX", "KEYWARD__LIMITS__STREAMS_MAX"),
+        ("KEYWARD_log_level", "KEYWARD__LOG__LEVEL"),
+        ("KEYWARD_RULES", "KEYWARD__RULES"),
+        ("KEYWARD_CONFGI", "KEYWARD_CONFIG"),
+    ] {
+        let expected =
+            format!("environment variable {name}: it is ignored; did you mean `{meant}`?");
+        assert_eq!(warnings("", name), [expected]);
+    }
+    // Kubernetes sets the last four in pods beside a service with the name `keyward`.
+    for name in [
+        "KEYWARD_CONFIG",
+        "KEYWARD_DATA",
+        "KEYWARD_TOKEN",
+        "KEYWARD_CA",
+        "KEYWARD_RULES_0_ACTION",
+        "KEYWARD_SERVICE_HOST",
+        "KEYWARD_SERVICE_PORT",
+        "KEYWARD_PORT",
+        "KEYWARD_PORT_8080_TCP_ADDR",
+    ] {
+        assert_eq!(warnings("", name), Vec::<String>::new(), "{name}");
+    }
+    assert!(ignored_variables(&read("", &[("KEYWARD__LOG__FORMAT", "json")])).is_empty());
+    let secret = "agents: [{ name: a, token: { env: KEYWARD_LOG_LEVEL } }]";
+    assert_eq!(warnings(secret, "KEYWARD_LOG_LEVEL"), Vec::<String>::new(), "the name of a secret");
 }
