@@ -40,9 +40,12 @@ pub(super) fn routes() -> Routes {
 impl Exposed for Agent {
     type Added = Shown<Self>;
 
-    /// The id of its owner: a search finds the agents of one person.
+    /// The id of its owner, so that a search finds the agents of one person, and its labels, `name=value`.
     fn texts<'a>(_: &'a Context, record: &'a Record<Self>) -> Vec<Cow<'a, str>> {
-        record.facts.owner.iter().map(|owner| owner.as_str().into()).collect()
+        let owner = record.facts.owner.iter().map(|owner| owner.as_str().into());
+        let labels =
+            record.spec.labels.iter().map(|(name, value)| format!("{name}={value}").into());
+        owner.chain(labels).collect()
     }
 
     fn sees(context: &Context, record: &Record<Self>) -> bool {

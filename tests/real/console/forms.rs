@@ -73,6 +73,41 @@ async fn the_settings_of_an_agent_are_changed_on_its_page() {
     lab.finish().await;
 }
 
+#[tokio::test]
+async fn the_labels_of_an_agent_are_changed_and_removed_on_its_page_and_found_in_the_list() {
+    let (lab, mut chromium) = signed_in_lab().await;
+    let given = r#"{"name":"bot","labels":{"team":"build","cost":"a=1"}}"#;
+    lab.gateway.api("POST", "/agents", given).await.is(201);
+    let labels = async || lab.gateway.api("GET", "/agents/bot", "").await.json()["labels"].clone();
+    let mut tab = opened(&lab, &mut chromium, "/agents/bot").await;
+    for (typed, expected) in [
+        ("no value", json!({ "team": "build", "cost": "a=1" })),
+        ("cost=a=1\n team = ops team \n\n", json!({ "team": "ops team", "cost": "a=1" })),
+        ("team=ops team", json!({ "team": "ops team" })),
+    ] {
+        tab.open(&at(&lab, "/agents/bot")).await;
+        tab.value("document.querySelector('#edit > summary').click()").await;
+        tab.fill("Labels (optional)", typed).await;
+        tab.click_button("Save settings").await;
+        let said = if expected["team"] == "build" { "must be 1 to 64" } else { "Saved." };
+        tab.sees(said).await;
+        assert_eq!(labels().await, expected, "{typed}");
+    }
+    lab.gateway.api("POST", "/agents", r#"{"name":"other"}"#).await.is(201);
+    tab.open(&at(&lab, "/agents?q=team%3Dops")).await;
+    tab.sees("team=ops team").await;
+    let rows = tab.value("document.querySelectorAll('#agents tbody tr').length").await;
+    assert_eq!(rows, 1);
+    tab.is_accessible().await;
+    tab.open(&at(&lab, "/agents/bot")).await;
+    tab.value("document.querySelector('#edit > summary').click()").await;
+    tab.fill("Labels (optional)", "").await;
+    tab.click_button("Save settings").await;
+    tab.sees("Saved.").await;
+    assert_eq!(labels().await, json!({}));
+    lab.finish().await;
+}
+
 /// A browser names one of them, and only for some seconds.
 #[tokio::test]
 async fn each_field_that_lacks_its_value_is_named_beside_it() {

@@ -279,7 +279,7 @@
     return path;
   }
 
-  // Forms with `data-api="METHOD /path"` become JSON. `data-json` of a field: number, list, flag, raw; a field that is
+  // Forms with `data-api="METHOD /path"` become JSON. `data-json` of a field: number, list, lines, pairs, flag, raw; a field that is
   // empty is left out, or null with `data-null`; `merge`: its value is an object, whose members are added. A name with dots is a path into the object.
   function value(field) {
     switch (field.dataset.json) {
@@ -290,6 +290,7 @@
         return list.length === 0 && 'null' in field.dataset ? undefined : list;
       }
       case 'lines': return field.value.split('\n').map((line) => line.trim()).filter(Boolean);
+      case 'pairs': return { ...pairs(field.defaultValue, () => null), ...pairs(field.value, (text) => text) };
       case 'raw': return field.value.trim() === '' ? undefined : JSON.parse(field.value);
       default: {
         // Blanks around a pasted key are no part of it, and invisible where it is shown as dots.
@@ -298,6 +299,11 @@
       }
     }
   }
+  // An object of the lines `name=value`. A merge patch removes members that are null.
+  const pairs = (text, given) => Object.fromEntries(text.split('\n').filter((line) => line.trim()).map((line) => {
+    const [name, ...rest] = line.split('=');
+    return [name.trim(), given(rest.join('=').trim())];
+  }));
   function body(form) {
     const json = form.dataset.body ? JSON.parse(form.dataset.body) : {};
     const put = (name, given) => {

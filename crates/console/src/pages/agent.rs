@@ -9,7 +9,7 @@ use axum::extract::{Path, Query};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::agents::state_of;
+use super::agents::{labels, state_of};
 use super::rules::file_line;
 use super::{streams, timeline};
 use crate::frame::{Page, Section};
@@ -91,9 +91,7 @@ fn page(visit: &Visit, view: &View) -> Markup {
             Some(html! {
                 @if let Some(environment) = &agent.spec.environment { (environment) " · " }
                 "created " (ago(agent.created))
-                @if !agent.spec.labels.is_empty() {
-                    " " (chips(agent.spec.labels.iter().map(|(key, value)| format!("{key}={value}"))))
-                }
+                @if !agent.spec.labels.is_empty() { " " (labels(agent)) }
             }),
             html! { @if writes { span #toggle data-live { (actions(view)) } } },
         ))

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Field, ListQuery, Tone, ago, count, empty, head, list_page, mark, search, state,
+    Field, ListQuery, Tone, ago, chips, count, empty, head, list_page, mark, search, state,
 };
 use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
@@ -77,6 +77,7 @@ fn row(agent: &Shown<Agent>) -> Markup {
                 div.text {
                     a href=(format!("/agents/{}", segment(&agent.spec.name))) { (agent.spec.name) }
                     @if let Some(environment) = &agent.spec.environment { small { (environment) } }
+                    @if !agent.spec.labels.is_empty() { small { (labels(agent)) } }
                 }
             } }
             td {
@@ -91,6 +92,11 @@ fn row(agent: &Shown<Agent>) -> Markup {
             td.num data-label="Tokens" { (facts.tokens.len()) }
         }
     }
+}
+
+/// Its labels, `name=value`.
+pub(super) fn labels(agent: &Shown<Agent>) -> Markup {
+    chips(agent.spec.labels.iter().map(|(name, value)| format!("{name}={value}")))
 }
 
 pub(super) fn state_of(agent: &Shown<Agent>) -> Markup {

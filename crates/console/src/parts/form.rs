@@ -65,7 +65,7 @@ pub(crate) struct Field<'a> {
     pub(crate) kind: &'a str,
     /// Whether it may have several lines.
     pub(crate) is_multiline: bool,
-    /// How it becomes JSON: `list`, `number`, `lines`, `raw`.
+    /// How it becomes JSON: `list`, `number`, `lines`, `pairs`, `raw`.
     pub(crate) json: Option<&'a str>,
     /// Whether it may be empty.
     pub(crate) is_optional: bool,

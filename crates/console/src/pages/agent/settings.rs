@@ -1,5 +1,5 @@
-//! Settings on the page of an agent: its environment, the sets of hosts that it may reach without a credential, and whether
-//! requests must select a connection.
+//! Settings on the page of an agent: its environment and labels, the sets of hosts that it may reach without a credential, and
+//! whether requests must select a connection.
 
 use maud::{Markup, html};
 
@@ -16,6 +16,19 @@ pub(super) fn panel(agent: &Shown<Agent>, tag: Option<&str>) -> Markup {
         help: Some("It uses connections of this environment and of none."),
         is_optional: true,
         empties: true,
+        ..Field::default()
+    };
+    let labels = agent.spec.labels.iter().map(|(name, value)| format!("{name}={value}"));
+    let labels = labels.collect::<Vec<_>>().join("\n");
+    let labels = Field {
+        name: "labels",
+        label: "Labels",
+        value: Some(&labels),
+        example: Some("team=build"),
+        help: Some("For people. One in a line: name=value."),
+        is_multiline: true,
+        json: Some("pairs"),
+        is_optional: true,
         ..Field::default()
     };
     let allow = agent.spec.allow.as_deref();
@@ -49,6 +62,7 @@ pub(super) fn panel(agent: &Shown<Agent>, tag: Option<&str>) -> Markup {
                 summary { "Edit" }
                 form method="post" data-api=(api) data-tag=[tag] data-done="Saved. It counts from the next request on." {
                     (environment.show())
+                    (labels.show())
                     (sets.show())
                     (selection.show())
                     button.first { "Save settings" }
