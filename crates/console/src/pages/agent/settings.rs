@@ -25,7 +25,7 @@ pub(super) fn panel(agent: &Shown<Agent>, tag: Option<&str>) -> Markup {
         label: "Labels",
         value: Some(&labels),
         example: Some("team=build"),
-        help: Some("For people. One in a line: name=value."),
+        help: Some("For people. One per line: name=value."),
         is_multiline: true,
         json: Some("pairs"),
         is_optional: true,
