@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use super::client::Client;
 use super::connection::{settings, token};
+use super::environment::DEFAULT_AGENT;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::rule::is_methods;
@@ -18,7 +19,7 @@ use keyward_rules::policy::explain::ActionKind;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    override_usage = "keyward explain [OPTIONS] --agent <NAME> [METHOD] <URL>",
+    override_usage = "keyward explain [OPTIONS] [METHOD] <URL>",
     after_help = "examples:\n  keyward explain https://api.github.com/user --agent claude\n  \
                   keyward explain DELETE https://api.github.com/repos/a/b --agent ci --json\n  \
                   keyward explain POST https://api.linear.app/graphql --agent ci \\\n      \
@@ -33,7 +34,7 @@ pub(crate) struct Args {
     #[arg(value_name = "REQUEST", num_args = 1..=2, required = true)]
     request: Vec<String>,
     /// the agent that sends the request: name or id
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_AGENT)]
     pub(super) agent: String,
     /// the agent's session that the request belongs to
     #[arg(long, value_name = "ID")]

@@ -80,7 +80,7 @@ fn usage_errors_are_exit_code_2_and_touch_no_data_directory() {
         vec!["agent", "add", "ci", "--label", "novalue"],
         vec!["connection", "add"],
         vec!["connection", "add", "github", "--secret", "token=abc"],
-        vec!["explain", "https://api.example.com/"],
+        vec!["explain"],
         vec!["explain", "--agent", "ci"],
         vec!["provider", "check"],
     ];

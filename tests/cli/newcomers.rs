@@ -402,10 +402,10 @@ async fn explain_and_test_of_a_paused_connection_name_resume_as_the_remedy() {
     let (mut person, _origin) = person();
     person.pastes("keyward connect github --name work --secret-stdin token --no-test", KEY);
     person.types("keyward connection pause work");
-    person.types("keyward explain https://api.github.com/user --agent default");
+    person.types("keyward explain https://api.github.com/user");
     person.types("keyward connection test work");
     person.types("keyward connection resume work");
-    person.types("keyward explain https://api.github.com/user --agent default | head -n 3");
+    person.types("keyward explain https://api.github.com/user | head -n 3");
     reads!(person, "paused");
 }
 
