@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 pub use self::cause::CallFailure;
+use self::coding::CodingError;
 use super::client::{HandshakeError, connect_tls};
 use super::dial::{DialError, Dialler};
 use super::tls::ClientIdentity;
@@ -416,7 +417,8 @@ async fn read(
             parts.headers.remove(header::CONTENT_ENCODING);
             Ok(Response::from_parts(parts, body))
         }
-        Err(why) => Err(head.unusable(why)),
+        Err(CodingError::TooLarge) => Err(head.unusable(Unusable::TooLarge)),
+        Err(CodingError::Undecodable) => Err(head.unusable(Unusable::Coded)),
     }
 }
 

@@ -8,7 +8,14 @@ use bytes::Bytes;
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http::{HeaderMap, header};
 
-use super::Unusable;
+/// Why there is no decoded body.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum CodingError {
+    /// It exceeds the limit.
+    TooLarge,
+    /// The coding is unknown, or the body is not valid for it.
+    Undecodable,
+}
 
 /// The decoded body. An empty one has no coding, whatever its head says.
 ///
@@ -19,7 +26,7 @@ pub(super) fn decoded(
     fields: &HeaderMap,
     body: Bytes,
     bytes_max: usize,
-) -> Result<Bytes, Unusable> {
+) -> Result<Bytes, CodingError> {
     let values = fields.get_all(header::CONTENT_ENCODING).iter();
     let tokens = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     let tokens = tokens.map(|token| token.trim_ascii().to_ascii_lowercase());
@@ -33,9 +40,9 @@ pub(super) fn decoded(
             b"deflate" if is_zlib(&body) => read(ZlibDecoder::new(&body[..]), bytes_max)?,
             b"deflate" => read(DeflateDecoder::new(&body[..]), bytes_max)?,
             b"br" => brotli(&body, bytes_max)?,
-            _ => return Err(Unusable::Coded),
+            _ => return Err(CodingError::Undecodable),
         },
-        _ => return Err(Unusable::Coded),
+        _ => return Err(CodingError::Undecodable),
     };
     Ok(decoded.into())
 }
@@ -47,17 +54,17 @@ fn is_zlib(body: &[u8]) -> bool {
         if first & 15 == 8 && u16::from_be_bytes([*first, *second]).is_multiple_of(31))
 }
 
-fn read(decoder: impl Read, bytes_max: usize) -> Result<Vec<u8>, Unusable> {
+fn read(decoder: impl Read, bytes_max: usize) -> Result<Vec<u8>, CodingError> {
     let mut decoded = Vec::new();
     let limit = u64::try_from(bytes_max).map_or(u64::MAX, |max| max.saturating_add(1));
-    decoder.take(limit).read_to_end(&mut decoded).map_err(|_| Unusable::Coded)?;
-    if decoded.len() > bytes_max { Err(Unusable::TooLarge) } else { Ok(decoded) }
+    decoder.take(limit).read_to_end(&mut decoded).map_err(|_| CodingError::Undecodable)?;
+    if decoded.len() > bytes_max { Err(CodingError::TooLarge) } else { Ok(decoded) }
 }
 
 /// Strict: without the windows beyond RFC 7932, whose memory the input selects.
-fn brotli(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, Unusable> {
+fn brotli(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, CodingError> {
     let alloc = StandardAlloc::default();
-    let mut state = BrotliState::new_strict(alloc.clone(), alloc.clone(), alloc);
+    let mut state = BrotliState::new_strict(alloc, alloc, alloc);
     let mut decoded = vec![0; bytes_max];
     let (mut left, mut consumed) = (body.len(), 0);
     let (mut room, mut produced, mut total) = (bytes_max, 0, 0);
@@ -74,8 +81,8 @@ fn brotli(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, Unusable> {
     decoded.truncate(produced);
     match result {
         BrotliResult::ResultSuccess => Ok(decoded),
-        BrotliResult::NeedsMoreOutput => Err(Unusable::TooLarge),
-        BrotliResult::NeedsMoreInput | BrotliResult::ResultFailure => Err(Unusable::Coded),
+        BrotliResult::NeedsMoreOutput => Err(CodingError::TooLarge),
+        BrotliResult::NeedsMoreInput | BrotliResult::ResultFailure => Err(CodingError::Undecodable),
     }
 }
 
@@ -115,7 +122,7 @@ mod tests {
         encoder.into_inner()
     }
 
-    fn decoded_as(values: &[&'static str], body: &[u8]) -> Result<Bytes, Unusable> {
+    fn decoded_as(values: &[&'static str], body: &[u8]) -> Result<Bytes, CodingError> {
         let values = values.iter().copied().map(HeaderValue::from_static);
         let fields = values.map(|value| (header::CONTENT_ENCODING, value)).collect();
         decoded(&fields, Bytes::copy_from_slice(body), BYTES_MAX)
@@ -130,10 +137,10 @@ mod tests {
         for (coding, encode) in ENCODERS {
             let bomb = encode(&vec![b'x'; 100 * BYTES_MAX]);
             assert!(bomb.len() < BYTES_MAX, "{coding}: {}", bomb.len());
-            assert_eq!(decoded_as(&[coding], &bomb), Err(Unusable::TooLarge), "{coding}");
+            assert_eq!(decoded_as(&[coding], &bomb), Err(CodingError::TooLarge), "{coding}");
             assert_eq!(
                 decoded_as(&[coding], &encode(&[b'x'; BYTES_MAX + 1])),
-                Err(Unusable::TooLarge),
+                Err(CodingError::TooLarge),
                 "{coding}"
             );
         }
@@ -145,13 +152,13 @@ mod tests {
             let body = encode(br#"{"access_token":"a","refresh_token":"b"}"#);
             for length in 1..body.len() {
                 let cut = decoded_as(&[coding], &body[..length]);
-                assert_eq!(cut, Err(Unusable::Coded), "{coding}: {length}");
+                assert_eq!(cut, Err(CodingError::Undecodable), "{coding}: {length}");
             }
-            assert_eq!(decoded_as(&[coding], b"\xff{}"), Err(Unusable::Coded), "{coding}");
+            assert_eq!(decoded_as(&[coding], b"\xff{}"), Err(CodingError::Undecodable), "{coding}");
         }
         let body = gzip(b"{}");
         for values in [&["zstd"][..], &["compress"], &["gzip, gzip"], &["gzip", "br"]] {
-            assert_eq!(decoded_as(values, &body), Err(Unusable::Coded), "{values:?}");
+            assert_eq!(decoded_as(values, &body), Err(CodingError::Undecodable), "{values:?}");
         }
     }
 
