@@ -63,6 +63,7 @@ mod oauth_replay;
 mod oauth_service_account;
 mod oauth_settings;
 mod oauth_transport;
+mod oauth_without_state;
 mod open_streams;
 mod own_provider_changes;
 mod own_providers;

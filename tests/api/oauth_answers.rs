@@ -98,6 +98,7 @@ fn notations() -> Vec<Row> {
         row("6.form: mark and blanks", text(None, ("\u{feff}\r\n ", " \n")), Taken(HOUR)),
         row("6.form: a form", form("application/x-www-form-urlencoded"), Taken(HOUR)),
         row("6.form: a form called JSON", form("application/json"), Taken(HOUR)),
+        row("5.coded: gzip", Fault::gzip(), Taken(HOUR)),
         row("6.form: 201", status(201), Taken(HOUR)),
         row("6.form: 202", status(202), Taken(HOUR)),
         row("6.14: HTML", body("<html><body>log in</body></html>"), Passes),

@@ -297,3 +297,54 @@ async fn a_client_with_a_certificate_uses_the_endpoints_for_certificates_in_all_
         world.finish().await;
     }
 }
+
+/// A server with its issuer and the endpoints of a consent in the browser, and no others.
+async fn world_of_consent_endpoints() -> World {
+    let at = |path: &str| format!("{ISSUER}/{path}");
+    let endpoints = format!("authorize: \"{}\", token: \"{}\",", at("authorize"), at("token"));
+    let provider = provider().replace("client_auth:", &format!("{endpoints} client_auth:"));
+    let rules = Rules { interval: Some(0.05), ..Rules::default() };
+    World::with(rules, move |plan| plan.provider(&provider)).await
+}
+
+/// oauth 13.other-endpoints: the removal reported that the provider has no revocation.
+#[tokio::test]
+async fn a_revocation_endpoint_that_is_not_configured_is_read_from_the_metadata() {
+    let world = world_of_consent_endpoints().await;
+    world.connected().await;
+    assert!(places(&world).is_empty(), "the consent needs no metadata");
+    let pair = world.server.only_call().issued.expect("tokens");
+    world.server.issuer().script(DOCUMENT, answer(503, &json!({})));
+    let removed = world.api("DELETE", "/connections/work?revoke=true", &json!(null)).await;
+    assert_eq!(removed["revoked_upstream"], false, "{removed}");
+    assert!(removed["until"].is_string() && world.server.issuer().revoked().is_empty());
+    world.server.issuer().unscript(DOCUMENT);
+    until("the revocation", async || !world.server.issuer().is_live(&pair.access)).await;
+    world.finish().await;
+}
+
+/// oauth 13.other-endpoints
+#[tokio::test]
+async fn a_server_without_metadata_has_no_revocation_where_none_is_configured() {
+    let world = world_of_consent_endpoints().await;
+    world.server.issuer().tell("issuer", json!("https://other.acme.test"));
+    world.connected().await;
+    let removed = world.api("DELETE", "/connections/work?revoke=true", &json!(null)).await;
+    assert_eq!(removed["revoked_upstream"], json!(null), "{removed}");
+    assert_eq!(removed["until"], json!(null), "{removed}");
+    assert!(world.server.issuer().revoked().is_empty());
+    world.finish().await;
+}
+
+/// oauth 13.other-endpoints: the refusal told to give the app its issuer, which it had.
+#[tokio::test]
+async fn a_device_endpoint_that_is_not_configured_is_read_from_the_metadata() {
+    let world = world_of_consent_endpoints().await;
+    let new = json!({
+        "provider": "svc", "auth": "oauth", "name": "work", "app": "svc-app", "device": true
+    });
+    let made = world.api("POST", "/connections", &new).await;
+    world.server.issuer().decide(made["user_code"].as_str().expect("a code"), true);
+    assert_eq!(world.settled(&made).await["state"], "connected");
+    world.finish().await;
+}

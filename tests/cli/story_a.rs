@@ -53,7 +53,7 @@ async fn a2_a_consent_connects_a_service_and_one_that_fails_names_the_setting() 
     let callback = app["redirect_uri"].as_str().expect("shown, to be registered").to_owned();
     let add = ["connection", "add", "svc", "--name", "work", "--no-browser"];
     for (status, refusal, says) in [
-        (400, "invalid_client", "client id or secret of app `svc-app`"),
+        (400, "invalid_client", "(`--client-auth body` or `basic_raw`); `keyward app set svc-app`"),
         (400, "redirect_uri_mismatch", &*format!("must have the redirect URI {callback}")),
         (400, "unauthorized_client", "does not allow the authorization code grant"),
         // Keycloak's words for a wrong secret, and Glewlwyd's.

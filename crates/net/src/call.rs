@@ -1,9 +1,10 @@
 //! [`HttpClient`]: sends one bounded request to an authorization server. Addresses are checked as for every dial.
 //! Each request uses verified TLS on a new stream: servers close idle streams silently, and then it would be
-//! unknown whether a single-use token was spent. It follows no redirects and supports no cookies or content
+//! unknown whether a single-use token was spent. It follows no redirects, supports no cookies, and offers no content
 //! codings. `vault::grant` interprets the response.
 
 mod cause;
+mod coding;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -22,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 pub use self::cause::CallFailure;
+use self::coding::CodingError;
 use super::client::{HandshakeError, connect_tls};
 use super::dial::{DialError, Dialler};
 use super::tls::ClientIdentity;
@@ -120,7 +122,7 @@ pub enum Unusable {
     TooLarge,
     /// A redirect; a request with a credential does not follow it.
     Redirect,
-    /// `Content-Encoding`, although none was offered.
+    /// A content coding that cannot be decoded; none was offered.
     Coded,
     /// The body ended early.
     Cut,
@@ -323,7 +325,7 @@ impl fmt::Display for Unusable {
         f.write_str(match self {
             Self::TooLarge => "answered more than is read",
             Self::Redirect => "answered with a redirect, which is not followed",
-            Self::Coded => "answered with a content coding that was not offered",
+            Self::Coded => "answered in a content coding that cannot be decoded",
             Self::Cut => "cut its answer short",
         })
     }
@@ -392,7 +394,7 @@ async fn read(
     host: &Host,
     bytes_max: usize,
 ) -> Result<Response<Bytes>, CallError> {
-    let (parts, mut body) = answer.into_parts();
+    let (mut parts, mut body) = answer.into_parts();
     let head = ResponseHead {
         host: host.clone(),
         status: parts.status,
@@ -400,9 +402,6 @@ async fn read(
     };
     if parts.status.is_redirection() {
         return Err(head.unusable(Unusable::Redirect));
-    }
-    if is_coded(&parts.headers) {
-        return Err(head.unusable(Unusable::Coded));
     }
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -413,13 +412,14 @@ async fn read(
         }
         read.extend_from_slice(data);
     }
-    Ok(Response::from_parts(parts, read.freeze()))
-}
-
-/// Whether the body has a content coding. `identity` should not be listed but is (RFC 9110 §8.4.1).
-fn is_coded(fields: &HeaderMap) -> bool {
-    let codings = fields.get_all(header::CONTENT_ENCODING);
-    codings.iter().any(|value| !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
+    match coding::decoded(&parts.headers, read.freeze(), bytes_max) {
+        Ok(body) => {
+            parts.headers.remove(header::CONTENT_ENCODING);
+            Ok(Response::from_parts(parts, body))
+        }
+        Err(CodingError::TooLarge) => Err(head.unusable(Unusable::TooLarge)),
+        Err(CodingError::Undecodable) => Err(head.unusable(Unusable::Coded)),
+    }
 }
 
 impl ResponseHead {

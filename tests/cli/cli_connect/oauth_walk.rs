@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use super::walks::screen;
-use test_support::authorization::{Authorization, CLIENT, CLIENT_SECRET, Rules};
+use test_support::authorization::{Authorization, CLIENT, CLIENT_SECRET, Rules, query};
 use test_support::browser::Browser;
 use test_support::canary::Canary;
 use test_support::install::Install;
@@ -39,11 +39,20 @@ impl Desk {
 
     /// Answers the consent that the screen asks for; returns the redirect URI that the server was asked with.
     async fn answers(&self, walk: &mut Terminal, consents: bool) -> String {
+        let issuer = self.server.issuer();
+        self.comes_back(walk, |url| match consents {
+            true => issuer.consent(url),
+            false => issuer.decline(url),
+        })
+        .await
+    }
+
+    /// The same, with the address at which the browser comes back.
+    async fn comes_back(&self, walk: &mut Terminal, back: impl Fn(&str) -> String) -> String {
         let link = walk.rest_of("and consent:\r\n  ");
         let mut browser = Browser::at(self.admin);
         let url = browser.begin(&link).await;
-        let issuer = self.server.issuer();
-        let back = if consents { issuer.consent(&url) } else { issuer.decline(&url) };
+        let back = back(&url);
         let page = browser.get(&back).await;
         if page.head.status() == 303 {
             let done = page.head.one("location").expect("a page").replace("..", "/oauth");
@@ -110,4 +119,17 @@ async fn a_declined_consent_keeps_the_app_and_names_the_command_that_continues()
     let (code, screen) = ended(&desk, walk);
     assert_eq!(code, Some(0), "{screen}");
     assert!(!screen.contains("client id"), "{screen}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_that_comes_back_without_state_ends_the_wait_with_the_reason() {
+    let desk = Desk::new().await;
+    let mut walk = desk.walk(&["--name", "work"]);
+    registers(&mut walk);
+    let without_state = |url: &str| format!("{}?error=server_error", query(url)["redirect_uri"]);
+    desk.comes_back(&mut walk, without_state).await;
+    walk.shows("the provider cannot process consents at present: try again later");
+    walk.asks("> open the consent page again", "\u{1b}[B\r");
+    let (code, screen) = ended(&desk, walk);
+    assert_eq!(code, Some(130), "{screen}");
 }

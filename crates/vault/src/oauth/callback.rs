@@ -1,7 +1,8 @@
 //! Handles the OAuth callback. Nine rules, in this order; no token request before the eighth:
 //!
 //! 1. `state`, `code`, `iss` and `error` appear at most once, in at most 8 KiB.
-//! 2. The flow is found by the hash of `state`, which is deleted; it has not expired.
+//! 2. The flow is found by the hash of `state`, which is deleted; it has not expired. Without `state`, the flow of the browser
+//!    ends: its consent will not be answered again.
 //! 3. The app of the path is the flow's.
 //! 4. The browser is the one that started the flow.
 //! 5. `iss` is the server of the request (RFC 9207), compared byte by byte; for errors too.
@@ -15,12 +16,15 @@ use std::sync::Arc;
 use super::Flows;
 use super::callback_query::CallbackQuery;
 use super::error::CallbackRefusal;
-use super::flow::{CallbackExpectation, Flow, FlowStage, SealedText};
+use super::flow::{CallbackExpectation, Flow, FlowStage, SealedText, StoredFlow, flow_of_cookie};
 use super::oauth1;
 use crate::grant::oauth::ErrorCode;
 use futures_util::FutureExt;
 use keyward_base::id::{FlowId, OrgId};
 use keyward_state::store::Lease;
+
+/// Most flows of a browser that are looked for without `state`.
+const FLOWS_OF_BROWSER_MAX: usize = 20;
 
 /// The cookies of a request, as they were sent: names may repeat.
 #[derive(Default)]
@@ -64,7 +68,11 @@ impl Flows {
         back: &CallbackRequest<'_>,
     ) -> Result<FlowId, CallbackRefusal> {
         let callback = CallbackQuery::read(back.query)?;
-        let consumed = self.consume(org, callback.required_state()?).await?;
+        let state = match callback.required_state() {
+            Ok(state) => state,
+            Err(refusal) => return Err(self.without_state(org, back, &callback, refusal).await),
+        };
+        let consumed = self.consume(org, state).await?;
         let checked = check(&consumed.flow, &consumed.asked, back, &callback);
         let (flows, id) = (Arc::clone(self), consumed.flow.id.clone());
         // As a flight, which neither a closed browser nor a stopping process ends: the code is spent, and its tokens
@@ -115,6 +123,41 @@ impl Flows {
         flow.session = Some(asked.session.clone());
         self.flows.put(org, flow.id.as_str(), &flow, Some(version)).await?;
         Ok(ConsumedFlow { flow, asked, lease })
+    }
+
+    /// Ends the flow of a browser that came back without `state`, as it does from some error pages, so that a person who waits
+    /// for it elsewhere sees the reason. Its cookie identifies it, if the browser has no other one at this app.
+    async fn without_state(
+        self: &Arc<Self>,
+        org: &OrgId,
+        back: &CallbackRequest<'_>,
+        callback: &CallbackQuery,
+        refusal: CallbackRefusal,
+    ) -> CallbackRefusal {
+        let mut of_browser = Vec::new();
+        let ids = back.cookies.0.iter().filter_map(|(name, _)| flow_of_cookie(name));
+        for id in ids.take(FLOWS_OF_BROWSER_MAX) {
+            let Ok(Some((flow, version))) = self.flows.get(org, id.as_str()).await else {
+                continue;
+            };
+            let FlowStage::AtProvider(asked) = &flow.stage else { continue };
+            let checked = check(&flow, asked, back, callback);
+            let is_other =
+                matches!(checked, Err(CallbackRefusal::OtherApp | CallbackRefusal::OtherBrowser));
+            if !is_other && self.clock.now() < flow.expires {
+                of_browser.push((StoredFlow { flow, version }, checked));
+            }
+        }
+        let Ok([(stored, checked)]) = <[_; 1]>::try_from(of_browser) else { return refusal };
+        let refusal = match checked {
+            Err(declined @ CallbackRefusal::Declined(_)) => declined,
+            _ => refusal,
+        };
+        let flow = stored.flow.id.clone();
+        if let Err(error) = self.end(stored, &refusal.to_string()).await {
+            tracing::info!(%flow, %error, "a consent without `state` is not ended");
+        }
+        refusal
     }
 
     /// Rules 8 and 9.

@@ -11,9 +11,6 @@ pub(super) const QUERY_BYTES_MAX: usize = 8 * 1024;
 const SIGNED_RESPONSE: &str = "it is a signed response (JARM), which Keyward does not support: give the app the response \
      mode `query` at the provider";
 
-const NO_STATE: &str =
-    "it has no `state`: begin the consent in Keyward, and not on a page of the provider";
-
 /// The checked parameters, each given at most once.
 #[derive(Default)]
 pub(crate) struct CallbackQuery {
@@ -67,7 +64,7 @@ impl CallbackQuery {
     pub(super) fn required_state(&self) -> Result<&str, CallbackRefusal> {
         let missing = || match self.other("response") {
             Some(_) => CallbackRefusal::Malformed(SIGNED_RESPONSE),
-            None => CallbackRefusal::Malformed(NO_STATE),
+            None => CallbackRefusal::NoState,
         };
         self.state.as_deref().ok_or_else(missing)
     }

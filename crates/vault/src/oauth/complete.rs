@@ -432,7 +432,11 @@ fn setting(failure: &TokenFailure, asking: &FlowContext, uri: &str) -> Option<St
                 ClientAuthText::PrivateKeyJwt => ("private key", SIGNED),
                 ClientAuthText::ClientSecretJwt => ("secret", SIGNED),
                 ClientAuthText::Mtls => ("certificate", "it does not accept certificates"),
-                _ => ("secret", "it expects them in another place (`--client-auth`)"),
+                ClientAuthText::Basic => (
+                    "secret",
+                    "it expects them in another way (`--client-auth body` or `basic_raw`)",
+                ),
+                _ => ("secret", "it expects them in another way (`--client-auth`)"),
             };
             format!(
                 "client id or {proof} of app `{app}` are not the provider's, or {or}; `keyward app set {app}`"

@@ -37,9 +37,15 @@ impl Flows {
     pub(super) async fn start_device(
         self: &Arc<Self>,
         org: &OrgId,
-        asking: FlowContext,
+        mut asking: FlowContext,
         ask: ConsentRequest,
     ) -> Result<Started, FlowError> {
+        self.add_endpoint(
+            &mut asking,
+            |oauth| &mut oauth.device,
+            |metadata| metadata.device_authorization_endpoint.as_ref(),
+        )
+        .await?;
         endpoint(&asking, asking.oauth.device.as_ref(), "device")?;
         // Over the limit, no code is requested.
         self.sweep(org, &ask.person).await?;

@@ -8,7 +8,7 @@ use super::error::FlowError;
 use super::start::{FlowContext, variables_of};
 use crate::grant::oauth::{Metadata, MetadataError};
 use keyward_net::call::CallError;
-use keyward_rules::provider::oauth::{GrantText, PkceText, UrlTemplate};
+use keyward_rules::provider::oauth::{GrantText, OAuth, PkceText, UrlTemplate};
 use keyward_state::directory::{AppRecord, ConnectionRecord};
 
 impl Flows {
@@ -90,6 +90,28 @@ impl Flows {
             if let (None, Some(url)) = (&slot, told) {
                 *slot = Some(UrlTemplate::literal(url));
             }
+        }
+        Ok(())
+    }
+
+    /// Adds an endpoint that is needed only here, if the configuration lacks it and names the issuer. The metadata is not
+    /// read for the other endpoints of such a configuration.
+    ///
+    /// # Errors
+    /// When the metadata cannot be read.
+    pub(super) async fn add_endpoint(
+        &self,
+        asking: &mut FlowContext,
+        slot: fn(&mut OAuth) -> &mut Option<UrlTemplate>,
+        found: fn(&Metadata) -> Option<&String>,
+    ) -> Result<(), FlowError> {
+        let Some(issuer) = &asking.issuer else { return Ok(()) };
+        let client_auth = asking.oauth.client_auth;
+        let endpoint = slot(&mut asking.oauth);
+        if endpoint.is_none() {
+            let metadata = self.metadata(issuer).await?;
+            let metadata = metadata.for_client(client_auth);
+            *endpoint = found(&metadata).map(|url| UrlTemplate::literal(url));
         }
         Ok(())
     }

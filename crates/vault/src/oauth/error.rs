@@ -129,6 +129,11 @@ pub enum CallbackRefusal {
     /// Rule 1.
     #[error("this request is malformed: {0}")]
     Malformed(&'static str),
+    /// Rule 2.
+    #[error(
+        "the answer has no `state`: begin the consent in Keyward, and not on a page of the provider"
+    )]
+    NoState,
     /// Rule 2: used, expired, or unknown.
     #[error("this consent has ended: each link works once, and for ten minutes")]
     NoFlow,
@@ -246,6 +251,7 @@ impl CallbackRefusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_)
+            | Self::NoState
             | Self::NoFlow
             | Self::OtherApp
             | Self::OtherServer

@@ -20,6 +20,9 @@ use keyward_state::store::Version;
 /// Bytes of randomness in `state`, start links and session cookies; base64url makes 43 characters.
 pub(super) const RANDOM_BYTES: u32 = 32;
 
+/// Begins the names of cookies of flows.
+const COOKIE_PREFIX: &str = "keyward_";
+
 /// Flows are kept for a day after their end, so that their result can be shown.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
 
@@ -322,7 +325,12 @@ impl Flow {
 
 /// The cookie of a flow. Each flow has its own, so that several can be open in one browser.
 pub(super) fn cookie_of(flow: &FlowId) -> String {
-    format!("keyward_{flow}")
+    format!("{COOKIE_PREFIX}{flow}")
+}
+
+/// The flow whose own cookie has this name.
+pub(super) fn flow_of_cookie(name: &str) -> Option<FlowId> {
+    FlowId::parse(name.strip_prefix(COOKIE_PREFIX)?).ok()
 }
 
 /// 256 random bits, base64url: 43 characters.

@@ -169,7 +169,15 @@ impl Flows {
         if open >= max { Err(FlowError::TooMany(max)) } else { Ok(()) }
     }
 
-    async fn end(self: &Arc<Self>, stored: StoredFlow, why: &str) -> Result<(), FlowError> {
+    /// Ends an open flow for a reason.
+    ///
+    /// # Errors
+    /// When it is not open, is being finished, or has changed since it was read.
+    pub(super) async fn end(
+        self: &Arc<Self>,
+        stored: StoredFlow,
+        why: &str,
+    ) -> Result<(), FlowError> {
         let StoredFlow { mut flow, version } = stored;
         match flow.stage.clone() {
             FlowStage::Offered | FlowStage::AtProvider(_) | FlowStage::Polling(_) => {

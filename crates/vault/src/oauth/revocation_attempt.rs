@@ -20,6 +20,7 @@ use crate::RowError;
 use crate::flights::STORE_AGAIN;
 use crate::grant::oauth::{self, ActingParty, OAuthClient, TokenFailure};
 use crate::grant::{AppSecret, Grant};
+use keyward_rules::provider::oauth::RevokeText;
 use keyward_state::store::{Lease, StoreError, Version};
 
 /// The result of a connection's revocation at its provider.
@@ -273,7 +274,20 @@ impl Flows {
             }
             (Err(error), None) => return Err(error),
         };
-        Ok((self.context_with_app(&pending.connection, app).await?, client))
+        let mut asking = self.context_with_app(&pending.connection, app).await?;
+        if asking.oauth.says.revoke_via != RevokeText::Rfc7009 {
+            return Ok((asking, client));
+        }
+        let added = self.add_endpoint(
+            &mut asking,
+            |oauth| &mut oauth.revoke,
+            |metadata| metadata.revocation_endpoint.as_ref(),
+        );
+        match added.await {
+            Err(error) if error.is_temporary() => Err(error),
+            // The configured endpoints have worked without metadata.
+            _ => Ok((asking, client)),
+        }
     }
 }
 

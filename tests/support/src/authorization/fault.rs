@@ -111,6 +111,11 @@ impl Fault {
         }))
     }
 
+    /// The honest reply, gzip.
+    pub fn gzip() -> Self {
+        Self::Bends(Arc::new(|honest| gzipped(&honest)))
+    }
+
     /// This body, gzip, and nothing done.
     pub fn gzipped(body: &Value) -> Self {
         Self::Says(gzipped(body))
