@@ -1,4 +1,4 @@
-//! Tests that each check of `tidy.rs` finds its violation and accepts valid text.
+//! Tests that each check of `main.rs` finds its violation and accepts valid text.
 
 use super::package::with_test_modules;
 use super::*;

@@ -5,8 +5,10 @@ use std::path::Path;
 
 use super::Source;
 
+/// The folder of the whole workspace.
 pub(super) fn package() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    tests.and_then(Path::parent).expect("the folder of the workspace: this is tests/tidy")
 }
 
 pub(super) fn sources(folder: &str, extensions: &[&str]) -> Vec<Source> {
@@ -50,7 +52,7 @@ fn collect(folder: &Path, extensions: &[&str], found: &mut Vec<Source>) {
 
 pub(super) fn machine_names() -> Vec<String> {
     let home = std::env::var("HOME").map(|home| format!("{home}/")).unwrap_or_default();
-    let mut names = vec![env!("CARGO_MANIFEST_DIR").to_owned(), home];
+    let mut names = vec![package().to_string_lossy().into_owned(), home];
     names.extend(std::env::var("HOSTNAME"));
     names.extend(mirror_hosts());
     // Short and generic names would be found in innocent words.

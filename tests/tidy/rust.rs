@@ -1,4 +1,4 @@
-//! The part of Rust's grammar that the checks of `tidy.rs` need: comments, literals, test items, paths from the root,
+//! The part of Rust's grammar that the checks of `main.rs` need: comments, literals, test items, paths from the root,
 //! functions. Offsets and lines of blanked text are those of the source.
 
 /// Replaces comments and the insides of string and character literals by blanks.

@@ -1,27 +1,16 @@
 //! Structure checks that the compiler cannot do: imports between floors and in circles, exposed secrets, missing file
 //! headings, long functions. Every check is a function from one source to its violations, and has a test that it can fail.
 
-#[path = "tidy/can_fail.rs"]
 mod can_fail;
-#[path = "tidy/circles.rs"]
 mod circles;
-#[path = "tidy/codes.rs"]
 mod codes;
-#[path = "tidy/comments.rs"]
 mod comments;
-#[path = "tidy/modules.rs"]
 mod modules;
-#[path = "tidy/package.rs"]
 mod package;
-#[path = "tidy/paths.rs"]
 mod paths;
-#[path = "tidy/proofs.rs"]
 mod proofs;
-#[path = "tidy/rules.rs"]
 mod rules;
-#[path = "tidy/rust.rs"]
 mod rust;
-#[path = "tidy/tables.rs"]
 mod tables;
 
 use comments::cites_what_is_here;
