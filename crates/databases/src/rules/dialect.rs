@@ -18,6 +18,7 @@ const POSTGRES_READING: &[&str] = &[
     "cursor_to_xml",
     "database_to_xml",
     "lo_get",
+    "pg_dirtyread",
     "pg_ls_",
     "pg_read_",
     "pg_stat_file",

@@ -92,6 +92,7 @@ SELECT table_to_xml('secret', true, false, '')
 SELECT schema_to_xml('public', true, false, '')
 SELECT database_to_xml(true, false, '')
 SELECT pg_read_file('/etc/passwd')
+SELECT * FROM pg_dirtyread('secret') AS t(a int)
 SELECT * FROM pg_ls_dir('/')
 SELECT * FROM pg_catalog.pg_authid
 SELECT * FROM information_schema.tables

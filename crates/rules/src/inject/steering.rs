@@ -4,7 +4,7 @@
 use http::Method;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 
-use super::names::{is_alias, is_one_of};
+use super::names::{is_alias, is_mapped, is_one_of};
 
 /// Fields that change the path on some servers (IIS rewriting, Symfony).
 const PATHS: [&str; 2] = ["x-original-url", "x-rewrite-url"];
@@ -32,28 +32,23 @@ static CONTENT: [HeaderName; 3] = [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODIN
 /// The field with the second path of COPY and MOVE (RFC 4918 §10.3).
 const DESTINATION: [&str; 1] = ["destination"];
 
-/// Fields with what a PUT copies: Amazon S3, Azure, Google Cloud Storage, Alibaba OSS, Tencent COS, Huawei OBS.
+/// How fields end that name what a PUT copies: `x-amz-copy-source`, and so with the `x-…-` of each storage (Azure, Google
+/// Cloud Storage, Alibaba OSS, Tencent COS, Huawei OBS, Baidu BOS, Volcengine TOS, Kingsoft KS3).
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html>
-const COPIED: [&str; 6] = [
-    "x-amz-copy-source",
-    "x-ms-copy-source",
-    "x-goog-copy-source",
-    "x-oss-copy-source",
-    "x-cos-copy-source",
-    "x-obs-copy-source",
-];
+const COPIED: &str = "copy-source";
 
-/// Fields with what a PUT renames: Amazon S3, Azure Data Lake, Azure Files.
+/// The same of what a PUT renames: Amazon S3, Azure Data Lake, Azure Files.
 /// <https://learn.microsoft.com/rest/api/storageservices/datalakestoragegen2/path/create>
 /// <https://learn.microsoft.com/rest/api/storageservices/rename-file>
-const RENAMED: [&str; 3] = ["x-amz-rename-source", "x-ms-rename-source", "x-ms-file-rename-source"];
+const RENAMED: &str = "rename-source";
 
-/// Fields with an object that a PUT copies, or that is read through the new one, below the account or bucket of the request:
-/// OpenStack Swift, Alibaba OSS.
-/// <https://docs.openstack.org/api-ref/object-store/#create-or-replace-object>
+/// The same of an object that is read through the new one: OpenStack Swift, Alibaba OSS, Baidu BOS, Volcengine TOS.
 /// <https://www.alibabacloud.com/help/en/oss/developer-reference/putsymlink>
-const RELATIVE: [&str; 4] =
-    ["x-copy-from", "x-object-manifest", "x-symlink-target", "x-oss-symlink-target"];
+const LINKED: &str = "symlink-target";
+
+/// Fields of OpenStack Swift with objects below the account of the request.
+/// <https://docs.openstack.org/api-ref/object-store/#create-or-replace-object>
+const RELATIVE: [&str; 2] = ["x-copy-from", "x-object-manifest"];
 
 /// The field with the action of a request to AWS.
 const ACTION: [&str; 1] = ["x-amz-target"];
@@ -86,11 +81,22 @@ pub fn is_destination_field(name: &HeaderName) -> bool {
 /// Whether the field names the source of a copy, and what becomes of it.
 pub fn source_field(name: &HeaderName) -> Option<SourceField> {
     match name.as_str() {
-        name if is_one_of(name, &COPIED) => Some(SourceField::Copied),
-        name if is_one_of(name, &RENAMED) => Some(SourceField::Renamed),
-        name if is_one_of(name, &RELATIVE) => Some(SourceField::Relative),
+        name if is_of_storage(name, COPIED) => Some(SourceField::Copied),
+        name if is_of_storage(name, RENAMED) => Some(SourceField::Renamed),
+        name if is_of_storage(name, LINKED) || is_one_of(name, &RELATIVE) => {
+            Some(SourceField::Relative)
+        }
         _ => None,
     }
+}
+
+/// Whether it is `x-END`, or has the name of a storage between the two, in any spelling.
+fn is_of_storage(name: &str, end: &str) -> bool {
+    let Some(at) = name.len().checked_sub(end.len()) else { return false };
+    let Some((begin, found)) = name.split_at_checked(at) else { return false };
+    is_alias(found, end)
+        && begin.get(..2).is_some_and(|begin| is_alias(begin, "x-"))
+        && begin.bytes().last().is_some_and(is_mapped)
 }
 
 /// Whether policy decides on what the field says: a method, another resource, or an action of AWS.

@@ -45,7 +45,7 @@ pub fn named_resources<'a>(
         if steering::is_destination_field(name) {
             for method in methods.clone().filter(|method| has_destination(method)) {
                 for value in fields.get_all(name) {
-                    found.push(named(method, target, &url_path(text(value)?)?));
+                    found.push(named(method, target, &destination(path, text(value)?)?));
                 }
             }
         } else if let Some(source) = steering::source_field(name) {
@@ -74,6 +74,18 @@ pub fn named_resources<'a>(
 /// Whether WebDAV has a destination for the method (RFC 4918 §10.3). Case is ignored, as lenient servers do.
 fn has_destination(method: &Method) -> bool {
     ["COPY", "MOVE"].iter().any(|other| other.eq_ignore_ascii_case(method.as_str()))
+}
+
+/// The path of a destination. OpenStack Swift reads it below `/v1/ACCOUNT`, with which its paths begin, so one that does not
+/// begin as the request's path does there is refused where a path decides.
+/// <https://docs.openstack.org/api-ref/object-store/#copy-object>
+fn destination(path: &DecodedPath, text: &str) -> Result<DecodedPath, UnclearResource> {
+    let found = url_path(text)?;
+    let is_version = |path: &DecodedPath| path.as_str().starts_with("/v1/");
+    match is_version(path) && !is_version(&found) {
+        true => unclear_path(text),
+        false => Ok(found),
+    }
 }
 
 /// The path of a URL or of a reference without a host. The host is not compared: servers ignore it, or refuse another
@@ -204,6 +216,16 @@ mod tests {
     }
 
     #[test]
+    fn a_destination_below_the_account_of_the_request_has_an_unclear_path() {
+        let is_unclear = |to: &str| {
+            let path = DecodedPath::parse("/v1/AUTH_a/mine/k").unwrap();
+            destination(&path, to).unwrap().ambiguous()
+        };
+        assert!(is_unclear("/secret/k") && is_unclear("secret/k"));
+        assert!(!is_unclear("/v1/files/k"), "it is another path of a server of WebDAV");
+    }
+
+    #[test]
     fn the_source_of_a_copy_is_read_at_the_host_of_its_bucket() {
         for (host, value, expected) in [
             ("s3.eu-west-1.amazonaws.com", "b/k/l", "s3.eu-west-1.amazonaws.com/b/k/l"),
@@ -223,7 +245,13 @@ mod tests {
                 "a.blob.core.windows.net/c/k",
             ),
         ] {
-            for name in ["x-amz-copy-source", "x_ms-copy_source"] {
+            for name in [
+                "x-amz-copy-source",
+                "x_ms-copy_source",
+                "x-bce-copy-source",
+                "x-tos-copy-source",
+                "x.kss.copy.source",
+            ] {
                 let line = format!("PUT {host}");
                 assert_eq!(
                     found(&line, name, value),
@@ -242,13 +270,21 @@ mod tests {
             ["GET", "DELETE"].map(|method| format!("{method} a.file.core.windows.net/s/k"));
         assert_eq!(renamed, Ok(expected.to_vec()));
         assert_eq!(found("PUT s3.test", "x-amz-copy-source", "b/../k"), Err(UnclearResource));
-        assert_eq!(found("PUT s3.test", "x-amz-copy-source-range", "b/../k"), Ok(vec![]));
+        for name in ["x-amz-copy-source-range", "copy-source", "xcopy-source", "x-recopy-source"] {
+            assert_eq!(found("PUT s3.test", name, "b/../k"), Ok(vec![]), "{name}");
+        }
     }
 
     #[test]
     fn an_object_that_a_field_names_below_the_account_or_bucket_has_an_unclear_path() {
-        for name in ["x-copy-from", "x_object_manifest", "x-symlink-target", "x-oss-symlink-target"]
-        {
+        for name in [
+            "x-copy-from",
+            "x_object_manifest",
+            "x-symlink-target",
+            "x-oss-symlink-target",
+            "x-bce-symlink-target",
+            "x-tos-symlink_target",
+        ] {
             for (value, path) in [("/c/k%20l", "///c/k l"), ("k", "//k")] {
                 let expected = format!("GET store.test{path} ambiguous");
                 assert_eq!(found("PUT store.test", name, value), Ok(vec![expected]), "{name}");

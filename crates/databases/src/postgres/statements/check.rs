@@ -110,6 +110,7 @@ const REFUSED_FUNCTIONS: &[&str] = &[
     "pg_stat_statements_reset",
     "pg_switch_wal",
     "pg_terminate_backend",
+    "pgroonga_command",
     "populate_geometry_columns",
     "replicate_ddl_command",
     "schedule_in_database",
@@ -150,6 +151,32 @@ const REFUSED_PREFIXES: &[&str] = &[
     "query_to_xml",
     "run_command_on_",
     "table_import_from_",
+];
+
+/// Functions with the names of columns, which are refused where they are called: of pg_cron and TimescaleDB (jobs, and chunks that
+/// are dropped), Apache AGE and pg_graphql (a text that reads and writes any table), pg_duckdb, and those that send requests of
+/// HTTP (http, pg_net) or to AWS Lambda.
+/// <https://github.com/citusdata/pg_cron>, <https://docs.timescale.com/api/latest/>,
+/// <https://age.apache.org/age-manual/master/intro/cypher.html>, <https://supabase.github.io/pg_graphql/sql_interface/>,
+/// <https://github.com/duckdb/pg_duckdb/blob/main/docs/functions.md>, <https://github.com/pramsey/pgsql-http>,
+/// <https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/PostgreSQL-Lambda.html>
+const REFUSED_CALLS: &[&str] = &[
+    "_internal_resolve",
+    "add_job",
+    "cypher",
+    "delete_job",
+    "drop_chunks",
+    "http",
+    "http_delete",
+    "http_get",
+    "http_head",
+    "http_patch",
+    "http_post",
+    "http_put",
+    "invoke",
+    "raw_query",
+    "resolve",
+    "schedule",
 ];
 
 /// Words after which a name and a parenthesis are a table with its columns.
@@ -204,7 +231,7 @@ pub fn check(text: &[u8], kept: &EnforcedSettings) -> Result<(), Reason> {
 fn statement(tokens: &[Lexed], text: &[u8], kept: &EnforcedSettings) -> Result<(), Reason> {
     let words: Vec<&str> = tokens.iter().filter_map(Lexed::word).collect();
     functions(&words)?;
-    if schedules(tokens) {
+    if calls_refused(tokens) {
         return Err(REFUSED_FUNCTION);
     }
     if !configures_safely(tokens, text, kept) && text[span(tokens)] != *OF_PG_DUMP {
@@ -301,9 +328,8 @@ fn functions(words: &[&str]) -> Result<(), Reason> {
     Ok(())
 }
 
-/// Whether it calls `schedule` of pg_cron, which runs a text later. Columns of a table of this name are no call.
-/// <https://github.com/citusdata/pg_cron>
-fn schedules(tokens: &[Lexed]) -> bool {
+/// Whether it calls one of [`REFUSED_CALLS`]. Columns of a table of such a name are no call.
+fn calls_refused(tokens: &[Lexed]) -> bool {
     let is_symbol = |at: usize, symbol: u8| {
         tokens.get(at).is_some_and(|lexed| lexed.token == SqlToken::Symbol(symbol))
     };
@@ -312,7 +338,8 @@ fn schedules(tokens: &[Lexed]) -> bool {
         let before = tokens[..begins].last().and_then(Lexed::word);
         !before.is_some_and(|word| BEFORE_COLUMNS.contains(&word)) && is_symbol(at + 1, b'(')
     };
-    (0..tokens.len()).any(|at| tokens[at].word() == Some("schedule") && is_call(at))
+    let is_named = |at: usize| tokens[at].word().is_some_and(|it| REFUSED_CALLS.contains(&it));
+    (0..tokens.len()).any(|at| is_named(at) && is_call(at))
 }
 
 /// Whether each `set_config` is a call that names one of [`CONFIGURED`] as a plain string, or the search path where `SET` may
@@ -519,6 +546,8 @@ mod tests {
             "SELECT schedule, s.schedule FROM schedule s WHERE schedule IN ('a')",
             "WITH schedule(a) AS (SELECT 1) SELECT * FROM schedule",
             "COPY public.schedule (a, b) TO STDOUT",
+            "WITH http AS (SELECT http_get, r.invoke FROM resolve r) SELECT * FROM http",
+            "SELECT * FROM (VALUES ('x')) AS cypher(text)",
         ] {
             assert_eq!(check(text.as_bytes(), &read_only()), Ok(()), "{text}");
         }
@@ -574,6 +603,15 @@ mod tests {
             "SELECT * FROM master_run_on_worker(ARRAY['h'], ARRAY[1], ARRAY['drop table t'], false)",
             "SELECT * FROM worker_save_query_explain_analyze('delete from t', '{}') AS (a int)",
             "SELECT pglogical.replicate_ddl_command('drop table t')",
+            "SELECT * FROM ag_catalog.cypher('g', $$ CREATE (:X) $$) AS (a agtype)",
+            "SELECT graphql.resolve($$ mutation { deleteFromTCollection { affectedCount } } $$)",
+            "SELECT net.http_post('http://169.254.169.254/')",
+            "SELECT status FROM http_get('http://a.test')",
+            "SELECT duckdb.raw_query('COPY secret TO s')",
+            "SELECT add_job('p', '1h')",
+            "SELECT drop_chunks('t', older_than => now())",
+            "SELECT * FROM aws_lambda.invoke('f', '{}')",
+            "SELECT pgroonga_command('table_remove x')",
         ] {
             let reason = check(text.as_bytes(), &read_only()).expect_err(text);
             assert_eq!(reason, REFUSED_FUNCTION, "{text}");
