@@ -155,8 +155,7 @@ mod tests {
         assert_eq!(message, "unexpected argument '--jsn' found");
         assert_eq!(hint.as_deref(), Some("a similar argument exists: '--json'"));
         let (message, hint) = told("keyward explain");
-        let wanted =
-            "the following required arguments were not provided: --agent <NAME> <REQUEST>...";
+        let wanted = "the following required arguments were not provided: <REQUEST>...";
         assert_eq!(message, wanted);
         assert!(hint.is_some_and(|hint| hint.starts_with("Usage: keyward explain ")));
         assert_eq!(told("keyward").0, "a command or an argument is missing");
