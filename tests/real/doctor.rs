@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::remedies::code_in;
-use crate::stage::{installed, run, said, succeeded};
+use crate::stage::{installed, node20, run, said, succeeded};
 use test_support::install::Install;
 use test_support::*;
 
@@ -59,10 +59,11 @@ const NO_FILE: (&str, &str) = ("nothing", "");
 #[tokio::test]
 async fn curl_python_and_http2_of_node_are_fine() {
     let python = "import urllib.request; urllib.request.urlopen('https://api.acme.test/a')";
+    let node = node20().display().to_string();
     let programs: [&[&str]; 3] = [
         &["curl", "-sS", "https://api.acme.test/a"],
         &["python3", "-c", python],
-        &["node", "-e", HTTP2],
+        &[&node, "-e", HTTP2],
     ];
     for program in programs {
         let (install, _origin) = Install::simple();

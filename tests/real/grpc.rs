@@ -115,7 +115,7 @@ async fn grpcio_makes_every_kind_of_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn grpc_js_makes_every_kind_of_call() {
     let (lab, server) = lab().await;
-    let mut node = keyed(&lab, "node");
+    let mut node = keyed(&lab, node20());
     node.env("PACKAGES", installed("real-node/node_modules"));
     node.args(["-e", include_str!("programs/grpc/client.js")]);
     makes_all_calls(lab, server, node).await;

@@ -3,7 +3,7 @@
 
 use std::process::{Command, Output};
 
-use crate::stage::{assert_injected, installed, keyed, run, said};
+use crate::stage::{assert_injected, installed, keyed, node20, run, said};
 use test_support::http2::{Offer, Reply};
 use test_support::*;
 
@@ -122,7 +122,7 @@ async fn assert_served(lab: Lab, output: Output, shown: &str) {
 }
 
 fn node(lab: &Lab, text: &str) -> Command {
-    let mut node = keyed(lab, "node");
+    let mut node = keyed(lab, node20());
     node.env("PACKAGES", installed("real-node/node_modules")).args(["-e", text]);
     node
 }

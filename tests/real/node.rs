@@ -46,7 +46,7 @@ http.get({
 ";
 
 fn node(lab: &Lab, text: &str) -> Command {
-    let mut node = keyed(lab, "node");
+    let mut node = keyed(lab, node20());
     node.env("PACKAGES", installed("real-node/node_modules")).args(["-e", text]);
     node.env("NODE_DEBUG", "http,https,tls,net,undici,fetch");
     node

@@ -62,7 +62,7 @@ fn node(mut command: Command, text: &str) -> Command {
 /// What a program prints whose proxy accepts streams and never answers.
 async fn with_a_silent_proxy(text: &str) -> String {
     let proxy = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let mut command = Command::new("node");
+    let mut command = Command::new(node20());
     let at = proxy.local_addr().expect("its address");
     command.env("HTTPS_PROXY", format!("http://ci:token@{at}")).env_remove("https_proxy");
     for name in ["NO_PROXY", "no_proxy", "NODE_USE_ENV_PROXY"] {
@@ -77,7 +77,7 @@ async fn is_reached_directly(direct: &str) {
     let proxy = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let host = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let at = host.local_addr().expect("its address");
-    let mut command = Command::new("node");
+    let mut command = Command::new(node20());
     let proxy_at = proxy.local_addr().expect("its address");
     command.env("HTTPS_PROXY", format!("http://ci:token@{proxy_at}")).env_remove("https_proxy");
     command.env("NO_PROXY", direct.replace("PORT", &at.port().to_string())).env_remove("no_proxy");
@@ -99,7 +99,7 @@ async fn the_timeout_of_an_agent_ends_a_request_that_is_not_answered() {
             |mut stream: Stream| async move { while stream.request().await.is_some() {} },
         );
     let lab = Plan::api_key().start(origin).await;
-    let output = run(node(keyed(&lab, "node"), AGENT)).await;
+    let output = run(node(keyed(&lab, node20()), AGENT)).await;
     assert_eq!(String::from_utf8_lossy(&output.stdout), "timeout\n", "{}", said(&output));
     assert_injected(&lab.origin.only(), &lab.canary.text);
     lab.finish().await;
@@ -134,13 +134,13 @@ async fn an_address_with_its_port_in_no_proxy_is_reached_directly() {
 #[tokio::test]
 async fn a_connection_to_the_port_of_https_that_offers_no_protocol_is_served() {
     let lab = lab().await;
-    let output = run(node(keyed(&lab, "node"), NOTHING_OFFERED)).await;
+    let output = run(node(keyed(&lab, node20()), NOTHING_OFFERED)).await;
     assert_served(lab, output).await;
 }
 
 #[tokio::test]
 async fn a_connection_that_offers_http_as_bytes_is_served() {
     let lab = lab().await;
-    let output = run(node(keyed(&lab, "node"), BYTES)).await;
+    let output = run(node(keyed(&lab, node20()), BYTES)).await;
     assert_served(lab, output).await;
 }

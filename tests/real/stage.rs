@@ -59,6 +59,11 @@ pub(crate) fn installed(path: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(path)
 }
 
+/// The oldest Node that all packages of the tests run on. The system's may be older.
+pub(crate) fn node20() -> PathBuf {
+    installed("real-node/node_modules/node20/bin/node")
+}
+
 /// Fills `data`, the first files of a server: by `make`, which takes seconds, or with a copy of what an earlier test made with
 /// this program.
 pub(crate) fn first_files(program: &Path, data: &Path, make: impl FnOnce()) {

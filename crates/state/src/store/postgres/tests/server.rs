@@ -97,10 +97,11 @@ impl Server {
     }
 }
 
-/// The server's programs: `tests/run` makes the link in the target directory.
+/// The server's programs, where their package put them: the server's user may not reach the target directory, in which
+/// `tests/run` makes a link.
 fn programs() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(3).unwrap().join("tmp/real-postgres")
+    test.ancestors().nth(3).unwrap().join("tmp/real-postgres").canonicalize().unwrap()
 }
 
 /// A command as the user of the server, which does not run as root.
