@@ -79,14 +79,6 @@ pub(crate) fn text(sets: Option<&[String]>) -> String {
     }
 }
 
-/// The flags that give these sets.
-pub(crate) fn flags(sets: &[String]) -> String {
-    match sets {
-        [] => format!("--allow {NONE}"),
-        sets => sets.iter().map(|set| format!("--allow {set}")).collect::<Vec<_>>().join(" "),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,7 +93,5 @@ mod tests {
         assert_eq!(given(&[]), Ok(None));
         assert_eq!(given(&["none"]), Ok(Some(Vec::new())));
         assert_eq!(given(&["pip", "web", "pip"]), Ok(Some(vec!["pip".into(), "web".into()])));
-        assert_eq!(flags(&[]), "--allow none");
-        assert_eq!(flags(&["pip".into(), "go".into()]), "--allow pip --allow go");
     }
 }

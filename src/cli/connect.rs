@@ -364,10 +364,14 @@ impl<'a> ConnectWizard<'a> {
             let failure =
                 test::failure(self.context.global, found.clone()).hint(remedy(&found, connection));
             output::note(failure.to_string().trim_end());
-            let ways = ["test it again", "enter another key", "keep it anyway", "discard it"];
+            const PASTE: &str = "paste it again";
+            let ways = match found.outcome {
+                TestOutcome::WrongKey => [PASTE, "test it again", "keep it anyway", "discard it"],
+                _ => ["test it again", PASTE, "keep it anyway", "discard it"],
+            };
             match questions::choose("now", &ways)? {
-                0 => {}
-                1 => return Ok(AfterTest::Again),
+                first @ (0 | 1) if ways[first] == PASTE => return Ok(AfterTest::Again),
+                0 | 1 => {}
                 2 => return Ok(AfterTest::Keep(Some(Box::new(found)))),
                 _ => return Err(terminal::interrupted()),
             }

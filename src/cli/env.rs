@@ -13,6 +13,7 @@ use self::base_url::Based;
 use self::form::{EnvFormat, Printed};
 use super::client::Client;
 use super::environment::files::{EnvironmentFiles, Paths};
+use super::environment::unset;
 use super::environment::{DEFAULT_AGENT, EnvironmentFacts, Inherited, ProxyAccess};
 use super::failure::{Exit, Failure};
 use super::output;
@@ -27,7 +28,8 @@ use keyward_state::store::sled::chown_tree_to_owner_of;
 #[command(after_help = "examples:\n  eval \"$(keyward env --agent claude)\"\n  \
                         keyward env --agent ci --for docker > ci.env\n  \
                         keyward env --agent ci --for k8s | kubectl apply --server-side -f -\n  \
-                        eval \"$(keyward env --agent ci --base-url work-openai)\"")]
+                        eval \"$(keyward env --agent ci --base-url work-openai)\"\n  \
+                        eval \"$(keyward env --unset)\"")]
 pub(crate) struct Args {
     /// the agent's name or id
     #[arg(long, default_value = DEFAULT_AGENT)]
@@ -50,6 +52,9 @@ pub(crate) struct Args {
     /// print the base URL of CONNECTION (or CONNECTION@HOST) instead of a proxy
     #[arg(long, value_name = "CONNECTION", conflicts_with = "files")]
     base_url: Option<String>,
+    /// print the commands that remove what an earlier `env` set in this shell
+    #[arg(long, conflicts_with_all = ["agent", "ttl", "token_stdin", "proxy", "files", "base_url"])]
+    unset: bool,
 }
 
 /// The request for a token.
@@ -61,6 +66,9 @@ struct NewToken<'a> {
 
 impl Args {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        if self.unset {
+            return self.print_removal();
+        }
         let client = Client::open_or_make(global).await?;
         let facts = EnvironmentFacts::of(&client, &self.agent).await?;
         if let Some(named) = &self.base_url {
@@ -93,8 +101,14 @@ impl Args {
         self.write(&facts.files(&paths, &inherited), form, &folder)?;
         // Last, so that a refused command creates no token.
         let token = self.token(&client, &facts).await?;
-        let entrance = ProxyAccess { proxy: &proxy, own, token: &token };
+        let is_here = self.proxy.is_none() && client.host().is_none_or(|it| it.is_this_machine());
+        let is_local = is_here && !form.is_of_a_container();
+        let entrance = ProxyAccess { proxy: &proxy, own, token: &token, is_local };
         let made = facts.environment(entrance, &paths, &inherited);
+        if client.is_in_process() {
+            let hint = format!("start one: {} serve", global.keyward());
+            output::note(&format!("note: no gateway runs, and the token needs one\nhint: {hint}"));
+        }
         made.notes.iter().for_each(|note| output::note(note));
         facts.unusable.iter().for_each(|it| output::note(&it.note(global)));
         let agent = &facts.agent.name;
@@ -103,6 +117,18 @@ impl Args {
             output::note(&hint);
         }
         output::print(&form.print(&printed)?)
+    }
+
+    /// # Errors
+    /// For a form that is no shell's.
+    fn print_removal(&self) -> Result<(), Failure> {
+        if !matches!(self.form, EnvFormat::Sh | EnvFormat::Fish) {
+            return Err(Failure::usage("`--unset` prints commands for a shell")
+                .hint("use --for sh or fish"));
+        }
+        let made = unset::environment(|name| std::env::var_os(name));
+        let (agent, proxy, folder) = ("", "", Path::new(""));
+        output::print(&self.form.print(&Printed { agent, proxy, folder, made: &made })?)
     }
 
     /// What the client inherits. Lines of root's own files, which may have passwords, are in no file that another user gets.

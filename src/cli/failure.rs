@@ -10,6 +10,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::escape_controls::escape_controls;
+use super::fold;
 use keyward_api::wire::{ErrorView, PlanProblem};
 use keyward_app::config::ConfigError;
 use keyward_app::{AppError, data_directory_remedy};
@@ -196,7 +197,7 @@ impl Failure {
     /// Prints the messages, as one line of JSON if requested, and returns the exit code.
     pub(crate) fn report(&self, json: bool) -> ExitCode {
         use std::io::Write;
-        let text = if json { self.json() } else { self.to_string() };
+        let text = if json { self.json() } else { fold::for_notes(&self.to_string()) };
         // A closed stderr cannot report this error.
         let _ = std::io::stderr().lock().write_all(text.as_bytes());
         ExitCode::from(self.exit as u8)

@@ -1,7 +1,7 @@
 //! Help of all commands: `keyward --help` lists the commands in groups, and only it lists the global options.
 
+use super::fold;
 use clap::Command;
-use unicode_width::UnicodeWidthStr;
 
 /// The commands in the order in which people meet them.
 const GROUPS: &[(&str, &[&str])] = &[
@@ -85,25 +85,14 @@ fn groups(definition: &Command) -> String {
     let width = width.unwrap_or(0) + GAP;
     let line = |name: &&str| {
         let about = definition.find_subcommand(name)?.get_about()?.to_string();
-        let about = wrapped(&about, WIDTH - GAP - width).join(&format!("\n{:1$}", "", GAP + width));
+        let about =
+            fold::words(&about, WIDTH - GAP - width).join(&format!("\n{:1$}", "", GAP + width));
         Some(format!("  {name:width$}{about}\n"))
     };
     let group = |(title, names): &(&str, &[&str])| -> String {
         format!("{title}:\n{}\n", names.iter().filter_map(line).collect::<String>())
     };
     GROUPS.iter().map(group).collect::<String>().trim_end().to_owned()
-}
-
-/// Lines of at most `width` columns. A longer word has a line of its own.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut().filter(|line| line.width() + 1 + word.width() <= width) {
-            Some(line) => *line = format!("{line} {word}"),
-            None => lines.push(word.to_owned()),
-        }
-    }
-    lines
 }
 
 #[cfg(test)]

@@ -44,10 +44,11 @@ pub(crate) enum Command {
 
 impl LoginLinkArgs {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = Client::open(global).await?;
+        // The link leads to a running gateway.
+        let client = Client::running(global).await?;
         let ask = LoginLinkRequest { user: self.user };
         let link: LoginLinkView = client.post("/api/v1/login-links", &ask).await?;
-        output::show(global.json, &link, |link| link_text(link, client.is_in_process(), global))
+        output::show(global.json, &link, link_text)
     }
 }
 
@@ -61,17 +62,13 @@ impl Command {
     }
 }
 
-fn link_text(link: &LoginLinkView, is_in_process: bool, global: &Global) -> String {
+fn link_text(link: &LoginLinkView) -> String {
     let added = match link.added {
         true => format!("user {} added as admin\n", link.user),
         false => String::new(),
     };
-    let start = match is_in_process {
-        true => format!("no gateway runs: start it first with `{} serve`\n", global.keyward()),
-        false => String::new(),
-    };
     let user = &link.user;
-    format!("{added}{start}sign in as {user}, once and within 10 minutes:\n  {}\n", link.url)
+    format!("{added}sign in as {user}, once and within 10 minutes:\n  {}\n", link.url)
 }
 
 impl Columns for Login {

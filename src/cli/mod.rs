@@ -29,6 +29,7 @@ pub(super) mod escape_controls;
 mod explain;
 mod export;
 mod failure;
+mod fold;
 mod harden;
 mod health;
 mod help;

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::escape_controls::escape_controls;
 use super::failure::{Failure, SHOWN_MAX};
+use super::fold;
 use super::settings::Global;
 use super::table::TableLayout;
 use super::terminal;
@@ -83,7 +84,7 @@ pub(crate) fn word(value: &impl Serialize) -> String {
 
 /// Prints a note to standard error.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", fold::for_notes(text));
 }
 
 /// Notes of one kind; of many only the first, and how many more there are.

@@ -3,12 +3,10 @@
 
 pub(super) mod args;
 pub(crate) mod child;
-mod databases;
 pub(crate) mod folder;
 mod gateway;
 mod lease;
 mod other_hosts;
-mod outer;
 mod ssh_agent;
 mod summary;
 mod verbose;
@@ -25,6 +23,7 @@ use self::ssh_agent::SshAgent;
 use self::verbose::Verbose;
 use super::client::Client;
 use super::environment::files::Paths;
+use super::environment::outer::SSH_AGENT;
 use super::environment::{DEFAULT_AGENT, EnvironmentFacts, Inherited, ProxyAccess};
 use super::failure::{Exit, Failure};
 use super::proxy_at::tcp_listener;
@@ -106,9 +105,8 @@ impl Args {
         let folder = Folder::make(&gateway.data)?;
         let (paths, inherited) = (Paths::new(folder.path()), Inherited::of_process());
         let (proxy, own) = (proxy.to_string(), tcp_listener(&facts.agent));
-        let entrance = ProxyAccess { proxy: &proxy, own, token: lease.token() };
+        let entrance = ProxyAccess { proxy: &proxy, own, token: lease.token(), is_local: true };
         let mut made = facts.environment(entrance, &paths, &inherited);
-        databases::add(&mut made, facts, lease.token(), &gateway).await?;
         made.files.write(folder.path()).map_err(|error| {
             let what = format!("cannot write into {}", folder.path().display());
             Failure::in_data_directory(&what, &gateway.data, &error)
@@ -122,8 +120,7 @@ impl Args {
             .has_ssh_key
             .then(|| SshAgent::start(folder.path(), &proxy, &facts.agent.name, lease.token()));
         let ssh_agent = ssh_agent.transpose()?;
-        made.variables
-            .extend(ssh_agent.iter().map(|agent| (ssh_agent::VARIABLE.to_owned(), agent.socket())));
+        made.variables.extend(ssh_agent.iter().map(|agent| (SSH_AGENT.to_owned(), agent.socket())));
         let verbose = match self.verbose {
             true => Verbose::begin(&gateway, lease.token_id()).await,
             false => None,
@@ -131,8 +128,6 @@ impl Args {
         // The gateway may have another configuration than this command.
         let mut withheld = config.secret_variables();
         withheld.extend(secret_variables.iter().map(String::as_str));
-        withheld.extend_from_slice(databases::overrides(&made.variables));
-        withheld.extend(outer::variables(|name: &str| std::env::var(name).ok()));
         let mut child = Child::spawn(Invocation {
             program: &self.program,
             environment: &made,

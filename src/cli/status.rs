@@ -31,7 +31,7 @@ struct StatusOverview {
     unread: Option<String>,
     connections: Vec<Shown<Connection>>,
     agents: Vec<Shown<Agent>>,
-    /// The newest, newest first; `null`: the store's user may not read the audit log, or no gateway is running.
+    /// The newest, newest first; `null`: the audit log cannot be read.
     refusals: Option<Vec<Event>>,
 }
 
@@ -43,13 +43,14 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
         Err(failure) if failure.exit() == Exit::Unreachable => return Err(failure),
         Err(failure) => (None, Some(failure.message())),
     };
-    let refusals = match &gateway {
-        // Not of the API: those are the reader's own commands.
-        Some(_) => {
-            let path = format!("/api/v1/audit?requests=true&refused=true&limit={REFUSALS}");
-            client.get(&path).await.ok()
-        }
-        None => None,
+    // Not of the API: those are the reader's own commands.
+    let path = format!("/api/v1/audit?requests=true&refused=true&limit={REFUSALS}");
+    let refusals = match client.is_in_process() {
+        false => client.get(&path).await.ok(),
+        true => match Client::for_audit(global).await {
+            Ok(log) => log.get(&path).await.ok(),
+            Err(_) => None,
+        },
     };
     let overview = StatusOverview {
         gateway,

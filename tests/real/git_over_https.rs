@@ -109,6 +109,26 @@ async fn ssh_urls_and_submodules_are_cloned_and_fetched_over_https() {
     forge.stage.assert_served(&output, &requests);
 }
 
+/// simple-git 4 starts git without any variable that begins with `GIT_`.
+const SIMPLE_GIT: &str = r#"
+const [folder] = process.argv.slice(1);
+const { simpleGit } = require(`${folder}/simple-git`);
+simpleGit().clone('git@github.com:me/repo.git', 'cloned').then(() => console.log('answer: fine'));
+"#;
+
+#[tokio::test]
+async fn a_program_that_keeps_gits_variables_from_git_clones() {
+    let forge = Forge::new(|plan| plan).await;
+    let node = installed("real-node/node_modules/node24/bin/node").display().to_string();
+    let packages = installed("real-node/node_modules").display().to_string();
+    let line = format!("{node} -e \"$SCRIPT\" {packages}");
+    let mut command = forge.stage.command(&Program::shell(&line));
+    command.env("SCRIPT", SIMPLE_GIT);
+    let output = run(command).await;
+    let (refs, pack) = ("GET /me/repo.git/info/refs", "POST /me/repo.git/git-upload-pack");
+    forge.stage.assert_served(&output, &[refs, pack, pack]);
+}
+
 /// A commit in a clone, and its push.
 const CHANGE: &str = "git clone --quiet git@github.com:me/repo.git cloned
     cd cloned

@@ -29,6 +29,9 @@ use keyward_model::in_days;
 /// Pieces of a backup that wait for a slow client.
 const PIECES_MAX: usize = 4;
 
+/// Bytes of a passphrase: four short words. Who has the file may guess without a limit.
+const PASSPHRASE_BYTES_MIN: usize = 16;
+
 /// How long a client may read nothing: other backups wait for this one.
 const STALL_MAX: Duration = Duration::from_secs(60);
 
@@ -92,7 +95,10 @@ fn encryption(
     }
     match (passphrase, recipients.is_empty()) {
         (Some(_), false) => Err(ApiError::field("passphrase", "contradicts `recipients`")),
-        (Some(text), true) if text.0.is_empty() => Err(ApiError::field("passphrase", "is empty")),
+        (Some(text), true) if text.0.len() < PASSPHRASE_BYTES_MIN => {
+            let message = format!("has fewer than {PASSPHRASE_BYTES_MIN} characters");
+            Err(ApiError::field("passphrase", message).hint("use four random words or more"))
+        }
         (Some(text), true) => Ok(Encryption::Passphrase(text.0)),
         (None, false) => {
             let parsed = recipients.iter().map(|text| text.parse::<Recipient>());

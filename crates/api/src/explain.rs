@@ -120,9 +120,13 @@ fn explanation(
     if let Some(connection) = &mut connection {
         connection.default_over.clone_from(&decision.passed_over);
     }
-    let stop = stop::policy(&decision).or_else(|| match decision.action {
-        ActionKind::Tunnel => None,
-        _ => written(asked, places.as_ref()).err().map(|error| stop::unwritable(&error)),
+    let catalogue = admin.deps().vault.catalogue(&agent.org);
+    let service = catalogue.owner_of(&asked.query.target.host().to_string());
+    let stop = stop::policy(&decision, &agent.name, service.map(|id| &**id)).or_else(|| {
+        match decision.action {
+            ActionKind::Tunnel => None,
+            _ => written(asked, places.as_ref()).err().map(|error| stop::unwritable(&error)),
+        }
     });
     Explanation {
         agent: agent.name.clone(),

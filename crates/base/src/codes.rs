@@ -141,7 +141,7 @@ codes! {
         "change the rule or slot that the message names; `keyward explain` shows what decides";
     DefaultDeny: "default_deny" 403 Proxy(DENIED),
         "No rule, binding or [set of hosts](host-sets.md) of the agent permits the request.",
-        "bind a connection of the host's provider: `keyward agent bind NAME CONNECTION`, or add a rule";
+        "connect an account at the host's service: `keyward connect PROVIDER`, or allow the host without one: `keyward rule add pass HOST`";
     PortRefused: "port_refused" 403 Proxy(DENIED),
         "No rule or binding of the agent permits this port of the host; rules permit 80 and 443 unless they name others.",
         "write the port into a rule's host: `HOST:PORT`";
@@ -409,6 +409,7 @@ impl RefusalText {
 fn named_commands(hint: &str, agent: Option<&str>, connection: Option<&str>) -> String {
     let named = |(place, text): (usize, &str)| {
         let name = match (place % 2 == 1, text) {
+            (true, command) if command.ends_with("--agent NAME") => agent,
             (true, command) if command.starts_with("keyward agent ") => agent,
             (true, command) if command.starts_with("keyward connection ") => connection,
             _ => None,

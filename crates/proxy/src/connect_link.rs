@@ -181,8 +181,10 @@ fn of_policy(reason: &Reason) -> Option<Resolution<'_>> {
         Reason::ConnectionMissing { .. }
         | Reason::ConnectionRemoved { .. }
         | Reason::Unbound { .. }
-        | Reason::NoneInSession
-        | Reason::DefaultDeny { others: false, set: None } => Some(Resolution::Connect),
+        | Reason::NoneInSession => Some(Resolution::Connect),
+        Reason::DefaultDeny { others: false, way } if way.sets.is_empty() => {
+            Some(Resolution::Connect)
+        }
         Reason::PluginBlocked(blocked) => match (&blocked.problem, &blocked.connection) {
             (SlotProblem::Draft | SlotProblem::Broken(_), Some(name)) => {
                 Some(Resolution::Reconnect(name))

@@ -71,12 +71,13 @@ impl Questions {
         let auth = self.auth()?;
         let proposed = proposed(&self.provider.id, &self.taken);
         let name = match (&self.options.name, self.way) {
+            // A key is recognised first: other refusals repeat what was given.
             (Some(name), _) => {
-                check_name(name).map_err(|refusal| Failure::usage(refusal.to_string()))?;
                 if self.shapes.is_key(name) {
                     return Err(Failure::usage(NAME_IS_KEY)
                         .hint(format!("choose a name: --name {proposed}")));
                 }
+                check_name(name).map_err(|refusal| Failure::usage(refusal.to_string()))?;
                 name.clone()
             }
             (None, AnswerSource::Asking) => self.asked_name(&proposed)?,
@@ -97,7 +98,7 @@ impl Questions {
         loop {
             let name = secret::ask_or("name of the connection", proposed)?;
             match check_name(&name) {
-                Ok(()) if self.shapes.is_key(&name) => {
+                _ if self.shapes.is_key(&name) => {
                     output::note(&format!("{NAME_IS_KEY}; press Enter for {proposed}"));
                 }
                 Ok(()) if !self.taken.contains(&name) => return Ok(name),

@@ -9,6 +9,7 @@ mod lease;
 mod listener;
 mod remedy;
 mod seen;
+mod sessions;
 mod shared;
 mod stack;
 mod verdict;
@@ -26,6 +27,7 @@ use self::lease::{ProbeLease, ProgramInput};
 use self::listener::ProbeListeners;
 use self::remedy::ProbedAgent;
 use self::seen::{ProbedRequest, RequestRoute};
+use self::sessions::DatabaseSessions;
 use self::verdict::ProbeResult;
 use self::watch::ProcessWatch;
 use super::report::DoctorReport;
@@ -48,7 +50,7 @@ use keyward_proxy::ca::authority::{Authority, platform_pem};
 /// Requests that the gateway explains.
 const EXPLAINED_MAX: usize = 10;
 
-/// Runs the program, and reports what the probe observed.
+/// Runs the program, and reports what the probe observed. Its sessions with databases are real.
 pub(super) async fn run(
     global: &Global,
     agent: &str,
@@ -56,27 +58,55 @@ pub(super) async fn run(
 ) -> Result<DoctorReport, Failure> {
     let config = global.load().ok();
     let data = global.data_dir().ok();
-    let AgentFacts { facts, own } = agent_facts(global, data.as_deref(), agent).await?;
-    let agent = probed_agent(&facts, own);
+    let AgentFacts { facts, own, client } = agent_facts(global, data.as_deref(), agent).await?;
     let authority = Arc::new(authority(config.as_ref()));
     let roots = platform_pem()
         .map_err(|error| Failure::failed("cannot make the bundle of certificates", &error))?;
     let facts = facts.with_ca(authority.cert_pem(), &roots);
-    let token = format!("probe-{}", AgentId::random());
-    let listener = ProbeListeners::open(authority, &token).await?;
+    let sessions = DatabaseSessions::open(client, &facts).await?;
+    let token = match &sessions {
+        Some(sessions) => sessions.token().to_owned(),
+        None => format!("probe-{}", AgentId::random()),
+    };
+    let probed = Probed { facts: &facts, own, token: &token };
+    let mut ran = report(global, config.as_ref(), program, &probed, authority).await;
+    if let Some(sessions) = sessions {
+        sessions.end(global, &facts, ran.as_mut().ok()).await;
+    }
+    ran
+}
+
+/// What the probe stands in for.
+struct Probed<'a> {
+    facts: &'a EnvironmentFacts,
+    /// The agent's own listener.
+    own: Option<SocketAddr>,
+    token: &'a str,
+}
+
+async fn report(
+    global: &Global,
+    config: Option<&Config>,
+    program: &[OsString],
+    &Probed { facts, own, token }: &Probed<'_>,
+    authority: Arc<Authority>,
+) -> Result<DoctorReport, Failure> {
+    let agent = probed_agent(facts, own);
+    let listener = ProbeListeners::open(authority, token).await?;
     let folder = TemporaryFolder::make()?;
     let (paths, inherited) = (Paths::new(folder.path()), Inherited::of_process());
     // The probe replaces the agent's own listener too.
     let own = own.map(|_| listener.own());
-    let entrance = ProxyAccess { proxy: &listener.at().to_string(), own, token: &token };
+    let proxy = listener.at().to_string();
+    let entrance = ProxyAccess { proxy: &proxy, own, token, is_local: true };
     let made = facts.environment(entrance, &paths, &inherited);
     made.files.write(folder.path()).map_err(|error| {
         Failure::failed(&format!("cannot write into {}", folder.path().display()), &error)
     })?;
     let given = ProgramInput { program, set: &made.variables };
-    let lease = ProbeLease::take(global, config.as_ref(), listener.handed(), &given).await?;
+    let lease = ProbeLease::take(global, config, listener.handed(), &given).await?;
     let listeners = lease.listeners.clone();
-    let mut hidden = config.as_ref().map_or_else(Vec::new, Config::secret_variables);
+    let mut hidden = config.map_or_else(Vec::new, Config::secret_variables);
     let of_gateway = secret_variables_of_gateway(global).await;
     hidden.extend(of_gateway.iter().map(String::as_str));
     // Standard output is reserved for the JSON.
@@ -87,7 +117,7 @@ pub(super) async fn run(
     let observed = ProbeResult { events, watch: ran.watch, program: program.to_vec(), agent };
     let mut report = DoctorReport { exit_code: Some(ran.exit_code), ..DoctorReport::default() };
     verdict::judge(&observed, &mut report);
-    if data.as_deref().is_some_and(is_install) {
+    if global.data_dir().is_ok_and(|data| is_install(&data)) {
         explain(global, &observed, &listeners, &mut report).await;
     }
     Ok(report)
@@ -148,10 +178,11 @@ async fn ended(
     Ok(ExitedProgram { exit_code, watch })
 }
 
-/// An agent, and its own TCP listener.
+/// An agent, its own TCP listener, and where its facts are from.
 struct AgentFacts {
     facts: EnvironmentFacts,
     own: Option<SocketAddr>,
+    client: Option<Client>,
 }
 
 fn probed_agent(facts: &EnvironmentFacts, listener: Option<SocketAddr>) -> ProbedAgent {
@@ -169,7 +200,10 @@ async fn agent_facts(
     data: Option<&Path>,
     agent: &str,
 ) -> Result<AgentFacts, Failure> {
-    let unknown = || AgentFacts { facts: EnvironmentFacts::without_bindings(agent), own: None };
+    let unknown = || {
+        let facts = EnvironmentFacts::without_bindings(agent);
+        AgentFacts { facts, own: None, client: None }
+    };
     if !data.is_some_and(is_install) && agent == DEFAULT_AGENT {
         return Ok(unknown());
     }
@@ -188,7 +222,7 @@ async fn agent_facts(
         Ok(_) => {
             let facts = EnvironmentFacts::of(&client, agent).await?;
             let own = global.own_listener(&client, &facts.agent);
-            Ok(AgentFacts { facts, own })
+            Ok(AgentFacts { facts, own, client: Some(client) })
         }
     }
 }

@@ -278,7 +278,8 @@ mod tests {
     #[test]
     fn kubernetes_objects_with_all_platform_roots_stay_below_the_size_limit() {
         let facts = facts().with_ca("the CA\n".to_owned(), &platform_pem().unwrap());
-        let entrance = ProxyAccess { proxy: "keyward:8080", own: None, token: "kwa_canary" };
+        let entrance =
+            ProxyAccess { proxy: "keyward:8080", own: None, token: "kwa_canary", is_local: false };
         let made = facts.environment(entrance, &Paths::new(MOUNTED), &Inherited::default());
         let folder = Path::new("/f");
         let printed = Printed { agent: "claude", proxy: "keyward:8080", folder, made: &made };

@@ -31,9 +31,9 @@ const WGET_OVERRIDES: &[&str] = &[
 const APT_CA: &str = "Acquire::https::CaInfo \"";
 const APT_USER: &str = "APT::Sandbox::User \"root\";";
 
-/// The CA alone: for variables that add to the client's roots.
+/// The CA and the user's own roots: for variables that add to the client's roots.
 pub(super) const CA: &str = "ca.pem";
-/// The platform's roots and the CA: for variables that replace the client's roots.
+/// The same and the platform's roots: for variables that replace the client's roots.
 pub(super) const BUNDLE: &str = "bundle.pem";
 /// Tells wget where the bundle is.
 pub(super) const WGETRC: &str = "wgetrc";
@@ -74,9 +74,9 @@ const FOR_EVERYONE: Modes = Modes { folder: 0o755, file: 0o644 };
 /// Existing files of the user, and the gateway's certificates.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SourceFiles<'a> {
-    /// The CA's certificate.
+    /// The CA's certificate and the user's own roots.
     pub(crate) ca: &'a str,
-    /// The platform's roots and the CA.
+    /// The same and the platform's roots.
     pub(crate) bundle: &'a str,
     /// The user's wgetrc.
     pub(crate) wgetrc: &'a str,

@@ -1,13 +1,17 @@
 //! The environment that makes a client use the gateway: variables (`table.rs`), the files that they name,
 //! and placeholders. `keyward run` passes it to a child process; `keyward env` prints it.
 
+mod databases;
 pub(crate) mod files;
 mod git;
 mod no_proxy;
 mod options;
+pub(crate) mod outer;
 pub(super) mod placeholders;
+mod roots;
 pub(crate) mod table;
 mod truststore;
+pub(crate) mod unset;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -22,11 +26,13 @@ use self::options::{
     appended, first_directory, quoted_for_java, quoted_for_node, with_directory, without,
     without_directory,
 };
+use self::roots::InheritedRoots;
 use self::table::{EnvironmentVariable, SetTo, TABLE};
 use super::client::{Client, segment};
 use super::connection::state::state_after_is;
 use super::failure::{Exit, Failure};
 use super::settings::Global;
+use keyward_api::wire::DatabaseListenerView;
 use keyward_base::database::DatabaseProtocol;
 use keyward_base::id::OrgId;
 use keyward_model::{
@@ -57,6 +63,8 @@ pub(crate) struct EnvironmentFacts {
     hosts: Vec<String>,
     /// Its connections to databases; its default first.
     pub(crate) databases: Vec<Database>,
+    /// The gateway's listeners for databases; none if it does not run.
+    database_listeners: Vec<DatabaseListenerView>,
     /// Hosts of repositories that git reaches over HTTPS with its bindings.
     git_hosts: Vec<String>,
     /// Whether one of its bindings is an account for Google's APIs.
@@ -120,6 +128,8 @@ pub(crate) struct ProxyAccess<'a> {
     /// The agent's own listener, for clients that cannot authenticate.
     pub(crate) own: Option<SocketAddr>,
     pub(crate) token: &'a str,
+    /// Whether the client is on the gateway's machine.
+    pub(crate) is_local: bool,
 }
 
 /// The variables and files that the client inherits. What an earlier environment of ours added is replaced.
@@ -141,6 +151,9 @@ pub(crate) struct Inherited {
     has_aws_bundle: bool,
     /// Variables with placeholders of an earlier environment.
     placeholders: Vec<String>,
+    roots: InheritedRoots,
+    /// Variables of an outer environment that this one may not replace.
+    outer: Vec<&'static str>,
     /// Variables whose values cannot be kept.
     not_utf8: Vec<&'static str>,
 }
@@ -179,12 +192,15 @@ impl EnvironmentFacts {
             has_ssh_key |= connection.facts.kind == Some(AuthKind::SshKey);
         }
         let (ca, bundle) = (client.text("/ca.pem").await?, client.text("/bundle.pem").await?);
+        let status = if databases.is_empty() { None } else { client.status().await };
+        let database_listeners = status.map(|status| status.databases).unwrap_or_default();
         Ok(Self {
             agent,
             ca,
             bundle,
             hosts,
             databases,
+            database_listeners,
             git_hosts,
             has_google,
             has_ssh_key,
@@ -199,10 +215,18 @@ impl EnvironmentFacts {
         let agent = Record::<Agent>::new(&org, ManagedBy::Store, spec, facts, Timestamp::now());
         let agent = agent.shown(AgentShown::default());
         let (ca, bundle) = (String::new(), String::new());
-        let (hosts, databases, git_hosts, unusable) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (has_google, has_ssh_key) = (false, false);
-        Self { agent, ca, bundle, hosts, databases, git_hosts, has_google, has_ssh_key, unusable }
+        Self {
+            agent,
+            ca: String::new(),
+            bundle: String::new(),
+            hosts: Vec::new(),
+            databases: Vec::new(),
+            database_listeners: Vec::new(),
+            git_hosts: Vec::new(),
+            has_google: false,
+            has_ssh_key: false,
+            unusable: Vec::new(),
+        }
     }
 
     /// The same with the CA of another proxy.
@@ -213,7 +237,7 @@ impl EnvironmentFacts {
     /// The environment of a client that has the files at `paths`.
     pub(crate) fn environment(
         &self,
-        ProxyAccess { proxy, own, token }: ProxyAccess<'_>,
+        ProxyAccess { proxy, own, token, is_local }: ProxyAccess<'_>,
         paths: &Paths,
         inherited: &Inherited,
     ) -> AgentEnvironment {
@@ -250,10 +274,11 @@ impl EnvironmentFacts {
         let is_set = |name: &&String| placeholders.variables.contains_key(*name);
         let unset = inherited.placeholders.iter().filter(|name| !is_set(name)).cloned();
         let google = inherited.google.iter().filter(|_| !self.has_google).map(ToString::to_string);
-        let removed = unset.chain(google).collect();
+        let outer = inherited.outer.iter().map(ToString::to_string);
+        let removed = unset.chain(google).chain(outer).collect();
         let ours = TABLE.iter().filter(|variable| is_wanted(variable.set_to));
         let ours = ours.map(|variable| (variable.name.to_owned(), value(variable.set_to)));
-        AgentEnvironment {
+        let mut made = AgentEnvironment {
             variables: ours
                 .chain(git::variables(&self.git_hosts, &inherited.git))
                 .chain(placeholders.variables)
@@ -261,15 +286,22 @@ impl EnvironmentFacts {
                 .collect(),
             removed,
             files: self.files(paths, inherited),
-            notes: placeholders.notes.into_iter().chain(inherited.notes()).collect(),
+            notes: placeholders.not_chosen.into_iter().chain(inherited.notes()).collect(),
+        };
+        match is_local {
+            true => databases::add(&mut made, self, token),
+            false => made.notes.extend(databases::note_elsewhere(self)),
         }
+        made
     }
 
     /// The files of that environment.
     pub(crate) fn files(&self, paths: &Paths, inherited: &Inherited) -> EnvironmentFiles {
+        let roots = inherited.roots.beside(&self.bundle);
+        let (ca, bundle) = (self.ca.clone() + &roots, self.bundle.clone() + &roots);
         let sources = SourceFiles {
-            ca: &self.ca,
-            bundle: &self.bundle,
+            ca: &ca,
+            bundle: &bundle,
             wgetrc: &inherited.wgetrc,
             apt: &inherited.apt,
         };
@@ -334,6 +366,8 @@ impl Inherited {
             has_aws_bundle: variable("AWS_CA_BUNDLE").is_some()
                 || aws.lines().any(|line| line.trim_start().starts_with("ca_bundle")),
             placeholders: placeholders::inherited(&text),
+            roots: InheritedRoots::of(&variable),
+            outer: outer::variables(|name| variable(name)?.into_string().ok()),
             not_utf8: TABLE
                 .iter()
                 .filter(|variable| variable.set_to.has_inherited() && !is_utf8(variable.name))
@@ -346,12 +380,13 @@ impl Inherited {
 
     /// Notes about values that the client does not get.
     fn notes(&self) -> impl Iterator<Item = String> {
-        self.not_utf8.iter().map(|name| {
+        let lost = self.not_utf8.iter().map(|name| {
             format!(
                 "note: the program does not get the inherited value of {name}, which is not UTF-8\n\
                  hint: set {name} in UTF-8"
             )
-        })
+        });
+        lost.chain(self.roots.notes())
     }
 }
 
@@ -442,6 +477,7 @@ pub(super) mod tests {
             bundle,
             hosts,
             databases: Vec::new(),
+            database_listeners: Vec::new(),
             git_hosts,
             has_google: false,
             has_ssh_key: false,
@@ -450,7 +486,7 @@ pub(super) mod tests {
     }
 
     fn at(proxy: &str) -> ProxyAccess<'_> {
-        ProxyAccess { proxy, own: None, token: "kwa_canary" }
+        ProxyAccess { proxy, own: None, token: "kwa_canary", is_local: true }
     }
 
     /// Its environment, with files in `/f`.

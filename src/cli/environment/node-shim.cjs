@@ -56,6 +56,25 @@
     return direct.some((matches) => matches(host, port));
   };
 
+  // git under a parent that keeps git's variables from it, such as simple-git: it gets those of this environment.
+  try {
+    const { ChildProcess } = require('node:child_process');
+    const ofGit = /^GIT_(SSL_CAINFO|HTTP_PROXY_AUTHMETHOD|CONFIG_(COUNT|KEY_\d+|VALUE_\d+))$/;
+    const ours = Object.entries(process.env).filter(([name]) => ofGit.test(name));
+    const { spawn } = ChildProcess.prototype;
+    ChildProcess.prototype.spawn = function spawnWithOurs(options) {
+      if (/(^|\/)git$/.test(options.file) && Array.isArray(options.envPairs)) {
+        const given = new Set(options.envPairs.map((pair) => pair.split('=', 1)[0]));
+        const isLost = ([name]) => !given.has(name) && !(name.startsWith('GIT_CONFIG_') && given.has('GIT_CONFIG_COUNT'));
+        const lost = ours.filter(isLost).map(([name, value]) => `${name}=${value}`);
+        options.envPairs = [...options.envPairs, ...lost];
+      }
+      return spawn.call(this, options);
+    };
+  } catch {
+    // A Node whose processes start otherwise.
+  }
+
   // Bun: its WebSocket takes a proxy, but not from the environment. Before 1.4, its http cannot open tunnels.
   if (process.versions.bun) {
     const proxied = (url, given) => {

@@ -3,9 +3,15 @@
 
 /// The options of `theirs` without those that `ours` sets, and then `ours`.
 pub(super) fn appended(theirs: &str, ours: &str) -> String {
+    let kept = without_settings(theirs, ours);
+    if kept.is_empty() { ours.to_owned() } else { format!("{kept} {ours}") }
+}
+
+/// The options of `theirs` without those that `ours` sets.
+pub(super) fn without_settings(theirs: &str, ours: &str) -> String {
     let set: Vec<&str> = words(ours).into_iter().map(setting).collect();
     let kept = words(theirs).into_iter().filter(|word| !set.contains(&setting(word)));
-    kept.chain([ours]).collect::<Vec<_>>().join(" ")
+    kept.collect::<Vec<_>>().join(" ")
 }
 
 /// The options without `option`.

@@ -10,8 +10,10 @@ use keyward_rules::inject::placeholder;
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(crate) struct Placeholders {
     pub(crate) variables: BTreeMap<String, String>,
-    /// What could not be set, for the person.
+    /// What could not be set, for the person who binds.
     pub(crate) notes: Vec<String>,
+    /// Those of variables for which no account was chosen: a run repeats them.
+    pub(super) not_chosen: Vec<String>,
 }
 
 impl Placeholders {
@@ -39,7 +41,7 @@ pub(crate) fn of(agent: &str, bindings: &[BindingShown]) -> Placeholders {
     let mut sorted: Vec<_> = bindings.iter().collect();
     sorted.sort_by_key(|it| (!it.default, it.created, it.name.as_str()));
     let mut holders: BTreeMap<&str, (&str, &BindingShown)> = BTreeMap::new();
-    let mut notes = Vec::new();
+    let (mut notes, mut not_chosen) = (Vec::new(), Vec::new());
     for binding in sorted {
         let (mut lost, mut winner) = (Vec::new(), None);
         for (variable, placeholder) in &binding.env {
@@ -54,12 +56,14 @@ pub(crate) fn of(agent: &str, bindings: &[BindingShown]) -> Placeholders {
             }
         }
         if let Some(winner) = winner {
-            notes.push(note(agent, &lost.join(", "), winner, binding));
+            let note = note(agent, &lost.join(", "), winner, binding);
+            not_chosen.extend((!winner.default).then(|| note.clone()));
+            notes.push(note);
         }
     }
     let owned =
         |(variable, (text, _)): (&str, (&str, &BindingShown))| (variable.into(), text.into());
-    Placeholders { variables: holders.into_iter().map(owned).collect(), notes }
+    Placeholders { variables: holders.into_iter().map(owned).collect(), notes, not_chosen }
 }
 
 /// Which account the variables are for, and how a program uses `other`.
@@ -109,6 +113,7 @@ mod tests {
               hint: for personal, send its placeholder (keyward agent show claude),\n      \
               or: keyward agent bind claude personal --default"]
         );
+        assert_eq!(found.not_chosen, found.notes);
     }
 
     #[test]
@@ -119,6 +124,7 @@ mod tests {
         assert_eq!(found.variables["GH_TOKEN"], "b");
         let says = "note: programs that read GH_TOKEN use personal, the default of agent claude\n";
         assert!(found.notes[0].starts_with(says), "{:?}", found.notes);
+        assert!(found.not_chosen.is_empty(), "a run does not repeat what was chosen");
     }
 
     #[test]

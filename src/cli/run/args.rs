@@ -10,7 +10,7 @@ use crate::cli::environment::DEFAULT_AGENT;
 
 #[derive(Debug, Arguments)]
 #[command(after_help = "examples:\n  \
-        keyward run -- curl https://api.github.com/user\n  \
+        keyward run curl https://api.github.com/user\n  \
         keyward run --agent claude -- claude\n  \
         keyward run --allow packages -- pip download six\n\n\
         --allow is stored for the agent, as by `keyward agent set`. Without it, the\n\
@@ -32,7 +32,7 @@ pub(crate) struct Args {
     /// no question, no notes, and no summary of what was blocked
     #[arg(short, long)]
     pub(super) quiet: bool,
-    /// the program and its arguments
-    #[arg(required = true, last = true, value_name = "CMD")]
+    /// the program and its arguments; `--` before a program whose name begins with `-`
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub(super) program: Vec<OsString>,
 }

@@ -17,9 +17,6 @@ use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
 use keyward_proxy::SSH_AGENT_HOST as HOST;
 
-/// The variable that SSH clients read.
-pub(super) const VARIABLE: &str = "SSH_AUTH_SOCK";
-
 /// The socket's name in the folder of the run.
 const NAME: &str = "ssh-agent.sock";
 

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use super::gateway::RunGateway;
 use super::lease::OpenRun;
-use crate::cli::allow;
 use crate::cli::connection::state::{how_to_bind, may_bind};
-use crate::cli::environment::DEFAULT_AGENT;
 use crate::cli::output;
 use crate::cli::settings::Global;
 use keyward_api::wire::{Rejected, RunRefusals};
 use keyward_base::pattern::HostPattern;
 use keyward_model::{Agent, Connection, ManagedBy, Shown};
+use keyward_rules::policy::WayIn;
 use keyward_rules::provider::catalogue::is_part_of;
 use keyward_rules::provider::{Catalogue, CatalogueEntry};
 
@@ -97,8 +96,16 @@ fn remedy(refusals: &RunRefusals, agent: &Shown<Agent>, keyward: &str) -> Option
             "keyward: to allow them: `allow: [{}]` at agent {name} in the configuration file",
             sets.join(", ")
         ),
-        _ => format!("keyward: to allow them: {keyward} agent set {name} {}", allow::flags(&sets)),
+        _ => {
+            let way = WayIn { host: String::new(), sets };
+            format!("keyward: to allow them: {}", command(&way, agent, None, keyward))
+        }
     })
+}
+
+/// The remedy that the refusal itself names, as this program is called.
+fn command(way: &WayIn, agent: &Shown<Agent>, provider: Option<&str>, keyward: &str) -> String {
+    way.command(&agent.name, provider).replacen("keyward", keyward, 1)
 }
 
 /// The hosts that got a placeholder which was refused. Another connection would not help.
@@ -134,14 +141,11 @@ fn accounts(
         return Vec::new();
     }
     let has = |id: &str| agent.facts.bindings.iter().any(|binding| binding.provider == id);
-    let option = match agent.name.as_str() {
-        DEFAULT_AGENT => String::new(),
-        name => format!(" --agent {name}"),
-    };
     let catalogue = Catalogue::built_in();
     let unbound =
         |id: &str| connections.iter().find(|it| *it.provider == *id && may_bind(agent, it));
-    let connects = |entry: &CatalogueEntry<'_>| format!("{keyward} connect {}{option}", entry.id());
+    let connects =
+        |entry: &CatalogueEntry<'_>| command(&WayIn::default(), agent, Some(entry.id()), keyward);
     let line = |entry: CatalogueEntry<'_>| match unbound(entry.id()) {
         Some(connection) => {
             let (name, agent_name) = (&connection.name, &agent.name);
@@ -168,7 +172,12 @@ fn accounts(
             )
         })
     });
-    lines.chain(of_storage).take(NAMED_MAX).collect()
+    let unknown = others.iter().filter(|host| !catalogue.entries().any(|it| it.has_host(host)));
+    let without_account = unknown.map(|host| {
+        let way = WayIn { host: host.to_string(), sets: Vec::new() };
+        format!("keyward: to allow {host}: {}", command(&way, agent, None, keyward))
+    });
+    lines.chain(of_storage).chain(without_account).take(NAMED_MAX).collect()
 }
 
 /// Whether the host has buckets or storage accounts. Their owner need not be the one who has an account: GitHub keeps files

@@ -125,9 +125,8 @@ async fn after_a_rejected_key_another_one_is_entered() {
     let mut walk = desk.walk(&["acme", "--name", "work"]);
     answers(&mut walk, "(not shown): ", "ak_wrong-0123456789\r");
     walk.shows("rejected this key (401)");
-    answers(&mut walk, "> test it again", "\u{1b}[B");
     desk.status.store(200, Ordering::SeqCst);
-    answers(&mut walk, "> enter another key", "\r");
+    answers(&mut walk, "> paste it again", "\r");
     answers(&mut walk, "(not shown): ", &format!("{}\r", desk.secret()));
     walk.shows("run -- curl");
     reads!(desk, walk, 0, "walk_wrong_key");

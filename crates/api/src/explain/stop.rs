@@ -9,10 +9,11 @@ use keyward_rules::inject::write::WriteError;
 use keyward_rules::policy::explain::Explanation as Decision;
 use keyward_state::directory::AgentRecord;
 
-/// The refusal of policy.
-pub(super) fn policy(decision: &Decision) -> Option<ErrorView> {
+/// The refusal of policy. `service`: the only provider of the host.
+pub(super) fn policy(decision: &Decision, agent: &str, service: Option<&str>) -> Option<ErrorView> {
     let message = decision.message.clone().unwrap_or_default();
-    decision.code.map(|code| view(code, message, decision.hint.as_deref()))
+    let way = decision.way_in.as_ref().map(|way| way.hint(agent, service));
+    decision.code.map(|code| view(code, message, way.as_deref().or(decision.hint.as_deref())))
 }
 
 /// The credential cannot be written into the request.

@@ -137,7 +137,13 @@ fn answer(
     phrase: Option<ReasonPhrase>,
     link: ConnectLink,
 ) -> Response<AnswerBody> {
-    let mut view = view(refusal).with_names(&exchange.record);
+    let mut view = view(refusal);
+    if let (Refusal::Policy(reason), Some(provider)) = (refusal, &link.provider)
+        && let Some(way) = reason.way_in()
+    {
+        view.text.hint = Some(way.hint("NAME", Some(provider)));
+    }
+    let mut view = view.with_names(&exchange.record);
     view.link = link;
     // Clients show only the reason phrase of a refused CONNECT.
     if phrase.is_none() {
@@ -151,7 +157,11 @@ fn answer(
     let response =
         response.unwrap_or_else(|| response_in(&view, exchange.format, exchange.record.exchange()));
     let mut response = response.map(|body| AnswerBody::own(body, exchange));
-    if let Some(phrase) = phrase {
+    // npm and others show the reason phrase, and nothing of a body whose `error` is an object.
+    let in_full = || {
+        ReasonPhrase::try_from(format!("{}: {}", view.text.code, view.text.message).into_bytes())
+    };
+    if let Some(phrase) = phrase.or_else(|| in_full().ok()) {
         response.extensions_mut().insert(phrase);
     }
     response

@@ -76,6 +76,12 @@ impl AllowedSets {
         self.0.is_empty()
     }
 
+    /// Their names.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        let all = &CompiledSets::built_in().all;
+        self.0.iter().map(|number| &*all[*number].id)
+    }
+
     /// Each set alone, with its rule id.
     pub(super) fn each(&self) -> impl Iterator<Item = (&'static RuleId, Self)> + '_ {
         let all = &CompiledSets::built_in().all;

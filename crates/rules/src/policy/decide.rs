@@ -300,7 +300,7 @@ impl<'a> Evaluation<'a> {
                 let connection = binding.account.name.clone();
                 Reason::BeyondSlot { slot: slot.clone(), connection }
             }
-            (None, None, None, None) => Reason::DefaultDeny { others: true, set: None },
+            (None, None, None, None) => Reason::DefaultDeny { others: true, way: Box::default() },
         })
     }
 

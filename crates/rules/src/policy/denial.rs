@@ -7,7 +7,7 @@ use super::allow::is_web_port;
 use super::allow::set_for;
 use super::route::is_bound;
 use super::rule::RuleAction;
-use super::{CompiledBindings, Policy, Reason, RuleCandidate};
+use super::{CompiledBindings, Policy, Reason, RuleCandidate, WayIn};
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
 use keyward_base::pattern::DecodedPath;
@@ -30,7 +30,13 @@ impl Policy {
         let set = set_for(target, request);
         match others || is_web_port(target.port()) || by_provider() {
             true if agent.session.is_some() && !others && set.is_none() => Reason::NoneInSession,
-            true => Reason::DefaultDeny { others, set },
+            true => {
+                let held = held.into_iter().flat_map(|held| held.allow.names());
+                let sets = set
+                    .map(|set| held.filter(move |it| *it != set).chain([set]).map(str::to_owned));
+                let (host, sets) = (target.authority(), sets.into_iter().flatten().collect());
+                Reason::DefaultDeny { others, way: Box::new(WayIn { host, sets }) }
+            }
             false => Reason::PortRefused { port: target.port(), rule: None },
         }
     }

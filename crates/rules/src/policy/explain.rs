@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Permit, Policy, PolicyRequest, Reason, Route};
+use super::{Action, Permit, Policy, PolicyRequest, Reason, Route, WayIn};
 use keyward_base::agent::Agent;
 use keyward_base::codes::{Code, RefusalText};
 use keyward_base::host::Scheme;
@@ -36,6 +36,8 @@ pub struct Explanation {
     pub message: Option<String>,
     /// The remedy of a refusal.
     pub hint: Option<String>,
+    /// What would allow a host that nothing allows.
+    pub way_in: Option<WayIn>,
 }
 
 /// The result of a CONNECT.
@@ -125,6 +127,7 @@ impl Policy {
             code: Some(code),
             message: Some(message),
             hint,
+            way_in: reason.way_in().cloned(),
             ..found
         }
     }
@@ -176,6 +179,7 @@ impl Explanation {
             code: None,
             message: None,
             hint: None,
+            way_in: None,
         }
     }
 }

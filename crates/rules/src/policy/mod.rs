@@ -43,6 +43,7 @@ mod test_request;
 mod tests;
 mod unclear_resource;
 mod use_refusal;
+mod way_in;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -83,6 +84,7 @@ pub use rule::{
 pub use slots::{ActionList, Blocked, EmptySlot, Extent, Parts, Slot, SlotProblem};
 pub use ssh::SshPermit;
 pub use unclear_resource::UnclearResource;
+pub use way_in::WayIn;
 
 /// Compiled rules and bindings of all orgs. The cost of a decision depends only on the rules and the agent's
 /// bindings for the host. A clone shares everything, and a later change copies one part: an agent's bindings or

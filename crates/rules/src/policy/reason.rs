@@ -7,6 +7,7 @@ use super::body_refusal::{
 };
 use super::slots::{Blocked, Slot, SlotProblem};
 use super::use_refusal::{narrowed, refused_use};
+use super::way_in::WayIn;
 use crate::git_push::PushUnclear;
 use crate::graphql::NotUnderstood;
 use keyward_base::agent::Agent;
@@ -39,8 +40,8 @@ pub enum Reason {
     DefaultDeny {
         /// Whether a rule, binding or set of hosts allows the agent other methods or paths of the host.
         others: bool,
-        /// A set of hosts that would allow it.
-        set: Option<&'static str>,
+        /// What would allow the host.
+        way: Box<WayIn>,
     },
     /// `default_deny` in a session, which may use no connection for the host.
     NoneInSession,
@@ -209,6 +210,14 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// What would allow the host, if nothing allows the agent any request there.
+    pub fn way_in(&self) -> Option<&WayIn> {
+        match self {
+            Self::DefaultDeny { others: false, way } => Some(way),
+            _ => None,
+        }
+    }
+
     /// The code of the refusal.
     pub fn code(&self) -> Code {
         self.text().code
@@ -235,7 +244,7 @@ impl Reason {
             Self::NotOwned { owned } => not_owned(owned),
             Self::Contradiction { detail } => Code::Denied.because(*detail),
             Self::Login { detail, .. } => Code::Denied.because(detail.clone()),
-            Self::DefaultDeny { others, set } => default_deny(*others, *set),
+            Self::DefaultDeny { others, way } => default_deny(*others, way),
             Self::NoneInSession => none_in_session(),
             Self::PortRefused { port, rule } => port_refused(*port, rule.as_ref()),
             Self::PlaceholderForeign { detail } => {
@@ -412,13 +421,12 @@ fn credential_in_path(rule: &RuleId) -> RefusalText {
         .hint("write `*` for the whole credential in the rule's paths")
 }
 
-fn default_deny(others: bool, set: Option<&str>) -> RefusalText {
-    match (others, set) {
-        (false, Some(set)) => Code::DefaultDeny
+fn default_deny(others: bool, way: &WayIn) -> RefusalText {
+    match others {
+        false => Code::DefaultDeny
             .because("no rule or binding allows this host")
-            .hint(format!("to allow the set of hosts that has it: `keyward agent set NAME --allow {set}`")),
-        (false, None) => Code::DefaultDeny.because("no rule or binding allows this host").usual_hint(),
-        (true, _) => Code::DefaultDeny
+            .hint(way.hint("NAME", None)),
+        true => Code::DefaultDeny
             .because(
                 "no rule or binding allows this request: those for this host are for other methods or paths",
             )

@@ -108,8 +108,8 @@ impl Catalogue {
         self.entries().map(|entry| entry.provider())
     }
 
-    /// The id of the only provider of a host, beside its [parts](is_part_of); `None` for hosts with variables, and for those of
-    /// several providers.
+    /// The id of the only provider of a host, beside its [parts](is_part_of); `None` for a host of several providers. It is
+    /// looked up for a host without variables, and else each provider is asked.
     pub fn owner_of(&self, host: &str) -> Option<&Arc<str>> {
         let owners = self.owners.get_or_init(|| {
             let mut owners = HashMap::new();
@@ -127,7 +127,17 @@ impl Catalogue {
             }
             owners
         });
-        owners.get(host)?.as_ref()
+        match owners.get(host) {
+            Some(owner) => owner.as_ref(),
+            None => self.owner_by_template(host),
+        }
+    }
+
+    fn owner_by_template(&self, host: &str) -> Option<&Arc<str>> {
+        let host = HostPattern::parse(host).ok()?;
+        let mut owners = self.entries().filter(|entry| entry.has_host(&host));
+        let first = owners.next()?.id();
+        owners.all(|other| is_part_of(other.id(), first)).then_some(first)
     }
 
     /// Hosts without variables; refusals for them are sent inside TLS.

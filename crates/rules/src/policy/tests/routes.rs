@@ -243,15 +243,16 @@ fn reasons_by_request(rule: &RuleId, name: &Arc<str>) -> Vec<ReasonRow> {
         deletes,
         branches: "`dev`".into(),
     };
+    let web = Box::new(WayIn { host: "a.test".into(), sets: vec!["web".into()] });
     vec![
         (Reason::Denied { rule: rule() }, "denied", 403),
         (Reason::Narrowed { rule: rule(), connection: name() }, "denied", 403),
         (Reason::UseRefused { rule: rule(), connection: name() }, "denied", 403),
         (Reason::NotOwned { owned: "its hosts: a.test".to_owned() }, "denied", 403),
         (Reason::Contradiction { detail: "they differ" }, "denied", 403),
-        (Reason::DefaultDeny { others: false, set: None }, "default_deny", 403),
-        (Reason::DefaultDeny { others: false, set: Some("web") }, "default_deny", 403),
-        (Reason::DefaultDeny { others: true, set: None }, "default_deny", 403),
+        (Reason::DefaultDeny { others: false, way: Box::default() }, "default_deny", 403),
+        (Reason::DefaultDeny { others: false, way: web }, "default_deny", 403),
+        (Reason::DefaultDeny { others: true, way: Box::default() }, "default_deny", 403),
         (Reason::NoneInSession, "default_deny", 403),
         (Reason::PortRefused { port: 25, rule: None }, "port_refused", 403),
         (Reason::PortRefused { port: 25, rule: Some(rule()) }, "port_refused", 403),

@@ -17,9 +17,11 @@ fn nothing_is_allowed_by_an_empty_policy() {
     let (policy, agent) = (Policy::empty(), Sample::new().agent);
     for line in ["GET https://a.test/", "GET http://a.test/", "GET https://10.0.0.1/"] {
         let decided = Sample::ask(line, &[], None, |asked| policy.decide(&agent, asked));
+        let host = line.rsplit("//").next().unwrap().trim_end_matches('/').to_owned();
+        let way = WayIn { host, sets: Vec::new() };
         assert_eq!(
             decided.map(|_| ()),
-            Err(Reason::DefaultDeny { others: false, set: None }),
+            Err(Reason::DefaultDeny { others: false, way: Box::new(way) }),
             "{line}"
         );
     }

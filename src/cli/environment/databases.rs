@@ -1,13 +1,11 @@
 //! The variables by which a program finds its databases: `DATABASE_URL` and those of the protocols' own clients. The password
-//! is the run's token.
+//! is the token of the environment.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::gateway::RunGateway;
-use crate::cli::environment::{AgentEnvironment, Database, EnvironmentFacts};
-use crate::cli::failure::Failure;
+use super::{AgentEnvironment, Database, EnvironmentFacts};
 use keyward_api::wire::DatabaseListenerView;
 use keyward_base::database::DatabaseProtocol;
 
@@ -25,32 +23,19 @@ const LIBPQ_OVERRIDES: &[&str] = &[
     "PGSSLNEGOTIATION",
 ];
 
-/// Inherited variables that a program must not have beside those that [`add`] sets.
-pub(super) fn overrides(variables: &[(String, String)]) -> &'static [&'static str] {
+/// Inherited variables that a program must not have beside these.
+fn overrides(variables: &[(String, String)]) -> &'static [&'static str] {
     if variables.iter().any(|(name, _)| name == "PGHOST") { LIBPQ_OVERRIDES } else { &[] }
 }
 
 /// Adds the variables for the agent's database of each protocol: its only one, or its default. Notes what a program does not
 /// get; inherited variables of that name would lead it past the listeners, and are withheld.
-///
-/// # Errors
-/// When the gateway does not answer.
-pub(super) async fn add(
-    made: &mut AgentEnvironment,
-    facts: &EnvironmentFacts,
-    token: &str,
-    gateway: &RunGateway,
-) -> Result<(), Failure> {
-    if facts.databases.is_empty() {
-        return Ok(());
-    }
-    let status = gateway.client().await?.status().await;
-    let listeners = status.map(|status| status.databases).unwrap_or_default();
+pub(super) fn add(made: &mut AgentEnvironment, facts: &EnvironmentFacts, token: &str) {
     let mut urls = 0;
     for protocol in DatabaseProtocol::ALL {
         let mut own = facts.databases.iter().filter(|database| database.protocol == protocol);
         let Some(first) = own.next() else { continue };
-        let Some(at) = listener(&listeners, first) else {
+        let Some(at) = listener(&facts.database_listeners, first) else {
             let names = names(first);
             made.notes.push(without_listener(first, &names));
             made.removed.extend(names);
@@ -61,6 +46,7 @@ pub(super) async fn add(
             made.notes.push(with_others(first, &others));
         }
         let found = variables(at, &unambiguous(first, &facts.databases), token);
+        made.removed.extend(overrides(&found).iter().map(ToString::to_string));
         urls += found.iter().filter(|(name, _)| name == DATABASE_URL).count();
         made.variables.extend(found);
     }
@@ -74,7 +60,19 @@ pub(super) async fn add(
                 .to_owned(),
         );
     }
-    Ok(())
+}
+
+/// What a client elsewhere does not get: the listeners are on the gateway's machine.
+pub(super) fn note_elsewhere(facts: &EnvironmentFacts) -> Option<String> {
+    let names: Vec<_> = facts.databases.iter().map(|it| it.connection.as_str()).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "note: no variable is set for the databases {}: the gateway's listeners are on its own machine\n\
+             hint: pass the address of a listener that the program reaches, with the connection as user or \
+             database and the token as password",
+            names.join(", ")
+        )
+    })
 }
 
 /// The names of the variables for a database, and of those that a program must not have beside them.

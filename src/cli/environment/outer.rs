@@ -1,13 +1,15 @@
-//! Variables of an outer `keyward run` that this run may not replace: they lead to the databases and the SSH agent of
+//! Variables of an outer environment that this one may not replace: they lead to the databases and the SSH agent of
 //! another agent.
 
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::ssh_agent;
 use keyward_base::agent::TOKEN_PREFIX;
 
-/// Variables with the token of the run, and those that belong to each: the first one is the host.
+/// The variable that SSH clients read.
+pub(crate) const SSH_AGENT: &str = "SSH_AUTH_SOCK";
+
+/// Variables with the token of the environment, and those that belong to each: the first one is the host.
 const WITH_TOKEN: &[(&str, &[&str])] = &[
     ("DATABASE_URL", &[]),
     ("PGPASSWORD", &["PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGSSLMODE"]),
@@ -35,10 +37,10 @@ pub(super) fn variables(value: impl Fn(&str) -> Option<String>) -> Vec<&'static 
         }
     }
     // All files of a run are in one folder.
-    let (ca, socket) = (text("NODE_EXTRA_CA_CERTS"), text(ssh_agent::VARIABLE));
+    let (ca, socket) = (text("NODE_EXTRA_CA_CERTS"), text(SSH_AGENT));
     let folder = Path::new(&ca).parent();
     if folder.is_some() && folder == Path::new(&socket).parent() {
-        found.push(ssh_agent::VARIABLE);
+        found.push(SSH_AGENT);
     }
     found
 }
@@ -47,9 +49,8 @@ pub(super) fn variables(value: impl Fn(&str) -> Option<String>) -> Vec<&'static 
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::databases;
+    use super::super::{Database, databases};
     use super::*;
-    use crate::cli::environment::Database;
     use keyward_base::database::DatabaseProtocol;
 
     const TOKEN: &str = "kwa_of_the_outer";
@@ -64,7 +65,7 @@ mod tests {
         let files = [
             ("HTTPS_PROXY", format!("http://claude:{TOKEN}@127.0.0.1:8080")),
             ("NODE_EXTRA_CA_CERTS", "/data/run/7/ca.pem".to_owned()),
-            (ssh_agent::VARIABLE, "/data/run/7/ssh-agent.sock".to_owned()),
+            (SSH_AGENT, "/data/run/7/ssh-agent.sock".to_owned()),
         ];
         all.chain(files.map(|(name, value)| (name.to_owned(), value))).collect()
     }
@@ -90,12 +91,12 @@ mod tests {
             ("PGPASSWORD", "of the user"),
             ("PGHOST", "db.example"),
             ("DATABASE_URL", "postgres://db.example/app"),
-            (ssh_agent::VARIABLE, "/tmp/agent.1"),
+            (SSH_AGENT, "/tmp/agent.1"),
         ] {
             shell.insert(name.to_owned(), value.to_owned());
         }
         let left = found(&shell);
-        for name in ["PGPASSWORD", "PGHOST", "DATABASE_URL", ssh_agent::VARIABLE] {
+        for name in ["PGPASSWORD", "PGHOST", "DATABASE_URL", SSH_AGENT] {
             assert!(!left.contains(&name), "{name}");
         }
         // Its password is in `~/.pgpass`.
