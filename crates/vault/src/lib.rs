@@ -334,7 +334,7 @@ impl Vault {
         connection: &ConnectionId,
         terms: impl Into<BindTerms>,
     ) -> Result<BindingRecord, VaultError> {
-        let keys = self.keys(org, std::iter::once(connection)).await;
+        let keys = self.keys(org, std::slice::from_ref(connection)).await;
         let placeholders = self.placeholders(&*self.connection(org, connection)?, &keys)?;
         Ok(self.directory.bind(org, agent, connection, placeholders, terms).await?)
     }

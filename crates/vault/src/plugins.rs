@@ -24,7 +24,8 @@ impl Vault {
         spec: PluginSpec,
         by: ManagedBy,
     ) -> Result<Arc<PluginRecord>, VaultError> {
-        let keys = self.keys(org, spec.connections()).await;
+        let connections: Vec<_> = spec.connections().cloned().collect();
+        let keys = self.keys(org, &connections).await;
         let bindings = self.bindings_for(org, &spec, &keys)?;
         Ok(self.directory.add_plugin(org, NewPlugin { spec, bindings, by }).await?)
     }
@@ -43,7 +44,9 @@ impl Vault {
     ) -> Result<Arc<PluginRecord>, E> {
         let before = self.directory.view().plugin(org, id).cloned();
         let planned = before.and_then(|before| change(&before).ok());
-        let keys = self.keys(org, planned.iter().flat_map(PluginSpec::connections)).await;
+        let connections: Vec<_> =
+            planned.iter().flat_map(|spec| spec.connections().cloned()).collect();
+        let keys = self.keys(org, &connections).await;
         let plug = |before: &PluginRecord| -> Result<NewPlugin, E> {
             let spec = change(before)?;
             let bindings = self.bindings_for(org, &spec, &keys)?;
@@ -79,7 +82,7 @@ impl Vault {
     pub(super) async fn keys(
         &self,
         org: &OrgId,
-        connections: impl Iterator<Item = &ConnectionId>,
+        connections: &[ConnectionId],
     ) -> BTreeMap<ConnectionId, Grant> {
         let mut keys = BTreeMap::new();
         for id in connections {

@@ -50,8 +50,7 @@ impl Vault {
         let grant = if fields.is_empty() { None } else { self.held_grant(connection).await };
         let value = |field: &Field| grant.as_ref()?.value(&field.name);
         fields.retain(|field| value(field).is_some_and(is_common_word));
-        let names = fields.iter().map(|field| field.label.to_lowercase());
-        names.map(|name| format!("its {name} {COMMON_WORD}")).collect()
+        fields.iter().map(|field| format!("its `{}` {COMMON_WORD}", field.name)).collect()
     }
 
     /// When the pause of the connection's client at its server ends.
