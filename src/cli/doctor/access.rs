@@ -296,6 +296,15 @@ mod tests {
                     "give it a new secret: `y`",
                 ),
             ),
+            (
+                agent("ci", &serde_json::json!({})),
+                serde_json::json!({"state": "active", "warnings": ["its `key` is a common word"]}),
+                (
+                    CheckStatus::Warn,
+                    "connection work: its `key` is a common word",
+                    "keyward connection rotate work",
+                ),
+            ),
         ];
         for (agent, state, (status, message, hint)) in table {
             let checks = judged(vec![agent], vec![connection("con_1", &state)]);
