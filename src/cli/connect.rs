@@ -22,6 +22,7 @@ use super::client::{Client, segment};
 use super::connection::api_path::path;
 use super::connection::options::{New, Options};
 use super::connection::shape::Shapes;
+use super::connection::state::note_warnings;
 use super::connection::test;
 use super::environment::DEFAULT_AGENT;
 use super::failure::{Exit, Failure};
@@ -299,6 +300,7 @@ impl<'a> ConnectWizard<'a> {
             AfterTest::Again => return Ok(None),
         };
         let connection = self.kept(connection, test.as_ref()).await?;
+        note_warnings(&connection);
         let name = self.agent.unwrap_or_default().to_owned();
         let run = self.line(test.as_ref());
         if self.agent.is_none() {

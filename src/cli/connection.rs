@@ -294,6 +294,7 @@ fn show(connection: &Shown<Connection>, proxy: &str, owner: &str) -> String {
         ("granted", worded_scopes(&connection.facts.granted, &connection.facts.scope_words)),
         ("reconnect before", connection.facts.ends.map(moment).unwrap_or_default()),
     ];
+    rows.extend([("warnings", connection.facts.warnings.join("; "))]);
     rows.extend(references::rows(connection));
     rows.extend(description::rows(connection));
     rows.extend([

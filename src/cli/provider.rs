@@ -26,7 +26,7 @@ const FILE_MIB_MAX: u64 = 1;
 pub(crate) enum Command {
     /// list providers
     List {
-        /// part of an id, name or category
+        /// part of an id, name or category; or a host of its API
         #[arg(long, value_name = "TEXT")]
         q: Option<String>,
         /// only of this category, such as llm or crm

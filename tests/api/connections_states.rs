@@ -45,6 +45,23 @@ async fn shown(lab: &Lab) -> Value {
 }
 
 #[tokio::test]
+async fn a_secret_that_is_a_common_word_is_warned_of_when_it_is_stored_and_where_it_is_shown() {
+    let (lab, _) = lab(Plan::api_key(), 200).await;
+    let said = "its `api_key` is a common word, which is masked in every answer that has it: replace \
+                it by a longer one";
+    let made = add(&lab, "internal", false).await;
+    assert_eq!(made["warnings"], json!([said]));
+    assert_eq!(shown(&lab).await["warnings"], json!([said]));
+    let other = json!({ "fields": { "api_key": lab.canary.text }, "test": false });
+    let rotated = post(&lab, "rotate", &other).await.json();
+    assert_eq!(rotated["warnings"], Value::Null, "{rotated}");
+    assert_eq!(shown(&lab).await["warnings"], Value::Null);
+    let back = json!({ "fields": { "api_key": "username" }, "test": false });
+    assert_eq!(post(&lab, "rotate", &back).await.json()["warnings"], json!([said]));
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn a_connection_with_a_rejected_secret_stays_a_draft_that_no_agent_may_use() {
     let (mut lab, status) = lab(Plan::api_key().test(ME), 401).await;
     let made = add(&lab, &lab.canary.text.clone(), true).await;

@@ -28,9 +28,10 @@ fn tables() -> String {
         if !set.allow.is_empty() {
             text.push_str("\n| hosts | methods | paths | why |\n|---|---|---|---|\n");
         }
-        for Allowance { hosts, methods, paths, because } in &set.allow {
-            let paths = match paths[..] {
-                [] => "all".to_owned(),
+        for Allowance { hosts, methods, paths, query, because } in &set.allow {
+            let paths = match (&paths[..], query) {
+                ([], Some(query)) => format!("all, with `?{query}`"),
+                ([], None) => "all".to_owned(),
                 _ => code(paths, "<br>"),
             };
             let because = because.as_deref().unwrap_or_default();

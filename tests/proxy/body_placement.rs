@@ -171,6 +171,35 @@ async fn the_agent_s_value_is_replaced_and_the_other_parts_of_the_body_are_kept(
 }
 
 #[tokio::test]
+async fn a_placeholder_repeated_in_the_body_is_removed_and_every_other_body_passes_unchanged() {
+    let plan = Plan::bearer().keys("repeats: [token, auth.key]");
+    let mut lab = plan.limit("written_body_bytes_max: 400").start(Origin::saying("fine")).await;
+    let held = lab.placeholder("token");
+    let long = format!("token={held}&x={}", "y".repeat(400));
+    let other = format!("text={held}&a=1");
+    let deep = format!("{{\"a\": 1, \"auth\":{{\"key\":\"{held}\",\"b\":2}}}}");
+    for (kind, body, want) in [
+        (FORM, "token=mine&a=1", "token=mine&a=1"),
+        (FORM, &*other, &*other),
+        (FORM, &*long, &*long),
+        (JSON, "{\"token\": 1}", "{\"token\": 1}"),
+        (JSON, "[", "["),
+        ("Content-Type: text/plain", &*format!("token={held}"), &*format!("token={held}")),
+        (FORM, &*format!("token={held}&a=%20+"), "a=%20+"),
+        (JSON, &*format!("{{\"token\":\"{held}\",\"a\":[1, 2]}}"), "{\"a\":[1, 2]}"),
+        (JSON, &*deep, "{\"a\":1,\"auth\":{\"b\":2}}"),
+    ] {
+        assert_eq!(post(&lab, &format!("POST /a\r\n{kind}"), body).await.text(), "fine", "{body}");
+        let received = lab.origin.arrival().await;
+        assert_eq!(received.text(), want, "{body}");
+        assert_eq!(received.head.all("content-length"), [want.len().to_string()]);
+        let live = format!("Bearer {}", lab.canary.text);
+        assert_eq!(received.head.all("authorization"), [live]);
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn a_chunked_body_arrives_whole_and_its_trailers_are_not_forwarded() {
     let mut lab = lab().await;
     let mut wire = lab.tunnel(HOST).await;

@@ -253,6 +253,38 @@ async fn a_placeholder_in_the_path_is_replaced_by_the_credential() {
 }
 
 #[tokio::test]
+async fn a_placeholder_begins_and_ends_as_its_key_does_and_is_replaced_as_a_whole() {
+    let auth = "{ id: key, kind: api_key, placement: { header: X-Key }, \
+                key: { prefixes: [ak_test_, ak_live_], suffixes: [\"\", \"-eu1\"] } }";
+    let key = Canary::of("ak_live_0123456789canary-eu1".to_owned());
+    let plan = Plan::new(auth, "{ api_key: { env: LIVE } }").secret("LIVE", &key);
+    let mut lab = plan.start(Origin::saying("fine")).await;
+    let placeholder = lab.placeholder("api_key");
+    assert!(
+        placeholder.starts_with("ak_live_kwph") && placeholder.ends_with("-eu1"),
+        "{placeholder}"
+    );
+    assert!(!placeholder.contains("0123456789"), "{placeholder}");
+    let head =
+        lab.delivered(&format!("GET /\r\nX-Key: {placeholder}\r\nX-Also: {placeholder}")).await;
+    assert_eq!(head.all("x-key"), [&*key.text]);
+    assert!(!head.has("x-also"), "{head:?}");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_with_slashes_is_written_at_the_end_of_the_path() {
+    let auth = "{ id: key, kind: api_key, placement: { path: \"/services/{api_key}\" } }";
+    let plan = Plan::new(auth, "{ api_key: { env: HOOK } }");
+    let plan = plan.secret("HOOK", &Canary::of("T0123/B4567/canary-0123456789".to_owned()));
+    let mut lab = plan.start(Origin::saying("fine")).await;
+    let placeholder = lab.placeholder("api_key");
+    let head = lab.delivered(&format!("POST /services/{placeholder}\r\nContent-Length: 0")).await;
+    assert_eq!(head.target(), "/services/T0123/B4567/canary-0123456789");
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn a_custom_method_writes_all_its_placements() {
     let auth = "{ id: pair, kind: custom, fields: [{ name: a, label: A, secret: true }, \
                 { name: b, label: B, secret: true }], place: [{ header: X-A, value: \"{a}\" }, \

@@ -9,7 +9,7 @@ use axum::Json;
 use super::body::{Body, Segments};
 use super::changes;
 use super::connection_test::{has_test, status, tested};
-use super::connection_view::view;
+use super::connection_view::view_with_warnings;
 use super::context::Context;
 use super::error::ApiError;
 use super::key_formats;
@@ -105,7 +105,7 @@ pub(super) async fn begun(
     let directory = admin.deps().directory.view();
     let now = directory.connection(org, id).cloned();
     let now = now.ok_or_else(|| ApiError::not_found("connection", &draft.name))?;
-    let connection = view(admin, &now);
+    let connection = view_with_warnings(admin, &now).await;
     Ok(ConnectionCreated { connection, consent: None, test: found })
 }
 

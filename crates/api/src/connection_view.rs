@@ -11,7 +11,7 @@ use keyward_state::directory::{
 pub(super) async fn whole_view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connection> {
     let vault = &admin.deps().vault;
     let token = vault.status(connection).await;
-    let mut view = view(admin, connection);
+    let mut view = view_with_warnings(admin, connection).await;
     scopes(admin, connection, &mut view.facts);
     if view.facts.remedy.is_none() && token.as_ref().is_some_and(|it| it.failing.is_some()) {
         view.facts.remedy = vault.remedy(connection, RemedyCause::Token);
@@ -22,6 +22,16 @@ pub(super) async fn whole_view(admin: &Admin, connection: &ConnectionRecord) -> 
     view.facts.fetch_failing = references.failing;
     view.facts.ssh_key = ssh_key(admin, connection).await;
     view.facts.last_used = admin.deps().metrics.usage.last_used(&connection.id);
+    view
+}
+
+/// The view after a secret was stored.
+pub(super) async fn view_with_warnings(
+    admin: &Admin,
+    connection: &ConnectionRecord,
+) -> Shown<Connection> {
+    let mut view = view(admin, connection);
+    view.facts.warnings = admin.deps().vault.secret_warnings(connection).await;
     view
 }
 

@@ -13,7 +13,7 @@ use super::body::{Params, Segments};
 use super::connection_change::may_refer;
 use super::connection_search::Search;
 use super::connection_test::status;
-use super::connection_view::{view, whole_view};
+use super::connection_view::{view, view_with_warnings, whole_view};
 use super::context::Context;
 use super::error::ApiError;
 use super::etag::{Etag, IfMatch, TaggedAnswer};
@@ -224,7 +224,7 @@ async fn given(
     if !test {
         let connection = vault.add(new, fields).await?;
         caller.record_changed("connection", &connection.id, &connection.name);
-        let connection = view(admin, &connection);
+        let connection = view_with_warnings(admin, &connection).await;
         return Ok(ConnectionCreated { connection, consent: None, test: None });
     }
     let draft = vault.add_untested(new, fields).await?;

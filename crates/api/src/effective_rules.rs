@@ -178,8 +178,9 @@ fn allowed(context: &Context) -> Vec<KeyedRule> {
 /// A rule for all hosts of the set with the same methods and paths.
 fn of_set(set: &HostSet, agents: &[String]) -> Vec<RuleShown> {
     let mut specs: Vec<RuleSpec> = Vec::new();
-    for Allowance { hosts, methods, paths, .. } in HostSets::built_in().allowances(set) {
-        let (hosts, methods, paths) = (texts(hosts), texts(methods), texts(paths));
+    for Allowance { hosts, methods, paths, query, .. } in HostSets::built_in().allowances(set) {
+        let (hosts, methods, mut paths) = (texts(hosts), texts(methods), texts(paths));
+        paths.extend(query.iter().map(|query| format!("/**?{query}")));
         match specs.iter_mut().find(|spec| spec.methods == methods && spec.paths == paths) {
             Some(spec) => spec.hosts.extend(hosts),
             None => specs.push(RuleSpec { hosts, methods, paths, ..RuleSpec::default() }),

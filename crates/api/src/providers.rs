@@ -19,7 +19,7 @@ use super::resource::remove_stored;
 use super::wire::{
     ActionView, AuthView, FieldView, List, ProviderSource, ProviderView, VariableView,
 };
-use keyward_base::host::Host;
+use keyward_base::pattern::HostPattern;
 use keyward_model::{ManagedBy, NoMembers, OwnProvider, OwnProviderSpec, Record};
 use keyward_rules::provider::document::Problem;
 use keyward_rules::provider::{
@@ -61,7 +61,7 @@ async fn list(
         let of = entry.category().unwrap_or_default();
         category.as_deref().is_none_or(|category| category == of)
             && (page.wants(&[entry.id(), entry.name(), of])
-                || host.as_ref().is_some_and(|host| has_host(entry, host)))
+                || host.as_ref().is_some_and(|host| entry.has_host(host)))
     };
     let catalogue = catalogue(&context);
     let wanted = catalogue.entries().filter(wants);
@@ -70,14 +70,10 @@ async fn list(
 }
 
 /// The host of a URL, or a host itself; `None` for other words.
-fn host_of(text: &str) -> Option<Host> {
+fn host_of(text: &str) -> Option<HostPattern> {
     let rest = text.trim().split_once("://").map_or(text.trim(), |(_, rest)| rest);
     let host = rest.split(['/', ':', '?', '#']).next()?;
-    host.contains('.').then(|| Host::parse(host).ok()).flatten()
-}
-
-fn has_host(entry: &CatalogueEntry<'_>, host: &Host) -> bool {
-    entry.known_hosts().iter().any(|pattern| pattern.covers(host))
+    host.contains('.').then(|| HostPattern::parse(host).ok()).flatten()
 }
 
 async fn show(
@@ -213,7 +209,7 @@ fn catalogue(context: &Context) -> Arc<Catalogue> {
 /// Suggests a provider with a similar id, or the first one with that host.
 fn unknown(catalogue: &Catalogue, id: &str) -> ApiError {
     let of_host =
-        host_of(id).and_then(|host| catalogue.entries().find(|entry| has_host(entry, &host)));
+        host_of(id).and_then(|host| catalogue.entries().find(|entry| entry.has_host(&host)));
     match of_host {
         Some(entry) => ApiError::not_found_near("provider", id, Some(entry.id())),
         None => ApiError::not_found_among("provider", id, catalogue.ids()),
@@ -337,11 +333,20 @@ mod tests {
         let catalogue = Catalogue::built_in();
         let found = |text: &str| -> Vec<String> {
             let Some(host) = host_of(text) else { return Vec::new() };
-            let entries = catalogue.entries().filter(|entry| has_host(entry, &host));
+            let entries = catalogue.entries().filter(|entry| entry.has_host(&host));
             entries.map(|entry| entry.id().to_string()).collect()
         };
         assert_eq!(found("api.openai.com"), ["openai"]);
         assert!(found(" https://api.github.com:443/user?a=b ").contains(&"github".to_owned()));
+        for (host, id) in [
+            ("acme.zendesk.com", "zendesk"),
+            ("https://acme.my.salesforce.com/services", "salesforce"),
+            ("api.eu.mailgun.net", "mailgun"),
+            ("api.datadoghq.eu", "datadog"),
+            ("acme.atlassian.net", "jira"),
+        ] {
+            assert!(found(host).contains(&id.to_owned()), "{host}: {:?}", found(host));
+        }
         for other in ["openai", "api", "https://", "api.github.com.evil.test", "a b.c", ""] {
             assert_eq!(found(other), [""; 0], "{other}");
         }

@@ -11,7 +11,7 @@ use super::body::{Body, Segments};
 use super::changes;
 use super::connection_test::trial::Trial;
 use super::connection_test::{has_test, status, tested};
-use super::connection_view::view;
+use super::connection_view::{view, view_with_warnings};
 use super::context::Context;
 use super::error::ApiError;
 use super::key_formats;
@@ -203,7 +203,7 @@ async fn finished(
     changes::publish(context, &now, "rotated", why).await;
     let account = test.as_ref().and_then(|test| test.account.as_ref());
     let other = before.facts.whose.clone().filter(|was| account.is_some_and(|now| now != was));
-    let connection = view(&context.admin, &now);
+    let connection = view_with_warnings(&context.admin, &now).await;
     Ok(Rotated { connection, test, account_before: other })
 }
 

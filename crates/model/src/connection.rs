@@ -290,6 +290,9 @@ pub struct ConnectionShown {
     /// What its owner has to do, if it cannot be used or expires soon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
+    /// What its secret causes beside its use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// How its credential is replaced: by a new `secret`, a new `consent`, or its `app`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal: Option<Renewal>,

@@ -46,8 +46,8 @@ pub struct HoneytokenFacts {
 impl HoneytokenFacts {
     /// A new placeholder, in the shape of the provider's keys if there is one.
     pub fn issue(provider: Option<&Provider>) -> Self {
-        let shape = provider.map(Provider::placeholder_shape).unwrap_or_default();
-        Self { placeholder: Placeholder::in_shape(shape) }
+        let shaped = provider.and_then(Provider::placeholder);
+        Self { placeholder: shaped.unwrap_or_else(|| Placeholder::issue("", None)) }
     }
 }
 

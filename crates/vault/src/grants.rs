@@ -167,6 +167,11 @@ impl Vault {
         self.stored_if_any(connection).await?.ok_or_else(missing)
     }
 
+    /// The grant; `None` if there is none, or it cannot be opened.
+    pub(super) async fn held_grant(&self, connection: &ConnectionRecord) -> Option<Grant> {
+        self.stored(connection).await.ok()?.grant(self, connection).ok()
+    }
+
     /// Like [`Self::stored`], for a row that may not exist.
     pub(super) async fn stored_if_any(
         &self,

@@ -334,7 +334,8 @@ impl Vault {
         connection: &ConnectionId,
         terms: impl Into<BindTerms>,
     ) -> Result<BindingRecord, VaultError> {
-        let placeholders = self.placeholders(&*self.connection(org, connection)?)?;
+        let keys = self.keys(org, std::slice::from_ref(connection)).await;
+        let placeholders = self.placeholders(&*self.connection(org, connection)?, &keys)?;
         Ok(self.directory.bind(org, agent, connection, placeholders, terms).await?)
     }
 

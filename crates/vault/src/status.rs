@@ -7,7 +7,12 @@ use jiff::Timestamp;
 use super::backoff::Backoff;
 use super::{Vault, method};
 use keyward_model::{Failures, TokenStatus};
+use keyward_rules::inject::scrub::is_common_word;
+use keyward_rules::provider::Field;
 use keyward_state::directory::ConnectionRecord;
+
+const COMMON_WORD: &str =
+    "is a common word, which is masked in every answer that has it: replace it by a longer one";
 
 impl Vault {
     /// The state of a connection's token; `None` for kinds without tokens, before there is a token, and for a broken
@@ -33,6 +38,19 @@ impl Vault {
             client_paused: self.client_paused(connection),
             failing: self.failing(connection),
         })
+    }
+
+    /// What the secret in force causes beside its use: one that is a common word changes answers. Fields whose values have
+    /// a known shape are none.
+    pub async fn secret_warnings(&self, connection: &ConnectionRecord) -> Vec<String> {
+        let catalogue = self.catalogue(&connection.org);
+        let found = method(&catalogue, &connection.provider, connection.auth.as_deref());
+        let fields = found.iter().flat_map(|(_, auth)| &auth.fields);
+        let mut fields: Vec<&Field> = fields.filter(|it| it.secret && !it.has_shape()).collect();
+        let grant = if fields.is_empty() { None } else { self.held_grant(connection).await };
+        let value = |field: &Field| grant.as_ref()?.value(&field.name);
+        fields.retain(|field| value(field).is_some_and(is_common_word));
+        fields.iter().map(|field| format!("its `{}` {COMMON_WORD}", field.name)).collect()
     }
 
     /// When the pause of the connection's client at its server ends.

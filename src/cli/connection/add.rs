@@ -10,6 +10,7 @@ use super::form::FilledForm;
 use super::given::ConnectionArguments;
 use super::options::New;
 use super::shape::Shapes;
+use super::state::note_warnings;
 use super::{Add, connected, import};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
@@ -59,6 +60,7 @@ impl Add {
         let test = made.test.clone();
         let made: Shown<Connection> = client.get(&path(made.connection.id.as_str())).await?;
         is_active(global, &made, test.as_ref())?;
+        note_warnings(&made);
         output::show(global.json, &made, |made| {
             let keyward = global.keyward();
             let next = format!("let an agent use it: {keyward} agent bind AGENT {}", made.name);
@@ -83,6 +85,7 @@ impl Add {
         let asked = client.post(&at, &ask);
         let made: ConnectionCreated = wait::during(&format!("testing {name}"), asked).await?;
         is_active(global, &made.connection, made.test.as_ref())?;
+        note_warnings(&made.connection);
         output::show(global.json, &made.connection, |made_now| {
             let tested = tested(made.test.as_ref(), ask.test);
             format!("connection {} is active\n{tested}", made_now.name)

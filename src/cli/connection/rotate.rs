@@ -8,6 +8,7 @@ use super::api_path::path;
 use super::given::ConnectionArguments;
 use super::secrets::SecretArgs;
 use super::shape::Shapes;
+use super::state::note_warnings;
 use crate::cli::agent::{pair, unique};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
@@ -126,6 +127,7 @@ impl Rotate {
         let at = format!("{}/rotate", path(name));
         let asked = client.post(&at, &ask);
         let now: Rotated = wait::during(&format!("rotating {name}"), asked).await?;
+        note_warnings(&now.connection);
         output::show(global.json, &now, |now| told(now, &global.keyward()))
     }
 

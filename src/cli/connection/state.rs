@@ -1,5 +1,6 @@
 //! The state of a connection in words, and whether an agent may be bound to it.
 
+use crate::cli::output;
 use crate::cli::table::moment;
 use keyward_model::{Agent, Connection, ManagedBy, Shown};
 use keyward_state::directory::ConnectionState;
@@ -32,6 +33,13 @@ pub(in crate::cli) fn state_after_is(of: &ConnectionState) -> String {
         | ConnectionState::Active
         | ConnectionState::Paused
         | ConnectionState::Broken { .. } => state(of),
+    }
+}
+
+/// Prints what the stored secret causes beside its use.
+pub(in crate::cli) fn note_warnings(connection: &Shown<Connection>) {
+    for warning in &connection.facts.warnings {
+        output::note(&format!("note: connection {}: {warning}", connection.name));
     }
 }
 

@@ -70,6 +70,12 @@ fn check_all(resources: &Resources, global: &Global, report: &mut DoctorReport) 
         let is_used = bound.contains(&connection.id) || is_used_unbound(connection, resources);
         check_connection(connection, is_used, &details, global, &mut found);
     }
+    for connection in &resources.connections {
+        for warning in &connection.facts.warnings {
+            let hint = format!("{keyward} connection rotate {}", connection.name);
+            found.warn(CONNECTIONS, format!("connection {}: {warning}", connection.name), hint);
+        }
+    }
     let is_sound = found.checks.is_empty();
     let omitted = report.add_worst(found, REPORTED_MAX).len();
     if omitted > 0 {
@@ -288,6 +294,15 @@ mod tests {
                     CheckStatus::Fail,
                     "connection work is broken: revoked (x)",
                     "give it a new secret: `y`",
+                ),
+            ),
+            (
+                agent("ci", &serde_json::json!({})),
+                serde_json::json!({"state": "active", "warnings": ["its `key` is a common word"]}),
+                (
+                    CheckStatus::Warn,
+                    "connection work: its `key` is a common word",
+                    "keyward connection rotate work",
                 ),
             ),
         ];

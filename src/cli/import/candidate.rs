@@ -10,6 +10,9 @@ use keyward_rules::inject::placeholder;
 /// How `keyward connect` takes a user name with a password.
 pub(super) const BASIC: &str = "--basic";
 
+/// How variables begin whose names end with a host: `_` stands for its dots, `__` for its hyphens.
+const NAMES_WITH_HOST: [&str; 1] = ["TF_TOKEN_"];
+
 /// A value that may be a key.
 #[derive(Debug)]
 pub(super) struct ImportCandidate {
@@ -59,7 +62,9 @@ impl ImportCandidate {
     }
 
     pub(super) fn in_variable(place: String, group: &str, name: &str, value: &str) -> Self {
-        Self { variable: Some(name.to_owned()), ..Self::of(place, group, value) }
+        let host = NAMES_WITH_HOST.iter().find_map(|beginning| name.strip_prefix(beginning));
+        let host = host.map(|host| host.replace("__", "-").replace('_', ".").to_ascii_lowercase());
+        Self { variable: Some(name.to_owned()), host, ..Self::of(place, group, value) }
     }
 
     /// Whether it has a placeholder of Keyward.

@@ -50,9 +50,13 @@ pub(super) fn replaced(text: &str, places: &[(Range<usize>, String)]) -> Zeroizi
     result
 }
 
-/// The name of a line `export NAME=value`, and where the value is.
+/// The name of a line `export NAME=value` or `NAME: value`, and where the value is.
 fn assignment(line: &str) -> Option<(&str, Range<usize>)> {
-    let (left, _) = line.split_once('=')?;
+    let (left, right) = line.split_at(line.find(['=', ':'])?);
+    // Without a blank, it is part of a URL.
+    if right.starts_with(':') && !right.starts_with(": ") {
+        return None;
+    }
     let name = left.trim();
     let name = name.strip_prefix("export ").map_or(name, str::trim_start);
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -64,7 +68,7 @@ fn assignment(line: &str) -> Option<(&str, Range<usize>)> {
     let begin = after + (rest.len() - rest.trim_start_matches([' ', '\t']).len());
     let rest = line[begin..].trim_end();
     match rest.chars().next() {
-        Some(quote @ ('"' | '\'')) => {
+        Some(quote @ ('"' | '\'' | '`')) => {
             let length = rest[1..].find(quote)?;
             // An escaped quote: where the value ends is a question of the program that reads the file.
             (!rest[1..=length].ends_with('\\')).then_some((name, begin + 1..begin + 1 + length))
@@ -90,6 +94,9 @@ SINGLE='x=y'\r
   SPACED = v # comment
 EMPTY=
 NOT A NAME=1
+COLON: c:d=e # comment
+TICKS=`x \"y\" 'z'`
+https://a.test/?b=c
 OPEN=\"first
 second\"
 LAST=ünï";
@@ -106,7 +113,9 @@ LAST=ünï";
             "4:SINGLE=x=y",
             "5:SPACED=v",
             "6:EMPTY=",
-            "10:LAST=ünï",
+            "8:COLON=c:d=e",
+            "9:TICKS=x \"y\" 'z'",
+            "13:LAST=ünï",
         ];
         assert_eq!(found, wanted);
     }

@@ -285,7 +285,9 @@ fn remedy(candidate: &ImportCandidate, providers: &[ProviderView]) -> Option<Str
         ));
     }
     let reads = |it: &&ProviderView| {
-        it.auth.iter().flat_map(|auth| &auth.fields).any(|field| field.env.contains(name))
+        let mut fields = it.auth.iter().flat_map(|auth| &auth.fields);
+        let begins = |field| begins(field, candidate.value.text()).map_or(0, str::len);
+        fields.any(|field| field.env.contains(name) || begins(field) >= TELLING_CHARS_MIN)
     };
     let of: Vec<_> = providers.iter().filter(reads).collect();
     match of.first() {

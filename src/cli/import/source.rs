@@ -264,9 +264,12 @@ fn gcloud(file: &str, text: Zeroizing<String>) -> SourceContent {
 fn netrc(file: &str, text: &str) -> SourceContent {
     let mut found = SourceContent::default();
     let mut words = Vec::new();
+    // A macro ends at an empty line.
+    let mut is_macro = false;
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
-        if !line.starts_with('#') {
+        is_macro = line.starts_with("macdef ") || is_macro && !line.is_empty();
+        if !is_macro && !line.starts_with('#') {
             words.extend(line.split_whitespace().map(|word| (index + 1, word)));
         }
     }
@@ -291,14 +294,15 @@ fn netrc(file: &str, text: &str) -> SourceContent {
     found
 }
 
-/// `//HOST/PATH/:_authToken=TOKEN`. An `_auth` is a user name and a password, which a person gives to `keyward connect`.
+/// `//HOST/PATH/:_authToken=TOKEN`. An `_auth`, and a `_password` beside a `username`, are a user name and a password, which
+/// a person gives to `keyward connect`.
 fn npm(file: &str, text: &str) -> SourceContent {
     let mut found = SourceContent::default();
     for (index, line) in text.lines().enumerate() {
         let Some((key, value)) = line.split_once('=') else { continue };
         let Some(rest) = key.trim().strip_prefix("//") else { continue };
         let host_of = |suffix: &str| rest.strip_suffix(suffix)?.split('/').next();
-        if let Some(host) = host_of(":_auth") {
+        if let Some(host) = host_of(":_auth").or_else(|| host_of(":_password")) {
             let why =
                 format!("a user name with a password: keyward connect https://{host} {BASIC}");
             found.unusable.push((format!("{file}:{} {host}", index + 1), why));
@@ -360,13 +364,19 @@ mod tests {
             shown(&netrc("n", text)),
             ["n:2 a.test | a.test me | P1", "n:4 b.test | b.test  | P2"]
         );
-        let text = "registry=https://r.test\n//r.test/:_authToken=T1\n//s.test/p/:_authToken=\"T2\"\n//v.test/:_authToken=${NPM_TOKEN}\n//w.test/:_auth=canary\n";
+        let text = "machine a.test password P1\nmacdef init\n  machine evil.test password P2\n\nmachine b.test password P3\n";
+        assert_eq!(
+            shown(&netrc("n", text)),
+            ["n:1 a.test | a.test  | P1", "n:5 b.test | b.test  | P3"]
+        );
+        let text = "registry=https://r.test\n//r.test/:_authToken=T1\n//s.test/p/:_authToken=\"T2\"\n//v.test/:_authToken=${NPM_TOKEN}\n//w.test/:_auth=canary\n//w.test/:username=me\n//w.test/:_password=canary\n";
         assert_eq!(
             shown(&npm("m", text)),
             ["m:2 r.test | r.test  | T1", "m:3 s.test | s.test  | T2"]
         );
         let why = "a user name with a password: keyward connect https://w.test --basic";
-        assert_eq!(npm("m", text).unusable, [("m:5 w.test".to_owned(), why.to_owned())]);
+        let refused = ["m:5 w.test", "m:7 w.test"].map(|at| (at.to_owned(), why.to_owned()));
+        assert_eq!(npm("m", text).unusable, refused);
         let text = "[global]\nindex-url = https://me%40corp.test:p%40ss@pypi.test/simple\nextra-index-url = https://open.test/\n";
         assert_eq!(shown(&pip("p", text)), ["p:2 pypi.test | pypi.test me@corp.test | p@ss"]);
     }

@@ -116,6 +116,12 @@ impl Plan {
         self
     }
 
+    /// More keys of the provider, in flow style.
+    pub fn keys(mut self, yaml: &str) -> Self {
+        self.provider_more += &format!(", {yaml}");
+        self
+    }
+
     /// Another agent and the connections that it may use, comma-separated.
     pub fn agent(mut self, name: &str, uses: &str) -> Self {
         self.agents.push((name.to_owned(), uses.to_owned()));

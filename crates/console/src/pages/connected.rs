@@ -11,7 +11,7 @@ use super::connect::steps;
 use super::connections::{remedy, state_of};
 use crate::frame::{Page, Section};
 use crate::parts::{copyable, empty, head, lock, mark, search};
-use crate::visit::{Console, PageError, Visit, segment};
+use crate::visit::{Console, PageError, Visit, segment, sentence};
 use keyward_api::handler::get;
 use keyward_api::wire::{List, Share, UsageView};
 use keyward_model::{Agent, Connection, Shown};
@@ -58,6 +58,7 @@ async fn show(
             div.grow {
                 p { (state_of(&connection.facts.state)) " "
                     @if let Some(account) = &connection.facts.account { "as " b { (account) } } }
+                @for warning in &connection.facts.warnings { p.small.status-warn { (sentence(warning)) } }
                 (remedy(&visit, &connection, &path))
             }
         }

@@ -218,6 +218,7 @@ fn standing(visit: &Visit, view: &View, writes: bool) -> Markup {
                         }
                     }
                     @if shown.remedy.is_some() { p.small { "Soon: " (attention_reason(&view.connection)) "." } }
+                    @for warning in &shown.warnings { p.small.status-warn { (sentence(warning)) } }
                     @if let Some(failing) = &view.usage.failing {
                         p.small.status-warn {
                             @if let Some(message) = &failing.message { (sentence(message)) " " }

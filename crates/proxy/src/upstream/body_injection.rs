@@ -10,8 +10,9 @@ use crate::gateway::Gateway;
 use crate::refusal::{Refusal, Shortage};
 use crate::request::held_body;
 use crate::request::inbound::Inbound;
-use keyward_rules::inject::body::{BodyError, BodyKind};
+use keyward_rules::inject::body::{BodyError, BodyKind, BodyPath};
 use keyward_rules::inject::credential::Write;
+use keyward_rules::inject::placeholder::scan;
 use keyward_rules::inject::placement::Location;
 use keyward_rules::inject::write::{self, WriteError};
 
@@ -53,6 +54,33 @@ pub async fn write(
     OUTDATED.iter().for_each(|name| drop(fields.remove(name)));
     // The agent was asked for the body already.
     fields.remove(header::EXPECT);
+    Ok(())
+}
+
+/// Removes what programs repeat of the credential from a body with a placeholder. A body that is too long to be held, or of
+/// unknown length, passes unchanged.
+///
+/// # Errors
+/// When it never ends, or there is no memory for it.
+pub async fn remove_repeats(
+    gateway: &Gateway,
+    inbound: &mut Inbound,
+    repeats: &[BodyPath],
+) -> Result<(), Refusal> {
+    let Ok(kind) = BodyKind::of(&inbound.head.headers) else { return Ok(()) };
+    let bytes_max = gateway.limits.written_body_bytes_max as u64;
+    let bytes = inbound.body.size_hint().exact();
+    if !bytes.is_some_and(|bytes| (1..=bytes_max).contains(&bytes)) {
+        return Ok(());
+    }
+    let held = held_body::hold(gateway, inbound).await?;
+    let shorter = if scan(&held).is_empty() { None } else { kind.without(&held, repeats) };
+    drop(held);
+    if let Some(shorter) = shorter {
+        held_body::replace(gateway, inbound, shorter)?;
+        let fields = &mut inbound.head.headers;
+        OUTDATED.iter().for_each(|name| drop(fields.remove(name)));
+    }
     Ok(())
 }
 

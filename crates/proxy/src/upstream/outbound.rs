@@ -99,6 +99,10 @@ impl Outbound {
         if body_injection::is_wanted(writes) {
             let inject = body_injection::write(gateway, &mut inbound, writes, signing.as_ref());
             Box::pin(inject).await?;
+        } else if let Some(repeats) = credential.as_deref().map(|it| &it.clears.repeats)
+            && !repeats.is_empty()
+        {
+            Box::pin(body_injection::remove_repeats(gateway, &mut inbound, repeats)).await?;
         }
         let signed = match signing {
             Some(signing) => Box::pin(signing.sign(gateway, &target, &mut inbound, uri)).await?,

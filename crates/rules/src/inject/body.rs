@@ -111,11 +111,30 @@ impl BodyKind {
             form(text, values, &mut out);
         } else {
             let steps: Vec<PathStep<'_>> =
-                values.iter().map(|(path, value)| PathStep::first(path, value)).collect();
+                values.iter().map(|(path, value)| PathStep::first(path, Some(value))).collect();
             object(if text.trim_ascii().is_empty() { "{}" } else { text }, &steps, &mut out)?;
         }
         debug_assert!(out.len() <= text.len() + room, "it has grown");
         Ok(out)
+    }
+
+    /// The body without the values at these paths; `None` if nothing is removed: it has none of them, does not match its
+    /// content type, or is `multipart/form-data`.
+    pub fn without(&self, body: &[u8], paths: &[BodyPath]) -> Option<Zeroizing<Vec<u8>>> {
+        match self {
+            Self::Form => {
+                let names: Vec<String> = paths.iter().map(BodyPath::to_string).collect();
+                form_without(body, &names.iter().map(String::as_str).collect::<Vec<_>>())
+            }
+            Self::Json => {
+                let text = std::str::from_utf8(body).ok()?;
+                let steps: Vec<_> = paths.iter().map(|path| PathStep::first(path, None)).collect();
+                let mut out = Zeroizing::new(Vec::with_capacity(text.len()));
+                object(text, &steps, &mut out).ok()?;
+                Some(out)
+            }
+            Self::Multipart(_) => None,
+        }
     }
 }
 
@@ -124,11 +143,12 @@ impl BodyKind {
 struct PathStep<'a> {
     path: &'a BodyPath,
     depth: usize,
-    value: &'a str,
+    /// `None`: what is there is removed.
+    value: Option<&'a str>,
 }
 
 impl<'a> PathStep<'a> {
-    fn first(path: &'a BodyPath, value: &'a str) -> Self {
+    fn first(path: &'a BodyPath, value: Option<&'a str>) -> Self {
         Self { path, depth: 0, value }
     }
 
@@ -202,13 +222,14 @@ impl Object<'_, '_> {
     fn adds(&mut self) -> Result<(), BodyError> {
         let steps = self.steps;
         for step in steps {
+            let Some(value) = step.value else { continue };
             if !step.is_last() && self.met.contains(&step.name()) {
                 continue;
             }
             let key = serde_json::to_string(step.name()).expect("text is JSON");
             let out = self.member(&key);
             if step.is_last() {
-                serde_json::to_writer(out, step.value).expect("a buffer takes all");
+                serde_json::to_writer(out, value).expect("a buffer takes all");
             } else {
                 within("{}", step, steps, out)?;
                 self.met.push(step.name());
@@ -379,6 +400,29 @@ mod tests {
         ] {
             assert_eq!(kind(&[("content-type", text)]), Ok(want), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_removed_leaves_the_rest_and_other_bodies_are_left() {
+        let without = |kind: BodyKind, body: &str| {
+            let paths = [path("token"), path("auth.key")];
+            let out = kind.without(body.as_bytes(), &paths)?;
+            Some(String::from_utf8(out.to_vec()).expect("text"))
+        };
+        for (kind, body) in [
+            (BodyKind::Json, "[]"),
+            (BodyKind::Json, "{"),
+            (BodyKind::Json, r#"{"auth":1}"#),
+            (BodyKind::Form, "a=b"),
+        ] {
+            assert_eq!(without(kind, body), None, "{body}");
+        }
+        let form = without(BodyKind::Form, "a=1&Token=x&b=2");
+        assert_eq!(form.as_deref(), Some("a=1&b=2"));
+        let json = without(BodyKind::Json, r#"{"a":[1, 2],"token":"x","auth":{"key":1,"b":2}}"#);
+        assert_eq!(json.as_deref(), Some(r#"{"a":[1, 2],"auth":{"b":2}}"#));
+        let none = without(BodyKind::Json, r#"{"a":{"token":1}}"#);
+        assert_eq!(none.as_deref(), Some(r#"{"a":{"token":1}}"#), "nothing is added");
     }
 
     #[test]

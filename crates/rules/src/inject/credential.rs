@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use jiff::Timestamp;
 
+use super::body::BodyPath;
 use super::names::{DependentParameters, is_alias};
 use super::placement::{Location, Place};
 use super::scoped::Scoped;
@@ -45,6 +46,8 @@ pub struct Clears {
     /// Query parameters that are removed only beside another one.
     pub dependent_queries: Option<DependentParameters>,
     pub cookies: Vec<Box<str>>,
+    /// Parts of bodies where programs repeat the credential; removed if the body has a placeholder.
+    pub repeats: Vec<BodyPath>,
 }
 
 /// When a credential that the upstream rejects is renewed and the request sent again.

@@ -1,5 +1,6 @@
-//! [`PathPrefix`]: a path prefix that holds a credential, such as `/bot{api_key}/`. The same code builds
-//! the path that is sent and the masked path that rules are evaluated on before the credential is known.
+//! [`PathPrefix`]: a path prefix that holds a credential, such as `/bot{api_key}/`, or a path that ends with it, such as
+//! `/services/{key}`. The same code builds the path that is sent and the masked path that rules are evaluated on before the
+//! credential is known.
 
 use super::placeholder::holds_mark;
 use super::template::{TemplatePart, ValueTemplate};
@@ -8,11 +9,14 @@ use keyward_base::pattern::{DecodedPath, PathError, mask};
 /// Whole segments, some of which contain fields. Stored without the trailing slash, with a mask in place of
 /// each field.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct PathPrefix(Box<str>);
+pub struct PathPrefix {
+    text: Box<str>,
+    /// Whether paths may end there, without a slash; then the last field may be several segments.
+    pub is_end: bool,
+}
 
 impl PathPrefix {
-    /// Makes a prefix of a template that begins and ends with a slash. `is_secret` says whether a field is
-    /// secret.
+    /// Makes a prefix of a template that begins with a slash. `is_secret` says whether a field is secret.
     pub fn of(template: &ValueTemplate, is_secret: impl Fn(&str) -> bool) -> Self {
         let piece = |part: &TemplatePart| match part {
             TemplatePart::Literal(text) => text.to_string(),
@@ -20,7 +24,8 @@ impl PathPrefix {
             TemplatePart::Field(_) => mask::OPEN.to_string(),
         };
         let text: String = template.parts().iter().map(piece).collect();
-        Self(text.strip_suffix('/').unwrap_or(&text).into())
+        let bare = text.strip_suffix('/');
+        Self { is_end: bare.is_none(), text: bare.unwrap_or(&text).into() }
     }
 
     /// The path that will be sent instead of `path`, with masks in place of fields.
@@ -28,13 +33,14 @@ impl PathPrefix {
     /// # Errors
     /// When the rest of `path` after the prefix is not a valid path.
     pub fn masked(&self, path: &DecodedPath) -> Result<DecodedPath, PathError> {
-        DecodedPath::join(&self.0, self.behind(path.raw()))
+        DecodedPath::join(&self.text, self.behind(path.raw()))
     }
 
     /// The path that is sent instead of `path`. `value` is the whole prefix (`/bot123:abc/`). `None` when
     /// `value` does not match this prefix, because then rules were evaluated on another path.
     pub(super) fn write(&self, path: &str, value: &str) -> Option<String> {
-        let value = value.strip_prefix('/')?.strip_suffix('/')?;
+        let value = value.strip_prefix('/')?;
+        let value = if self.is_end { value } else { value.strip_suffix('/')? };
         if !self.is_met_by(value) {
             return None;
         }
@@ -45,7 +51,8 @@ impl PathPrefix {
             Some(rest) => rest.strip_prefix('/').unwrap_or(rest),
             None => self.behind(path),
         };
-        Some(format!("/{value}/{rest}"))
+        let slash = if self.is_end && rest.is_empty() { "" } else { "/" };
+        Some(format!("/{value}{slash}{rest}"))
     }
 
     /// The part of `path` after the prefix. Leading segments that equal the prefix's, or contain a placeholder,
@@ -63,7 +70,7 @@ impl PathPrefix {
     }
 
     fn segments(&self) -> impl Iterator<Item = &str> {
-        self.0.split('/').skip(1)
+        self.text.split('/').skip(1)
     }
 
     fn is_met_by(&self, value: &str) -> bool {
@@ -74,12 +81,14 @@ impl PathPrefix {
                 value.len() > before.len() + after.len()
                     && value.starts_with(before)
                     && value.ends_with(after)
-                    && !matches!(value, "." | "..")
+                    && !value.split('/').any(|piece| matches!(piece, "" | "." | ".."))
                     && !value.contains('%')
             }
         };
-        self.segments().count() == value.split('/').count()
-            && self.segments().zip(value.split('/')).all(|(own, value)| is_met(own, value))
+        let count = self.segments().count();
+        let values = value.splitn(if self.is_end { count } else { usize::MAX }, '/');
+        values.clone().count() == count
+            && self.segments().zip(values).all(|(own, value)| is_met(own, value))
     }
 }
 
@@ -109,6 +118,11 @@ mod tests {
             ("/{key}/", "//"),
             ("/a/{key}/", "/b/1/"),
             ("/{key}x{other}y/", "/1x2/"),
+            ("/services/{key}", "/services/T/../X"),
+            ("/services/{key}", "/services/T//X"),
+            ("/services/{key}", "/services/T/X/"),
+            ("/services/{key}", "/services/"),
+            ("/services/{key}", "/other/T/X"),
         ] {
             assert_eq!(prefix(shape).write("/x", value), None, "{shape} {value}");
         }
@@ -129,6 +143,7 @@ mod tests {
             ("/file/bot{key}/", "/file/bot1:k/", "/file/a%2fb".into(), "/file/bot1:k/a%2fb"),
             ("/file/bot{key}/", "/file/bot1:k/", format!("/file/bot{held}/a"), "/file/bot1:k/a"),
             ("/{open}/{key}/", "/acme/k/", "/x".into(), "/acme/k/x"),
+            ("/{key}", "/k", "/x".into(), "/k/x"),
         ] {
             let prefix = prefix(shape);
             assert_eq!(prefix.write(&path, value).as_deref(), Some(sent), "{path}");
@@ -140,6 +155,27 @@ mod tests {
             let sent = DecodedPath::parse(sent).unwrap();
             assert_eq!((&*filled, masked.ambiguous()), (sent.as_str(), sent.ambiguous()));
         }
+    }
+
+    #[test]
+    fn a_key_at_the_end_of_the_path_may_have_slashes_and_is_written_without_one_behind_it() {
+        let placeholder = Placeholder::issue("", None);
+        let held = placeholder.as_str();
+        let services = prefix("/services/{key}");
+        for (path, sent) in [
+            (format!("/services/{held}"), "/services/T1/B2/x3"),
+            ("/".into(), "/services/T1/B2/x3"),
+            ("/services/T1/B2/x3".into(), "/services/T1/B2/x3"),
+            (format!("/services/{held}/slack"), "/services/T1/B2/x3/slack"),
+        ] {
+            assert_eq!(
+                services.write(&path, "/services/T1/B2/x3").as_deref(),
+                Some(sent),
+                "{path}"
+            );
+        }
+        let path = DecodedPath::parse(&format!("/services/{held}")).unwrap();
+        assert_eq!(services.masked(&path).unwrap().as_str(), "/services/\u{1a}/");
     }
 
     #[test]

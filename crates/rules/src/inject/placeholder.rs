@@ -1,7 +1,7 @@
 //! Placeholders: what an agent holds instead of a secret.
 //!
-//! The format is `PREFIX kwph RANDOM CHECKSUM FILLER`: the provider's key prefix, the mark, 18 random base-62
-//! characters (107 bits), 4 of checksum, then filler up to the provider's key length. Mark, random and checksum
+//! The format is `PREFIX kwph RANDOM CHECKSUM FILLER SUFFIX`: the prefix of the key, the mark, 18 random base-62
+//! characters (107 bits), 4 of checksum, filler up to the provider's key length, then the suffix of the key. Mark, random and checksum
 //! form the *core*, which is found by scanning and looked up by hash. `policy` maps cores to bindings.
 //! For programs that accept only hexadecimal digits, the core is `0b17 RANDOM CHECKSUM` of the same length: 14 random
 //! digits (56 bits) and 8 of checksum.
@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::names::decoded;
 use keyward_base::base62;
+use keyward_base::secret::Secret;
 
 /// The fixed text that a core begins with.
 const MARK: &str = "kwph";
@@ -59,7 +60,9 @@ pub enum Letters {
 pub struct PlaceholderShape<'a> {
     /// How placeholders begin.
     pub prefix: &'a str,
-    /// The length in characters, prefix included.
+    /// How they end.
+    pub suffix: &'a str,
+    /// The length in characters, prefix and suffix included.
     pub length: Option<usize>,
     pub letters: Letters,
 }
@@ -88,15 +91,17 @@ pub struct PlaceholderError;
 impl Placeholder {
     /// Makes a placeholder of letters and digits: prefix and core, filled up to `length` bytes (at most 4096).
     pub fn issue(prefix: &str, length: Option<usize>) -> Self {
-        Self::in_shape(PlaceholderShape { prefix, length, letters: Letters::Any })
+        Self::in_shape(PlaceholderShape { prefix, length, ..PlaceholderShape::default() })
     }
 
     /// The same in the shape of the provider's keys.
-    pub fn in_shape(PlaceholderShape { prefix, length, letters }: PlaceholderShape<'_>) -> Self {
+    pub fn in_shape(shape: PlaceholderShape<'_>) -> Self {
+        let PlaceholderShape { prefix, suffix, length, letters } = shape;
         let core = PlaceholderCore::random(letters);
         let mut text = format!("{prefix}{core}");
-        let wanted = length.unwrap_or(0).min(LENGTH_MAX);
+        let wanted = length.unwrap_or(0).min(LENGTH_MAX).saturating_sub(suffix.len());
         text.extend(std::iter::repeat_n(FILLER, wanted.saturating_sub(text.len())));
+        text += suffix;
         let core_at = u32::try_from(prefix.len()).expect("prefixes are short");
         Self { text: text.into(), core_at }
     }
@@ -200,6 +205,17 @@ impl fmt::Debug for PlaceholderCore {
     }
 }
 
+/// The longest of the declared texts that the key has where `is_there` looks; nothing else of the key is told.
+pub fn longest<'a>(
+    key: Option<&Secret>,
+    declared: &'a [String],
+    is_there: fn(&str, &str) -> bool,
+) -> Option<&'a str> {
+    let key = key?.expose_text()?;
+    let found = declared.iter().map(String::as_str).filter(|it| is_there(key, it));
+    found.max_by_key(|it| it.len())
+}
+
 /// All cores in `text` with a valid checksum, with their byte offsets, in order and without overlap. Linear in
 /// the length of `text`.
 pub fn scan(text: &[u8]) -> Vec<(usize, PlaceholderCore)> {
@@ -290,6 +306,19 @@ mod tests {
     }
 
     #[test]
+    fn a_placeholder_ends_with_the_suffix_within_its_length() {
+        for (length, bytes) in [(None, 2 + CORE_BYTES + 4), (Some(36), 36), (Some(20), 32)] {
+            let shape =
+                PlaceholderShape { prefix: "k-", suffix: "-us6", length, ..Default::default() };
+            let placeholder = Placeholder::in_shape(shape);
+            let text = placeholder.as_str();
+            assert!(text.len() == bytes && text.ends_with("-us6"), "{text}");
+            assert_eq!(scan(text.as_bytes()), [(2, placeholder.core())]);
+            assert_eq!(Placeholder::parse(text), Ok(placeholder.clone()));
+        }
+    }
+
+    #[test]
     fn a_mark_before_the_mark_does_not_hide_a_core() {
         let core = PlaceholderCore::random(Letters::Any);
         for before in ["kwph", "kwp", "kwphkw", "kkwph0123456789012345678", "kw", "k", "kwphk"] {
@@ -322,7 +351,7 @@ mod tests {
         for (prefix, length, bytes) in
             [("sbp_", Some(44), 44), ("", None, CORE_BYTES), ("x0b17", Some(40), 40)]
         {
-            let shape = PlaceholderShape { prefix, length, letters };
+            let shape = PlaceholderShape { prefix, length, letters, suffix: "" };
             let placeholder = Placeholder::in_shape(shape);
             let text = placeholder.as_str();
             assert_eq!(text.len(), bytes);

@@ -45,6 +45,7 @@ struct CompiledAllowance {
     set: usize,
     methods: Vec<Method>,
     paths: Vec<PathPattern>,
+    query: Option<String>,
 }
 
 /// The set to suggest for a request that the default refuses: the largest that allows it and does not contain every
@@ -52,7 +53,8 @@ struct CompiledAllowance {
 pub fn set_for(target: &Target, request: Option<(&Method, &DecodedPath)>) -> Option<&'static str> {
     let sets = CompiledSets::built_in();
     let mut meant = sets.hosts.matching(target).map(|entry| &entry.value);
-    let found = meant.find(|it| request.is_none_or(|(method, path)| it.allows(method, path)))?;
+    let found =
+        meant.find(|it| request.is_none_or(|(method, path)| it.allows(method, path, None)))?;
     // A set follows those that it includes.
     let largest = sets.all.iter().rfind(|set| set.contains & (1 << found.set) != 0);
     largest.map(|set| &*set.id)
@@ -94,8 +96,9 @@ impl AllowedSets {
         target: &'a Target,
         method: &Method,
         path: &DecodedPath,
+        query: Option<&str>,
     ) -> Option<AllowedBy<'a>> {
-        self.first(target, |allowance| allowance.allows(method, path))
+        self.first(target, |allowance| allowance.allows(method, path, query))
     }
 
     /// The first set that allows some request to the target.
@@ -144,10 +147,10 @@ impl CompiledSets {
                 contains,
                 every_host: set.every_host,
             });
-            for Allowance { hosts, methods, paths, .. } in &set.allow {
+            for Allowance { hosts, methods, paths, query, .. } in &set.allow {
                 for host in hosts {
-                    let (methods, paths) = (methods.clone(), paths.clone());
-                    let value = CompiledAllowance { set: number, methods, paths };
+                    let (methods, paths, query) = (methods.clone(), paths.clone(), query.clone());
+                    let value = CompiledAllowance { set: number, methods, paths, query };
                     compiled.hosts.insert(host.clone(), value);
                 }
             }
@@ -158,9 +161,11 @@ impl CompiledSets {
 
 impl CompiledAllowance {
     /// A path that servers read in two ways is not in a list of paths.
-    fn allows(&self, method: &Method, path: &DecodedPath) -> bool {
+    fn allows(&self, method: &Method, path: &DecodedPath, query: Option<&str>) -> bool {
         let is_listed = || !path.ambiguous() && self.paths.iter().any(|it| it.matches(path));
-        self.methods.contains(method) && (self.paths.is_empty() || is_listed())
+        self.methods.contains(method)
+            && (self.query.is_none() || self.query.as_deref() == query)
+            && (self.paths.is_empty() || is_listed())
     }
 }
 
@@ -200,6 +205,12 @@ mod tests {
             "POST ghcr.io/v2/o/i/blobs/uploads/",
             "POST auth.docker.io/token",
             "PUT github-cloud.s3.amazonaws.com/alambic/media/1",
+            "PUT productionresultssa7.blob.core.windows.net/actions-results/1",
+            "GET mine.blob.core.windows.net/x",
+            "GET acme.sharepoint.com/sites/a",
+            "GET dl.google.com/chrome/x",
+            "POST packagist.org/downloads/",
+            "GET gitlab.com/g/s/p",
             "GET example.com/",
         ] {
             assert_eq!(set(line), None, "{line}");
@@ -217,6 +228,17 @@ mod tests {
             ("GET github.com/o/r.git/info/refs", "github-read"),
             ("POST github.com/o/r/git-upload-pack", "github-read"),
             ("GET github-cloud.githubusercontent.com/alambic/media/1", "github-read"),
+            ("GET github-cloud.s3.amazonaws.com/alambic/media/1", "github-read"),
+            ("GET productionresultssa7.blob.core.windows.net/actions-results/1", "github-read"),
+            ("GET services.gradle.org/distributions/gradle-9.3.0-bin.zip", "packages"),
+            ("GET dl.google.com/dl/android/maven2/x.pom", "packages"),
+            ("GET static.rust-lang.org/dist/channel-rust-stable.toml", "packages"),
+            ("GET nodejs.org/dist/v22.0.0/node-v22.0.0-headers.tar.gz", "packages"),
+            ("GET acme-my.sharepoint.com/personal/a/_layouts/15/download.aspx", "onedrive"),
+            ("GET dl.boxcloud.com/d/1/x", "box"),
+            ("GET cas-bridge.xethub.hf.co/x", "hugging-face"),
+            ("GET huggingface.co/org/model/resolve/main/config.json", "hugging-face"),
+            ("GET ssrweb.zoom.us/replay/x", "zoom"),
         ] {
             assert_eq!(set(line), Some(name), "{line}");
         }

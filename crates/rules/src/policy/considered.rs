@@ -164,11 +164,13 @@ impl Evaluation<'_> {
     }
 
     fn sets(&self) -> Vec<ConsideredRule> {
-        let (target, method) = (self.asked.target, self.asked.method);
+        let (target, method, query) = (self.asked.target, self.asked.method, self.asked.query);
         let sets = self.held.iter().flat_map(|held| held.allow.each());
         let fit = |set: &super::AllowedSets| match set.allowing_some(target) {
             None => RuleOutcome::Host,
-            Some(_) if set.allowing(target, method, self.path).is_none() => RuleOutcome::Path,
+            Some(_) if set.allowing(target, method, self.path, query).is_none() => {
+                RuleOutcome::Path
+            }
             Some(_) => RuleOutcome::NotChosen,
         };
         sets.map(|(rule, set)| ConsideredRule::new(rule, fit(&set))).collect()

@@ -351,7 +351,8 @@ impl<'a> Evaluation<'a> {
     /// refused.
     fn by_sets(&self) -> Option<Result<Decision<'a>, Reason>> {
         let sets = &self.held?.allow;
-        let allowed = sets.allowing(self.asked.target, self.asked.method, self.path)?;
+        let allowed =
+            sets.allowing(self.asked.target, self.asked.method, self.path, self.asked.query)?;
         let passed = self.is_no_oauth_endpoint(allowed.rule);
         Some(passed.and_then(|()| self.forward(allowed.rule, allowed.pattern)))
     }

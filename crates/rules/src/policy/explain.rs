@@ -155,7 +155,7 @@ impl Policy {
         if let Some(entry) = entries.find(|entry| held.numbered(entry.value).id == *rule) {
             return Some(entry.pattern.to_string());
         }
-        let allowed = held.allow.allowing(asked.target, asked.method, asked.path);
+        let allowed = held.allow.allowing(asked.target, asked.method, asked.path, asked.query);
         Some(allowed.filter(|by| by.rule == rule)?.pattern?.to_string())
     }
 }

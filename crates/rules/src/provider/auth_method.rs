@@ -1,5 +1,6 @@
 //! [`AuthMethod`]: one way to authenticate at a provider, with its fields and the placements of the credential.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::host_template::HostTemplate;
@@ -7,11 +8,12 @@ use super::kinds::AuthKind;
 use super::minted_keys::TlsFields;
 use super::oauth::OAuth;
 use super::schema::{AppSourceText, TestText};
-use crate::inject::placeholder::{Letters, PlaceholderShape};
+use crate::inject::placeholder::{Letters, Placeholder, PlaceholderShape, longest};
 use crate::inject::placement::{Location, Place};
 use crate::inject::sign::jwt::JwtTemplate;
 use crate::inject::sign::request_signer::SigningScheme;
 use keyward_base::pattern::PathPattern;
+use keyward_base::secret::Secret;
 
 /// One way to authenticate at a provider.
 #[derive(Clone, Debug)]
@@ -82,6 +84,8 @@ pub struct Field {
     pub from_source: bool,
     /// Known prefixes of values. Not enforced, because services add new ones.
     pub prefixes: Vec<String>,
+    /// Ends of values that programs read, with variables as `{name}`.
+    pub suffixes: Vec<String>,
     /// How placeholders begin, if not as the first of the prefixes: for SDKs that check more of a key.
     pub placeholder: Option<Box<str>>,
     /// The length of values in characters, if all have the same; placeholders get it. Not enforced.
@@ -151,11 +155,42 @@ impl AuthMethod {
 }
 
 impl Field {
-    /// The shape of placeholders of the field.
-    pub fn placeholder_shape(&self) -> PlaceholderShape<'_> {
-        let first = || self.prefixes.first().map_or("", String::as_str);
-        let prefix = self.placeholder.as_deref().unwrap_or_else(first);
-        PlaceholderShape { prefix, length: self.length, letters: self.letters }
+    /// A new placeholder. It begins and ends as `key` does, of what the provider declares; without a key, as the first
+    /// declared texts. Nothing else of the key is in it.
+    pub fn placeholder(
+        &self,
+        key: Option<&Secret>,
+        variables: &BTreeMap<String, String>,
+    ) -> Placeholder {
+        let first = self.prefixes.first().map_or("", String::as_str);
+        let begins = longest(key, &self.prefixes, |key, it| key.starts_with(it)).unwrap_or(first);
+        let rest = self.placeholder.as_deref().map(|it| it.strip_prefix(first).unwrap_or(it));
+        let filled = |suffix: &String| {
+            let fill = |text: String, (name, value): (&String, &String)| {
+                text.replace(&format!("{{{name}}}"), value)
+            };
+            variables.iter().fold(suffix.clone(), fill)
+        };
+        let suffixes: Vec<String> = self.suffixes.iter().map(filled).collect();
+        let suffix = longest(key, &suffixes, |key, it| key.ends_with(it));
+        let suffix = suffix.or(suffixes.first().map(String::as_str));
+        Placeholder::in_shape(PlaceholderShape {
+            prefix: &format!("{begins}{}", rest.unwrap_or_default()),
+            // A variable without a value.
+            suffix: suffix.filter(|it| !it.contains('{')).unwrap_or_default(),
+            length: self.length,
+            letters: self.letters,
+        })
+    }
+
+    /// Whether anything is known of what values look like.
+    pub fn has_shape(&self) -> bool {
+        !self.prefixes.is_empty() || self.length.is_some() || self.pattern.is_some()
+    }
+
+    /// Whether not all keys begin and end alike.
+    pub fn has_variants(&self) -> bool {
+        self.prefixes.len() > 1 || self.suffixes.len() > 1
     }
 
     /// The only required secret field; `None` if there are none or several.
@@ -192,5 +227,57 @@ impl KeyPattern {
     /// Whether the pattern matches the whole text.
     pub fn matches(&self, text: &str) -> bool {
         self.0.is_match(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Catalogue;
+    use super::*;
+
+    /// The placeholder of the first secret of a method, without its core and filler.
+    fn shape(provider: &str, key: Option<&str>, variables: &[(&str, &str)]) -> String {
+        let catalogue = Catalogue::built_in();
+        let provider = catalogue.get(provider).unwrap();
+        let mut values = provider.defaults();
+        values.extend(variables.iter().map(|(name, value)| ((*name).into(), (*value).into())));
+        let field = provider.auth[0].carried().next().unwrap();
+        let key = key.map(|key| Secret::from(key.to_owned()));
+        let text = field.placeholder(key.as_ref(), &values).as_str().to_owned();
+        let (begins, rest) = text.split_once("kwph").unwrap();
+        format!("{begins}…{}", rest[22..].trim_start_matches('0'))
+    }
+
+    #[test]
+    fn nothing_of_a_key_is_in_a_placeholder_but_what_its_provider_declares() {
+        for (provider, key) in [
+            ("github", "canary_ghp_canary"),
+            ("mailchimp", "canary-us6canary"),
+            ("stripe", "xsk_live_canary"),
+        ] {
+            let text = shape(provider, Some(key), &[("dc", "us6")]);
+            assert!(!text.contains("canary"), "{text}");
+            assert_eq!(text, shape(provider, None, &[("dc", "us6")]), "as without a key");
+        }
+    }
+
+    #[test]
+    fn a_placeholder_begins_and_ends_as_its_key_does() {
+        for (provider, key, expected) in [
+            ("github", Some("github_pat_11AA"), "github_pat_…"),
+            ("github", Some("gho_x"), "gho_…"),
+            ("github", None, "ghp_…"),
+            ("slack", Some("xoxp-1-2"), "xoxp-…"),
+            ("slack", Some("xoxe.xoxb-1-2"), "xoxe.xoxb-…"),
+            ("stripe", Some("sk_live_x"), "sk_live_…"),
+            ("stripe", Some("rk_live_x"), "rk_live_…"),
+            ("mapbox", Some("pk.eyJ1x"), "pk.eyJ1Ijoia2V5d2FyZCJ9.…"),
+            ("mailchimp", Some("0123-us6"), "…-us6"),
+            ("mailchimp", None, "…-us6"),
+            ("deepl", Some("0123:fx"), "…:fx"),
+            ("deepl", Some("0123"), "…"),
+        ] {
+            assert_eq!(shape(provider, key, &[("dc", "us6")]), expected, "{provider} {key:?}");
+        }
     }
 }

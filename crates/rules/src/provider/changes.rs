@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 /// Keys that decide neither where a secret is sent nor in which form: words for people, shapes of keys, names of
-/// variables, named actions (on the provider's own hosts), and scopes. Of lists, `[]` is each item.
+/// variables, named actions (on the provider's own hosts), and scopes. Of lists, `[]` is each item. Prefixes and suffixes of
+/// keys are fixed: a placeholder shows which of them the key has, so that other ones would read it letter by letter.
 const FREE: &[&str] = &[
     "name",
     "category",
@@ -26,7 +27,10 @@ const FREE: &[&str] = &[
     "variables[].example",
     "auth[].label",
     "auth[].note",
-    "auth[].key",
+    "auth[].key.length",
+    "auth[].key.pattern",
+    "auth[].key.placeholder",
+    "auth[].key.letters",
     "auth[].env",
     "auth[].scopes",
     "auth[].app_url",
@@ -36,7 +40,6 @@ const FREE: &[&str] = &[
     "auth[].fields[].label",
     "auth[].fields[].help",
     "auth[].fields[].env",
-    "auth[].fields[].prefixes",
     "auth[].fields[].length",
     "auth[].fields[].pattern",
 ];
@@ -46,7 +49,9 @@ const TESTS: &[&str] = &["test", "auth[].test"];
 
 /// Lists and maps with a key that may change.
 const PARTS: &[&str] =
-    &["", "variables", "variables[]", "auth", "auth[]", "auth[].fields", "auth[].fields[]"];
+    &["", "variables", "variables[]", "auth", "auth[]", KEY, "auth[].fields", "auth[].fields[]"];
+
+const KEY: &str = "auth[].key";
 
 /// Which changes of the test request are safe with the existing secrets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -92,6 +97,10 @@ impl DefinitionPath {
         }
         match (before, after) {
             (Some(Value::Array(before)), Some(Value::Array(after))) => self.of_lists(before, after),
+            // A method may get the shape of its key later.
+            (before, after) if self.kind == KEY => {
+                self.of_maps(before.and_then(Value::as_object), after.and_then(Value::as_object))
+            }
             (Some(Value::Object(before)), Some(Value::Object(after))) => {
                 self.of_maps(Some(before), Some(after))
             }

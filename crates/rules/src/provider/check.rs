@@ -22,6 +22,7 @@ use super::own_hosts::{self, OwnHosts, hosts, is_day, is_word, path_pattern, pat
 use super::schema::{AuthText, ClearsText, ProviderText, RetryText, TemplateText, VariableText};
 use super::scope_words;
 use super::{AuthMethod, Field, Provider, ProviderInfo, Variable};
+use crate::inject::body::BodyPath;
 use crate::inject::credential::Clears;
 use crate::inject::sign::oauth1;
 use crate::rate_limit::RateLimitFields;
@@ -166,6 +167,7 @@ impl ProviderCheck<'_> {
         let ProviderText { actions, indirect, .. } = self.text;
         let actions = ActionTexts { actions, indirect, at: self.path }.check(&own, problems);
         let mut clears = clears(&self.text.clears, &self.at("clears"), problems);
+        clears.repeats = self.repeats(problems);
         for places in auth.iter().flat_map(|auth| &auth.placements) {
             clears.add(&places.places);
         }
@@ -206,6 +208,15 @@ impl ProviderCheck<'_> {
             hosts,
             variables,
         })
+    }
+
+    fn repeats(&self, problems: &mut Problems<'_>) -> Vec<BodyPath> {
+        let paths: Vec<_> = self.text.repeats.iter().filter_map(|it| BodyPath::parse(it)).collect();
+        if paths.len() < self.text.repeats.len() {
+            let remedy = "write members, or their paths with dots, such as `auth.key`";
+            problems.add(&self.at("repeats"), "not all of these are places in a body", remedy);
+        }
+        paths
     }
 
     fn about(&self) -> ProviderInfo {
@@ -407,7 +418,7 @@ fn clears(text: &ClearsText, path: &str, problems: &mut Problems<'_>) -> Clears 
     }
     let boxed = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect();
     let (queries, cookies) = (boxed(&text.queries), boxed(&text.cookies));
-    Clears { headers, queries, dependent_queries: None, cookies }
+    Clears { headers, queries, cookies, ..Clears::default() }
 }
 
 fn rate_limit(text: &RetryText, path: &str, problems: &mut Problems<'_>) -> RateLimitFields {
@@ -629,7 +640,7 @@ mod tests {
         ),
         (
             "hosts: [a.test]\ndocs: x",
-            "p.yaml:4: docs: unknown key `docs`; known here: id, name, extends, category, protocol, mcp, hosts, paths, variables, auth, git, actions, indirect, clears, templates, scope_words, default_headers, one_host, test, test_source, retry_headers, webhook_scheme, key_url, docs_url, quirks, sources, confidence, checked",
+            "p.yaml:4: docs: unknown key `docs`; known here: id, name, extends, category, protocol, mcp, hosts, paths, variables, auth, git, actions, indirect, clears, repeats, templates, scope_words, default_headers, one_host, test, test_source, retry_headers, webhook_scheme, key_url, docs_url, quirks, sources, confidence, checked",
         ),
         (
             "hosts: [a.test]\ngit: [b.test]",

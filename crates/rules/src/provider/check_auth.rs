@@ -143,10 +143,10 @@ fn role_keys() -> Vec<Field> {
 /// Adds the shape of `key` and the variables of `env` to a field.
 fn described(field: &mut Field, text: &AuthText, path: &str, problems: &mut Problems<'_>) {
     let at = key_of(path, if text.key.is_some() { "key" } else { "env" });
-    let KeyText { prefixes, length, pattern, placeholder, letters } =
+    let KeyText { prefixes, suffixes, length, pattern, placeholder, letters } =
         text.key.clone().unwrap_or_default();
     field.pattern = shape(pattern.as_deref(), &key_of(&at, "pattern"), problems);
-    field.prefixes = prefixes;
+    (field.prefixes, field.suffixes) = (prefixes, suffixes);
     field.placeholder = placeholder.map(Into::into);
     field.length = length;
     field.letters = letters;
@@ -163,6 +163,7 @@ fn bare(name: &str, label: &str, secret: bool, optional: bool) -> Field {
         optional,
         from_source: false,
         prefixes: Vec::new(),
+        suffixes: Vec::new(),
         placeholder: None,
         letters: Letters::Any,
         length: None,
@@ -188,6 +189,7 @@ fn declared_fields(declared: &[FieldText], path: &str, problems: &mut Problems<'
             help: text.help.clone(),
             from_source: text.from_source,
             prefixes: text.prefixes.clone(),
+            suffixes: text.suffixes.clone(),
             length: text.length,
             pattern: shape(text.pattern.as_deref(), &key_of(&at, "pattern"), problems),
             env: text.env.clone(),
@@ -220,6 +222,10 @@ fn check_shape(field: &Field, path: &str, env: &str, problems: &mut Problems<'_>
     let remedy = "write visible ASCII characters";
     if !field.prefixes.iter().all(|prefix| plain(prefix)) {
         problems.add(&key_of(path, "prefixes"), "a prefix cannot begin a key", remedy);
+    }
+    let bare = |suffix: &String| suffix.replace(['{', '}'], "");
+    if !field.suffixes.iter().map(bare).all(|suffix| suffix.is_empty() || plain(&suffix)) {
+        problems.add(&key_of(path, "suffixes"), "a suffix cannot end a key", remedy);
     }
     let begins = field.placeholder.as_deref();
     if begins.is_some_and(|text| !plain(text) || has_mark(text) || text.len() > 200) {

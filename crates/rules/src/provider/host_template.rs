@@ -95,10 +95,12 @@ impl HostTemplate {
                 VariableKind::Host if self.parts.len() > 1 => {
                     return Err(HostTemplateError::NotAlone(text));
                 }
-                VariableKind::Label if variable.choices.is_empty() && self.ends_too_early(name) => {
+                VariableKind::Label | VariableKind::Labels
+                    if variable.choices.is_empty() && self.ends_too_early(name) =>
+                {
                     return Err(HostTemplateError::Domain(text));
                 }
-                VariableKind::Host | VariableKind::Label => {}
+                VariableKind::Host | VariableKind::Label | VariableKind::Labels => {}
             }
         }
         HostPattern::parse(&self.sample(variables))?;
@@ -133,6 +135,24 @@ impl HostTemplate {
             true => HostPattern::parse(&self.filled(&values)).ok(),
             false => None,
         }
+    }
+
+    /// The text with each value that the variables may have; a label that the owner chooses freely stays as `{name}`.
+    pub(super) fn expanded(&self, variables: &[Variable]) -> Vec<String> {
+        let values = |part: &HostPart| match part {
+            HostPart::Text(text) => vec![text.clone()],
+            HostPart::Variable(name) => match variables.iter().find(|it| it.name == *name) {
+                Some(it) if !it.choices.is_empty() => it.choices.clone(),
+                Some(it) if it.kind == VariableKind::Host => it.default.iter().cloned().collect(),
+                _ => vec![format!("{{{name}}}")],
+            },
+        };
+        self.parts.iter().fold(vec![String::new()], |texts, part| {
+            let values = values(part);
+            let with =
+                |text: &String| values.iter().map(|it| format!("{text}{it}")).collect::<Vec<_>>();
+            texts.iter().flat_map(with).collect()
+        })
     }
 
     /// The names of its variables, in order.

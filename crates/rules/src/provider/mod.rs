@@ -75,7 +75,7 @@ use serde::{Deserialize, Serialize};
 use super::inject::scoped::Scoped;
 use crate::inject::credential::Clears;
 use crate::inject::path_prefix::PathPrefix;
-use crate::inject::placeholder::PlaceholderShape;
+use crate::inject::placeholder::Placeholder;
 use crate::inject::placement::{Location, Place};
 use crate::inject::sign::request_signer::SigningScheme;
 use crate::rate_limit::RateLimitFields;
@@ -223,10 +223,10 @@ impl Provider {
         self.protocol.is_some() || self.test(auth).is_some()
     }
 
-    /// The shape of placeholders of the first secret that requests carry.
-    pub fn placeholder_shape(&self) -> PlaceholderShape<'_> {
-        let field = self.auth.iter().find_map(|auth| auth.carried().next());
-        field.map(Field::placeholder_shape).unwrap_or_default()
+    /// A new placeholder of the first secret that requests carry.
+    pub fn placeholder(&self) -> Option<Placeholder> {
+        let field = self.auth.iter().find_map(|auth| auth.carried().next())?;
+        Some(field.placeholder(None, &BTreeMap::new()))
     }
 
     /// The words for those of these scopes that have some.

@@ -21,8 +21,8 @@ impl Catalogue {
 }
 
 impl Provider {
-    /// Whether some target matches the pattern and a host of the provider. A host that the owner enters whole
-    /// is compared by its default.
+    /// Whether some target matches the pattern and a host of the provider, for some values of its variables. A host that
+    /// the owner enters whole is compared by its default.
     pub fn has_host(&self, pattern: &HostPattern) -> bool {
         OwnHosts { hosts: &self.hosts, variables: &self.variables }.overlap(pattern)
     }
@@ -41,6 +41,9 @@ mod tests {
             ("acme.myshopify.com", Some("shopify")),
             ("gitlab.com", Some("gitlab")),
             ("api.twilio.com", Some("twilio")),
+            ("api.eu.mailgun.net", Some("mailgun")),
+            ("api.us5.datadoghq.com", Some("datadog")),
+            ("api.evil.example", None),
             ("myshopify.com", None),
             ("git.corp.example", None),
             ("api.github.com:8443", None),

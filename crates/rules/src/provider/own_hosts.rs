@@ -23,14 +23,14 @@ impl OwnHosts<'_> {
         self.hosts.iter().filter_map(HostTemplate::literal).any(|own| own.matches(&target))
     }
 
-    /// Whether some target matches the pattern and one of the hosts. A host that the owner enters whole is compared by
-    /// its default.
+    /// Whether some target matches the pattern and one of the hosts, for some values of its variables. A host that the
+    /// owner enters whole is compared by its default.
     pub(super) fn overlap(&self, pattern: &HostPattern) -> bool {
-        let is_at = |host: &HostTemplate| match host.usual(self.variables) {
-            Some(usual) => usual.overlaps(pattern),
-            None => is_filled_to(&host.to_string(), pattern),
+        let is_at = |host: String| match host.contains('{') {
+            true => is_filled_to(&host, pattern),
+            false => HostPattern::parse(&host).is_ok_and(|host| host.overlaps(pattern)),
         };
-        self.hosts.iter().any(is_at)
+        self.hosts.iter().flat_map(|host| host.expanded(self.variables)).any(is_at)
     }
 
     /// Host and path of an https URL.

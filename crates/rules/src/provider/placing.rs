@@ -316,7 +316,7 @@ fn sound_cookie(name: &str) -> bool {
 /// Whether a template consists of whole plain segments with at least one field.
 fn sound_path(template: &str) -> bool {
     template.starts_with('/')
-        && template.ends_with('/')
+        && (template.ends_with('/') || template.ends_with('}'))
         && !template.contains("//")
         && !template.contains("/.")
         && !template.contains(['?', '#', '%', '\\', ' '])

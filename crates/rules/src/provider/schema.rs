@@ -59,6 +59,10 @@ pub struct ProviderText {
     /// Further places of credentials that are removed before one is written.
     #[serde(default)]
     pub clears: ClearsText,
+    /// Members of JSON bodies (dotted paths) or fields of forms where programs repeat the key beside its place; they are
+    /// removed there if the body has a placeholder.
+    #[serde(default)]
+    pub repeats: Vec<String>,
     #[serde(default)]
     pub templates: Vec<TemplateText>,
     /// What scopes allow, in words for people: `chat:write: send messages`.
@@ -376,6 +380,9 @@ pub struct FieldText {
     /// Known prefixes of values.
     #[serde(default)]
     pub prefixes: Vec<String>,
+    /// As those of a key.
+    #[serde(default)]
+    pub suffixes: Vec<String>,
     /// The length of values in characters, if all have the same.
     pub length: Option<usize>,
     /// Environment variables that SDKs read it from.
@@ -387,9 +394,13 @@ pub struct FieldText {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyText {
-    /// Known prefixes; placeholders get the first.
+    /// Known prefixes; placeholders get that of their key, else the first.
     #[serde(default)]
     pub prefixes: Vec<String>,
+    /// Ends of keys that programs read, with variables as `{name}`; `""`: some have none. Placeholders get that of their
+    /// key, else the first.
+    #[serde(default)]
+    pub suffixes: Vec<String>,
     /// The length in characters, prefix included.
     pub length: Option<usize>,
     /// A regular expression that must match whole keys.

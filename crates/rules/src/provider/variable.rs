@@ -38,6 +38,8 @@ pub enum VariableKind {
     /// A DNS label, or a part of one.
     #[default]
     Label,
+    /// One or more DNS labels, separated by dots.
+    Labels,
     /// A whole host, optionally with a port. Changing it requires entering the secret again.
     Host,
     /// Any number of hosts, each optionally with a port, separated by commas.
@@ -62,7 +64,10 @@ impl Variable {
         }
         match self.kind {
             VariableKind::Label if is_label(value) => Ok(value.to_ascii_lowercase()),
-            VariableKind::Label => {
+            VariableKind::Labels if value.len() <= 128 && value.split('.').all(is_label) => {
+                Ok(value.to_ascii_lowercase())
+            }
+            VariableKind::Label | VariableKind::Labels => {
                 Err(FormError::Label { name: name(), example: example("my-company") })
             }
             VariableKind::Host => match HostPattern::parse(value) {
@@ -134,6 +139,18 @@ mod tests {
         let site = variable(VariableKind::Label, &["com", "com.au"]);
         assert!(matches!(site.accept("evil.com"), Err(FormError::Choice { .. })));
         assert_eq!(site.accept("com.au"), Ok("com.au".into()));
+    }
+
+    #[test]
+    fn labels_are_one_or_more_and_cannot_leave_the_host_s_domain() {
+        let labels = variable(VariableKind::Labels, &[]);
+        for bad in
+            ["", ".", "a.", ".a", "a..b", "a/b", "evil.test/", "a:1", "*", "*.a", "a@b", "-a"]
+        {
+            assert!(matches!(labels.accept(bad), Err(FormError::Label { .. })), "{bad}");
+        }
+        assert_eq!(labels.accept("Acme--Dev.sandbox"), Ok("acme--dev.sandbox".into()));
+        assert_eq!(labels.accept("acme"), Ok("acme".into()));
     }
 
     #[test]

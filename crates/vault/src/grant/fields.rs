@@ -60,14 +60,15 @@ pub(super) fn check(
     Ok(values)
 }
 
-/// Values that are written raw into a path or cookie must not contain its delimiters: a `/` in a key would
-/// change the path.
+/// Values that are written raw into a path or cookie must not contain its delimiters: a `/` in a key that is not at the
+/// end would change the path.
 pub(super) fn check_places(
     auth: &AuthMethod,
     values: &BTreeMap<String, Secret>,
 ) -> Result<(), GrantError> {
     for place in auth.placements.iter().flat_map(|scope| &scope.places) {
         let (name, sendable): (_, fn(u8) -> bool) = match place.at {
+            Location::Path(ref prefix) if prefix.is_end => ("path", is_byte_of_segments),
             Location::Path(_) => ("path", is_path_byte),
             Location::Cookie(_) => ("cookie", is_cookie_byte),
             Location::Header(_)
@@ -90,6 +91,10 @@ pub(super) fn check_places(
 /// RFC 3986 §3.3 `pchar`, without percent-encoding.
 fn is_path_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte)
+}
+
+fn is_byte_of_segments(byte: u8) -> bool {
+    is_path_byte(byte) || byte == b'/'
 }
 
 /// RFC 6265 §4.1.1 `cookie-octet`.

@@ -26,7 +26,7 @@ use zeroize::Zeroizing;
 
 use keyward_base::id::ConnectionId;
 use keyward_base::secret::Secret;
-use keyward_rules::inject::credential::{Credential, RenewalConditions, Write};
+use keyward_rules::inject::credential::{Clears, Credential, RenewalConditions, Write};
 use keyward_rules::inject::placement::{Location, Place};
 use keyward_rules::inject::scoped::Scoped;
 use keyward_rules::inject::scrub::Needles;
@@ -297,7 +297,7 @@ impl Grant {
             needles: Arc::new(self.needles(ctx.instance, &writes, ctx.client_secret)),
             renews: self.renews(ctx, life.renewable),
             writes,
-            clears: ctx.instance.clears.clone(),
+            clears: self.clears(ctx.instance),
             rate_limit: ctx.instance.rate_limit.clone(),
             signer: self.signer(ctx)?,
             tls: tls.map(Arc::new),
@@ -425,6 +425,11 @@ impl Grant {
         !wanted.is_empty() && referred::includes(own, wanted)
     }
 
+    /// The value of a field, if it has one.
+    pub fn value(&self, field: &str) -> Option<&Secret> {
+        self.fields().get(field)
+    }
+
     fn fields(&self) -> &BTreeMap<String, Secret> {
         match self {
             Self::ApiKey(fields)
@@ -440,15 +445,37 @@ impl Grant {
         }
     }
 
-    /// One rendered write; `None` if `custom` omits an optional field.
+    /// Whether a place is omitted, because its optional fields are. That of a token never is.
+    fn leaves_out(&self, place: &Place) -> bool {
+        let may_omit = match self {
+            Self::Custom(_) => true,
+            Self::OAuth(_) => {
+                place.at != Location::Signature
+                    && !place.value.fields().any(|name| name == oauth::ACCESS)
+            }
+            _ => false,
+        };
+        may_omit && custom::leaves_out(self.fields(), &place.value)
+    }
+
+    /// What is removed before writing. A second secret that a connection with tokens does not have, its client may send.
+    fn clears(&self, instance: &Instance) -> Clears {
+        let mut clears = instance.clears.clone();
+        let places = instance.placements.iter().flat_map(|scope| &scope.what);
+        let is_left = |place: &&Place| matches!(self, Self::OAuth(_)) && self.leaves_out(place);
+        for place in places.filter(is_left) {
+            clears.headers.retain(|name| place.at != Location::Header(name.clone()));
+        }
+        clears
+    }
+
+    /// One rendered write; `None` if its optional fields are omitted.
     fn write(
         &self,
         place: &Place,
         values: &BTreeMap<String, Secret>,
     ) -> Result<Option<Write>, MintError> {
-        if let Self::Custom(fields) = self
-            && custom::leaves_out(fields, &place.value)
-        {
+        if self.leaves_out(place) {
             return Ok(None);
         }
         match place.value.render(values) {
@@ -623,6 +650,9 @@ mod tests {
             let said = refused(path, &[("api_key", bad)]);
             assert!(said.ends_with("would end its place in a path"), "{bad}: {said}");
         }
+        let end = "{ id: k, kind: api_key, placement: { path: '/services/{api_key}' } }";
+        assert!(refused(end, &[("api_key", "a?b")]).ends_with("would end its place in a path"));
+        assert!(Grant::from_fields(&provider(end).auth[0], given(&[("api_key", "T/B/x")])).is_ok());
         let cookie = "{ id: k, kind: api_key, placement: { cookie: sid } }";
         for bad in ["a;b", "a,b", "a b", "a\"b", "a\\b"] {
             let said = refused(cookie, &[("api_key", bad)]);
@@ -663,6 +693,37 @@ mod tests {
             minted(&custom, "c", &[("a", "1"), ("b", "2")]),
             [(at, "k 1".to_owned()), (Location::Query("b".into()), "2".to_owned())]
         );
+    }
+
+    #[test]
+    fn a_second_secret_beside_tokens_is_written_and_one_that_is_absent_is_left_to_the_client() {
+        let auth = "{ id: o, kind: oauth2, authorize: 'https://login.acme.test/a', \
+                    token: 'https://login.acme.test/t', fields: [{ name: refresh_token, optional: true }, \
+                    { name: access_token, optional: true }, { name: second, optional: true }], \
+                    place: [{ header: Authorization, value: 'Bearer {access_token}' }, \
+                    { header: X-Second, value: '{second}' }] }";
+        let provider = provider(auth);
+        let instance = provider.instantiate(&provider.auth[0], &BTreeMap::new()).unwrap();
+        let grant =
+            |fields: &[(&str, &str)]| Grant::from_fields(&provider.auth[0], given(fields)).unwrap();
+        let written = |grant: &Grant| {
+            let writes = grant.writes(&instance).unwrap();
+            writes
+                .iter()
+                .flat_map(|scope| &scope.what)
+                .map(|write| write.at.clone())
+                .collect::<Vec<_>>()
+        };
+        let at = |name: &'static str| Location::Header(http::HeaderName::from_static(name));
+        let without_token = grant(&[("refresh_token", "r"), ("second", "s")]);
+        assert!(without_token.writes(&instance).is_err(), "the place of a token is never left out");
+        let one = grant(&[("access_token", "t")]);
+        assert_eq!(written(&one), [at("authorization")]);
+        assert_eq!(one.clears(&instance).headers, ["authorization"]);
+        let both = grant(&[("access_token", "t"), ("second", "s3cret-canary")]);
+        assert_eq!(written(&both), [at("authorization"), at("x-second")]);
+        assert_eq!(both.clears(&instance).headers, ["authorization", "x-second"]);
+        assert!(both.needles_at(&instance).are_in(b"s3cret-canary"));
     }
 
     #[test]

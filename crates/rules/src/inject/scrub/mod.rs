@@ -14,6 +14,7 @@
 //! a piece of the body ends within the key; up to four bits of a base64 character that a secret shares with its
 //! neighbours; the messages of a WebSocket (its handshake is covered).
 
+mod common_words;
 mod decoder;
 pub mod fields;
 mod flush_points;
@@ -29,6 +30,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
+pub use common_words::is_common_word;
 pub use flush_points::FlushPoints;
 pub use forms::SECRET_BYTES_MIN;
 pub use inspector::{InspectError, Inspector};

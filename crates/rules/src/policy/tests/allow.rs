@@ -34,6 +34,19 @@ fn a_set_allows_no_other_method_path_host_port_or_agent() {
 }
 
 #[test]
+fn a_set_that_allows_a_query_allows_no_other() {
+    let world = World::new().allow(&["go"]);
+    for (query, said) in [
+        ("", "default_deny"),
+        ("?go-get=1&a=b", "default_deny"),
+        ("?go-get=0", "default_deny"),
+        ("?go-get=1", "pass by allow:go"),
+    ] {
+        assert_eq!(world.ci(&format!("GET https://gitlab.com/g/s/p{query}")), said, "{query}");
+    }
+}
+
+#[test]
 fn an_override_method_must_be_in_the_set_too() {
     let world = World::new().allow(&["pip"]);
     let policy = world.policy();

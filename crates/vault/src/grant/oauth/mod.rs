@@ -53,6 +53,7 @@ pub use requests::{
 pub use revoke::{Revocable, RevokeResult, revoke};
 pub use signed::check_key;
 pub use stored::OAuthGrant;
+pub(in crate::grant) use token_facts::ACCESS;
 pub use token_facts::TokenFacts;
 
 use keyward_base::secret::Secret;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 /// The field of the access token, which placements name.
-pub(super) const ACCESS: &str = "access_token";
+pub(in crate::grant) const ACCESS: &str = "access_token";
 
 /// The field of the refresh token.
 pub(super) const REFRESH: &str = "refresh_token";
