@@ -73,10 +73,9 @@ impl AdminTasks {
         services: &Services,
     ) {
         let tls = tls.map(|tls| AdminTls::new(tls, &services.leaves));
-        let router = keyward_console::router(
-            admin::network_router(state.clone(), access),
-            state.sign_in().clone(),
-        );
+        let names = access.names.clone();
+        let api = admin::network_router(state.clone(), access);
+        let router = keyward_console::router(api, names, state.sign_in().clone());
         self.listen(|stop| admin::serve_network(listener, tls, state.clone(), router, stop));
     }
 
