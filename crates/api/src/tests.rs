@@ -10,6 +10,7 @@ mod keys;
 mod logins;
 mod parameters;
 mod patches;
+mod rights;
 mod rules;
 mod services;
 mod valid_rules;
