@@ -103,43 +103,21 @@ const HTML: [&[(u8, &str)]; 9] = [
 ];
 
 /// The named references of HTML 5 to ASCII characters (<https://html.spec.whatwg.org/entities.json>), which encoders of all
-/// characters write. Where there are several, they are ordered by encoder: PHP's; those of npm's `entities`; the other ones.
-/// The last stands for all further ones. `-` and `~` have none.
-const NAMED: [(u8, &[&str]); 30] = [
-    (b'!', &["excl"]),
-    (b'"', &["quot", "quot", "quot", "QUOT"]),
-    (b'#', &["num"]),
-    (b'$', &["dollar"]),
-    (b'%', &["percnt"]),
-    (b'&', &["amp", "amp", "amp", "AMP"]),
-    (b'\'', &["apos"]),
-    (b'(', &["lpar"]),
-    (b')', &["rpar"]),
-    (b'*', &["ast", "ast", "ast", "midast"]),
-    (b'+', &["plus"]),
-    (b',', &["comma"]),
-    (b'.', &["period"]),
-    (b'/', &["sol"]),
-    (b':', &["colon"]),
-    (b';', &["semi"]),
-    (b'<', &["lt", "lt", "lt", "LT"]),
-    (b'=', &["equals"]),
-    (b'>', &["gt", "gt", "gt", "GT"]),
-    (b'?', &["quest"]),
-    (b'@', &["commat"]),
-    (b'[', &["lbrack", "lbrack", "lsqb"]),
-    (b'\\', &["bsol"]),
-    (b']', &["rsqb", "rbrack", "rsqb"]),
-    (b'^', &["Hat"]),
-    (b'_', &["lowbar", "lowbar", "lowbar", "UnderBar"]),
-    (b'`', &["grave", "grave", "grave", "DiacriticalGrave"]),
-    (b'{', &["lbrace", "lbrace", "lcub"]),
-    (b'|', &["vert", "verbar", "verbar", "VerticalLine"]),
-    (b'}', &["rcub", "rbrace", "rcub"]),
+/// characters write: each character with its name, as in PHP. `-` and `~` have none.
+const NAMED: [&str; 30] = [
+    "!excl", "\"quot", "#num", "$dollar", "%percnt", "&amp", "'apos", "(lpar", ")rpar", "*ast",
+    "+plus", ",comma", ".period", "/sol", ":colon", ";semi", "<lt", "=equals", ">gt", "?quest",
+    "@commat", "[lbrack", "\\bsol", "]rsqb", "^Hat", "_lowbar", "`grave", "{lbrace", "|vert",
+    "}rcub",
 ];
 
-/// How many names a character of [`NAMED`] has at most.
-const NAMES_MAX: usize = 4;
+/// Other names that encoders write in place of these: PHP's; npm's `entities`; the shortest; all further ones.
+const OTHER_NAMES: [&[&str]; 4] = [
+    &[],
+    &["]rbrack", "|verbar", "}rbrace"],
+    &["[lsqb", "{lcub", "|verbar"],
+    &["\"QUOT", "&AMP", "*midast", "<LT", ">GT", "_UnderBar", "`DiacriticalGrave", "|VerticalLine"],
+];
 
 /// All forms of `secret`, possibly with duplicates; none if it is too short.
 pub(super) fn forms(secret: &[u8]) -> Vec<Form> {
@@ -153,7 +131,7 @@ pub(super) fn forms(secret: &[u8]) -> Vec<Form> {
     all.extend([false, true].map(|upper| Zeroizing::new(hex(upper))));
     all.extend(script_escaped(secret));
     all.extend(html_escaped(secret));
-    all.extend((0..NAMES_MAX).map(|nth| html_named(secret, nth)));
+    all.extend(OTHER_NAMES.iter().map(|others| html_named(secret, others)));
     all.push(wide(secret));
     all
 }
@@ -294,11 +272,11 @@ fn html_escaped(secret: &[u8]) -> Vec<Form> {
     forms
 }
 
-/// All characters that have names, by their `nth` one.
-fn html_named(secret: &[u8], nth: usize) -> Form {
+/// All characters that have names, by that of `others` or of [`NAMED`].
+fn html_named(secret: &[u8], others: &[&'static str]) -> Form {
     let name = |byte: u8| {
-        let (_, names) = NAMED.iter().find(|(named, _)| *named == byte)?;
-        names.get(nth).or(names.last())
+        let mut named = others.iter().chain(&NAMED);
+        named.find(|named| named.as_bytes()[0] == byte).map(|named| &named[1..])
     };
     let length = secret.iter().map(|byte| name(*byte).map_or(1, |name| name.len() + 2)).sum();
     let mut text = Zeroizing::new(Vec::with_capacity(length));
@@ -406,15 +384,14 @@ mod tests {
     #[test]
     fn every_named_reference_to_ascii_punctuation_is_in_a_form() {
         let forms = texts("!\"#$%&'()*+,./:;<=>?@[\\]^_`{|}");
-        let all = NAMED.iter().flat_map(|(_, names)| *names);
-        for name in all {
+        for named in NAMED.iter().chain(OTHER_NAMES.into_iter().flatten()) {
+            let name = &named[1..];
             assert!(forms.iter().any(|form| form.contains(&format!("&{name};"))), "{name}");
         }
-        let named: BTreeSet<u8> = NAMED.iter().map(|(byte, _)| *byte).collect();
+        let named: BTreeSet<u8> = NAMED.iter().map(|named| named.as_bytes()[0]).collect();
         let punctuation = (b'!'..=b'~').filter(u8::is_ascii_punctuation);
         let unnamed: Vec<u8> = punctuation.filter(|byte| !named.contains(byte)).collect();
         assert_eq!(unnamed, b"-~");
-        assert!(NAMED.iter().all(|(_, names)| names.len() <= NAMES_MAX));
     }
 
     #[test]
