@@ -125,6 +125,30 @@ async fn no_spelling_of_a_path_opens_the_api_without_a_token() {
 }
 
 #[tokio::test]
+async fn every_path_is_refused_for_the_name_of_another_site() {
+    let lab = Lab::simple().await;
+    let port = lab.gateway.admin.port();
+    for path in
+        ["/", "/login", "/assets/console.css", "/agents", "/nothing", "/ca", "/healthz", "/api/v1"]
+    {
+        for accept in ["text/html", "*/*"] {
+            let answer = async |host: &str| {
+                let fields = format!("Host: {host}:{port}\r\nAccept: {accept}\r\n");
+                ask_at(&lab, &format!("GET {path}"), &fields, "").await
+            };
+            let refused = answer("evil.example").await;
+            assert_eq!(
+                (refused.head.status(), code(&refused)),
+                (421, json!("host_mismatch")),
+                "{path}"
+            );
+            assert_ne!(answer("localhost").await.head.status(), 421, "{path}");
+        }
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn the_status_names_variables_of_secrets_over_the_socket_only() {
     let mut lab = Lab::simple().await;
     let token = bearer(&user(&mut lab, "ann", "admin").await);

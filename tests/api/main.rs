@@ -28,6 +28,7 @@ mod home_page;
 mod honeytokens_declared;
 mod host_sets_page;
 mod inbox;
+mod localhost;
 mod many_connections;
 mod metrics;
 mod metrics_page;

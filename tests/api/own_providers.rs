@@ -45,6 +45,12 @@ async fn an_invalid_or_conflicting_provider_definition_is_refused_with_the_reaso
         all[member] = value;
         all
     };
+    let with_key = |more: Value| {
+        let mut all = bearer();
+        let method = all["auth"][0].as_object_mut().expect("a map");
+        method.extend(more.as_object().expect("a map").clone());
+        all
+    };
     for (body, status, says) in [
         (json!({}), 422, "id"),
         (with("id", json!("Not An Id")), 422, "`Not An Id` is not an id"),
@@ -53,6 +59,18 @@ async fn an_invalid_or_conflicting_provider_definition_is_refused_with_the_reaso
         (with("hosts", json!(["*.co.uk"])), 422, "covers a public suffix"),
         (with("auth", json!([])), 422, "there is no auth method"),
         (with("nope", json!(1)), 422, "unknown key `nope`"),
+        (with_key(json!({"env": ["BASH_ENV"]})), 422, "cannot set an environment variable"),
+        (with_key(json!({"env": ["R_PROFILE_USER"]})), 422, "cannot set an environment variable"),
+        (
+            with_key(json!({"key": {"placeholder": "$(touch ran)"}})),
+            422,
+            "a placeholder cannot begin with this",
+        ),
+        (
+            with_key(json!({"key": {"prefixes": ["touch ran;#"]}})),
+            422,
+            "a prefix cannot begin a key",
+        ),
         (with("test", json!({"url": "https://else.test/"})), 422, "is not one of the provider's"),
         (with("hosts", json!(["api.github.com"])), 422, "belongs to provider `github` (GitHub)"),
         (with("hosts", json!(["*.github.com"])), 422, "belongs to provider `github` (GitHub)"),

@@ -157,7 +157,7 @@ async fn the_placeholder_of_a_binding_stays_the_same_after_a_reload_and_a_restar
 #[tokio::test]
 async fn a_custom_provider_sets_no_environment_variable_from_a_non_secret_field() {
     let provider = "{ id: own, name: Own, hosts: [HOST], auth: [{ id: key, kind: custom, fields: [{ name: account, \
-                    label: Account, secret: false, env: [LD_PRELOAD] }, { name: token, label: Token, env: \
+                    label: Account, secret: false, env: [OWN_ACCOUNT] }, { name: token, label: Token, env: \
                     [OWN_TOKEN] }], placement: { header: X-Key, value: \"{account}:{token}\" } }] }";
     let jira = "{ name: issues, provider: jira, auth: api_token, variables: { site: acme }, fields: { email: \
                 ada@acme.test, api_token: { env: CANARY } } }";

@@ -24,7 +24,7 @@ use super::state::Admin;
 use super::wire::CallerView;
 use keyward_base::codes::Code;
 use keyward_base::id::{OrgId, TokenId, UserId};
-use keyward_model::{Area, Record, Role, Scope, User};
+use keyward_model::{Area, LinkMaker, MakerCredential, Record, Role, Scope, User};
 use keyward_state::crypto::token;
 use keyward_state::directory::{AgentRecord, ConnectionRecord, Person, UserCredential, Visibility};
 use keyward_state::observe::change::Actor;
@@ -180,6 +180,16 @@ impl Caller {
             CallerIdentity::Operator => None,
             CallerIdentity::User(person) => Some(&person.credential),
         }
+    }
+
+    /// The caller as the maker of a link; `None` for the operator.
+    pub(super) fn link_maker(&self) -> Option<LinkMaker> {
+        let CallerIdentity::User(person) = &self.who else { return None };
+        let with = match &person.credential {
+            UserCredential::Token(id) => MakerCredential::Token(id.clone()),
+            UserCredential::Login(id) => MakerCredential::Login(id.clone()),
+        };
+        Some(LinkMaker { user: person.user.id.clone(), with })
     }
 
     /// When the token or login of the caller ends; `None`: never.

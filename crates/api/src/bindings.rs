@@ -129,7 +129,7 @@ async fn variables(
     let provider = catalogue.get(&connection.provider);
     let auth = provider.and_then(|provider| provider.auth(connection.auth.as_deref()));
     let (Some(provider), Some(auth)) = (provider, auth) else { return BTreeMap::new() };
-    // A provider of a user could name `LD_PRELOAD` for a value that the connection's owner chooses.
+    // The owner of a connection chooses the value, and for an own provider anybody who may add one the variable.
     let built_in = Catalogue::built_in();
     let is_built_in = built_in.get(&provider.id).is_some_and(|it| Arc::ptr_eq(it, provider));
     let is_open = |field: &Field| !field.secret && !field.env.is_empty();

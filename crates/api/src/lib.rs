@@ -127,7 +127,8 @@ pub use network::NetworkAccess;
 pub use replicas::announce;
 pub use request_refusal::RequestRefusal;
 pub use router::{
-    hooks_router, metrics_router, network_router, open_router, openapi, socket_router,
+    hooks_router, metrics_router, network_router, open_router, openapi, own_names_only,
+    socket_router,
 };
 pub use run_counter::Runs;
 pub use serve::{

@@ -55,7 +55,8 @@ async fn add(
     caller.record_changed("user", &user.id, &user.name);
     let expires = deps.clock.now() + LIFE;
     let directory = &deps.directory;
-    let link = directory.add_login_link(&user.org, &user.id, expires, bounds).await?;
+    let maker = caller.link_maker();
+    let link = directory.add_login_link(&user.org, &user.id, expires, bounds, maker).await?;
     let url = format!("{}/login?link={}", deps.public_url, text_of(&link)?);
     let view = LoginLinkView { url, user: user.name.clone(), added, expires };
     Ok((StatusCode::CREATED, Json(view)))

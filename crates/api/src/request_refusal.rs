@@ -49,7 +49,7 @@ pub enum RequestRefusal {
     },
     /// `Idempotency-Key` is malformed.
     KeyMalformed,
-    /// `Idempotency-Key` belongs to a request with another body or path.
+    /// `Idempotency-Key` belongs to a request with another body or path, or in another role.
     KeyReused,
     /// The first request with this `Idempotency-Key` has not ended.
     KeyInProgress,
@@ -114,7 +114,7 @@ impl RequestRefusal {
                 .because("`Idempotency-Key` is not 1 to 255 visible ASCII characters")
                 .hint("send a random key, such as a UUID, once"),
             Self::KeyReused => Code::IdempotencyKeyReused
-                .because("this `Idempotency-Key` belongs to a request with another path or body")
+                .because("this `Idempotency-Key` belongs to a request with another path or body, or in another role")
                 .usual_hint(),
             Self::KeyInProgress => Code::RequestInProgress
                 .because("the first request with this `Idempotency-Key` has not ended yet")

@@ -192,7 +192,8 @@ async fn method() -> ApiError {
     ApiError::from(ApiError::Method.text().hint(hint))
 }
 
-async fn own_names_only(
+/// Refuses requests for the names of others.
+pub async fn own_names_only(
     State(names): State<OwnNames>,
     arrival: Option<extract::Extension<Arrival>>,
     request: Request,

@@ -1,6 +1,6 @@
 //! Serves the TCP listener and the socket: accepts streams, limits them, and shuts down gracefully.
 
-use std::future::ready;
+use std::future::{poll_fn, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -42,34 +42,36 @@ const EVENTS: &str = "text/event-stream";
 /// Pause after a failed accept, which would fail again immediately while descriptors are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the open paths on `listener` until `stop` turns true, then waits for running requests, at most
+/// Serves the open paths on `listeners` until `stop` turns true, then waits for running requests, at most
 /// `limits.head_timeout`. A head must arrive within [`HEAD_WITHIN`].
 pub async fn serve_tcp(
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     admin: Admin,
     names: OwnNames,
     stop: impl Into<ListenerStop>,
 ) {
     let router = open_router(admin.clone(), names);
-    OpenListener { listener, name: "admin", router, admin, tls: None }.serve(stop.into()).await;
+    OpenListener { listeners, name: "admin", router, admin, tls: None }.serve(stop.into()).await;
 }
 
-/// Serves `router` on `listener` in the same way: what [`network_router`](super::network_router) answers, and the
+/// Serves `router` on `listeners` in the same way: what [`network_router`](super::network_router) answers, and the
 /// console.
 pub async fn serve_network(
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     tls: Option<AdminTls>,
     admin: Admin,
     router: Router,
     stop: impl Into<ListenerStop>,
 ) {
-    OpenListener { listener, name: "admin", router, admin, tls }.serve(stop.into()).await;
+    OpenListener { listeners, name: "admin", router, admin, tls }.serve(stop.into()).await;
 }
 
 /// Serves the metrics on `listener` in the same way.
 pub async fn serve_metrics(listener: TcpListener, admin: Admin, stop: impl Into<ListenerStop>) {
     let router = metrics_router(admin.clone());
-    OpenListener { listener, name: "metrics", router, admin, tls: None }.serve(stop.into()).await;
+    OpenListener { listeners: vec![listener], name: "metrics", router, admin, tls: None }
+        .serve(stop.into())
+        .await;
 }
 
 /// Serves the webhooks of services on `listener` in the same way.
@@ -80,7 +82,9 @@ pub async fn serve_hooks(
     stop: impl Into<ListenerStop>,
 ) {
     let router = hooks_router(admin.clone());
-    OpenListener { listener, name: "hooks", router, admin, tls }.serve(stop.into()).await;
+    OpenListener { listeners: vec![listener], name: "hooks", router, admin, tls }
+        .serve(stop.into())
+        .await;
 }
 
 /// When a listener stops. Each turns true, or its sender is dropped.
@@ -98,9 +102,9 @@ impl From<watch::Receiver<bool>> for ListenerStop {
     }
 }
 
-/// A TCP listener that everybody can reach.
+/// A TCP listener that everybody can reach, at one address or several.
 struct OpenListener {
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     /// Its label in the metrics.
     name: &'static str,
     router: Router,
@@ -142,7 +146,7 @@ impl AdminTls {
 impl OpenListener {
     async fn serve(self, stop: ListenerStop) {
         let ListenerStop { accepting: mut stop, serving } = stop;
-        let Self { listener, name, router, admin, tls } = self;
+        let Self { listeners, name, router, admin, tls } = self;
         let metrics = admin.deps().metrics.clone();
         let limits = admin.deps().limits.clone();
         let handshake_within = limits.handshake_timeout.min(HEAD_WITHIN);
@@ -150,7 +154,7 @@ impl OpenListener {
         let places = Evictable::new(STREAMS_MAX);
         loop {
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = poll_fn(|cx| poll_accept(&listeners, cx)) => accepted,
                 () = stopped(&mut stop) => break,
             };
             let (stream, peer) = match accepted {
@@ -183,9 +187,18 @@ impl OpenListener {
                 }
             }
         }
-        drop(listener);
+        drop(listeners);
         streams.finish().await;
     }
+}
+
+/// The next stream of the first of them that has one.
+fn poll_accept(
+    listeners: &[TcpListener],
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+    let mut accepted = listeners.iter().map(|listener| listener.poll_accept(cx));
+    accepted.find(Poll::is_ready).unwrap_or(Poll::Pending)
 }
 
 /// Serves all routes on the socket in the same way; a head must arrive within `limits.head_timeout`.

@@ -10,6 +10,7 @@ mod keys;
 mod logins;
 mod parameters;
 mod patches;
+mod rights;
 mod rules;
 mod services;
 mod valid_rules;
@@ -24,9 +25,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use super::host::Arrival;
-use super::probes::Peer;
-use super::*;
+use super::{host::Arrival, probes::Peer, *};
 use keyward_base::id::OrgId;
 use keyward_model::{Agent, AgentFacts, AgentSpec};
 use keyward_proxy::ListenerOwner;
@@ -149,7 +148,7 @@ async fn the_tcp_listener_serves_only_health_and_certificates() {
     let addr = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
     let names = OwnNames::new(addr.port(), Vec::new());
-    let serving = tokio::spawn(serve_tcp(listener, lab.admin.clone(), names, stopped));
+    let serving = tokio::spawn(serve_tcp(vec![listener], lab.admin.clone(), names, stopped));
     let own = format!("HTTP/1.1\r\nhost: localhost:{}", addr.port());
     let table = [
         (format!("GET /healthz {own}"), 200),

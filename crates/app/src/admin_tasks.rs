@@ -67,17 +67,16 @@ impl AdminTasks {
 
     pub(super) fn serve_network(
         &mut self,
-        BoundAdmin { listener, tls, .. }: BoundAdmin,
+        BoundAdmin { listeners, tls, .. }: BoundAdmin,
         state: &Admin,
         access: NetworkAccess,
         services: &Services,
     ) {
         let tls = tls.map(|tls| AdminTls::new(tls, &services.leaves));
-        let router = keyward_console::router(
-            admin::network_router(state.clone(), access),
-            state.sign_in().clone(),
-        );
-        self.listen(|stop| admin::serve_network(listener, tls, state.clone(), router, stop));
+        let names = access.names.clone();
+        let api = admin::network_router(state.clone(), access);
+        let router = keyward_console::router(api, names, state.sign_in().clone());
+        self.listen(|stop| admin::serve_network(listeners, tls, state.clone(), router, stop));
     }
 
     /// Serves the admin API on its socket.

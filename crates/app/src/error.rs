@@ -15,6 +15,9 @@ use keyward_state::store::postgres::PostgresError;
 pub const KEY_LOST_HINT: &str =
     "put the key back, or give it in `master_key`; or restore a backup: `keyward restore FILE`";
 
+/// The key that names the addresses of the admin listener beside the one of `listen.admin`.
+pub const LOCALHOST_KEY: &str = "public_url";
+
 const OTHER_DIRECTORY: &str = "choose another data directory with --data or KEYWARD_DATA";
 
 /// Why a gateway does not start.
@@ -96,6 +99,11 @@ impl AppError {
             return Some(remedy.to_owned());
         }
         match self {
+            Self::Listen { key: LOCALHOST_KEY, .. } => Some(
+                "links name `localhost`, which is this address too: stop the program that listens there, choose another port \
+                 in `listen.admin`, or another name in `public_url`"
+                    .to_owned(),
+            ),
             Self::Listen { key, source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 Some(format!(
                     "another program listens there, perhaps a gateway of another data directory (`keyward doctor` names it): \

@@ -1,7 +1,7 @@
 //! The listeners of a gateway. All are bound or inherited before anything is served, so that a port in use
 //! is reported with a remedy, and nothing is half started.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -12,6 +12,7 @@ use super::error::AppError;
 use super::folders::folder_for;
 use super::hand_over::Sockets;
 use super::listener_certificates::{ADMIN, DATABASES, HOOKS, ListenerCertificates};
+use super::localhost;
 use crate::config::{Config, ListenAt, ListenDatabase, ListenTls};
 use keyward_api::{DatabaseLocation, Locations};
 use keyward_base::id::OrgId;
@@ -42,7 +43,8 @@ pub(super) struct Listeners {
 
 /// The bound admin listener: health and the CA's certificate for everyone, the API for tokens.
 pub(super) struct BoundAdmin {
-    pub(super) listener: TcpListener,
+    /// At its address, and at the others of `localhost`.
+    pub(super) listeners: Vec<TcpListener>,
     pub(super) addr: SocketAddr,
     /// The certificate, if it speaks TLS.
     pub(super) tls: Option<Arc<ProxyTls>>,
@@ -61,7 +63,7 @@ pub(super) struct BoundHooks {
 #[derive(Default)]
 struct InheritedSockets {
     proxy: Vec<Listener>,
-    admin: Option<TcpListener>,
+    admin: Vec<TcpListener>,
 }
 
 impl Listeners {
@@ -82,17 +84,15 @@ impl Listeners {
             proxy_at.push(at.bound(listener.addr()));
             proxy.push(listener);
         }
-        let admin = match admin {
-            Some(admin) => admin,
-            None => tcp_at(ADMIN_KEY, config.listen.admin, sockets).await?,
-        };
+        let admin = admin_at(config, admin, sockets).await?;
         let metrics = match config.listen.metrics {
             Some(at) => Some(tcp_at("listen.metrics", at, sockets).await?),
             None => None,
         };
         let metrics_addr = metrics.as_ref().map(TcpListener::local_addr).transpose();
         let metrics_addr = metrics_addr.context("the listener for metrics has no address")?;
-        let admin_addr = admin.local_addr().context("the admin listener has no address")?;
+        let admin_addr = admin.first().map(TcpListener::local_addr).transpose()?;
+        let admin_addr = admin_addr.context("the admin listener has no address")?;
         proxy_at.iter().for_each(warn_when_open);
         warn_when_open(&ListenAt::Tcp(admin_addr));
         metrics_addr.map(ListenAt::Tcp).iter().for_each(warn_when_open);
@@ -108,7 +108,7 @@ impl Listeners {
             metrics,
             metrics_addr,
             hooks: None,
-            admin: BoundAdmin { listener: admin, addr: admin_addr, tls: admin_tls },
+            admin: BoundAdmin { listeners: admin, addr: admin_addr, tls: admin_tls },
         };
         all.bind_agents(config, sockets).await?;
         all.bind_databases(config, sockets).await?;
@@ -192,7 +192,7 @@ impl Listeners {
             .into_iter()
             .chain(agents)
             .chain(databases)
-            .chain([self.admin.addr])
+            .chain(self.admin.listeners.iter().filter_map(|listener| listener.local_addr().ok()))
             .chain(self.metrics_addr)
             .chain(self.hooks.as_ref().map(|hooks| hooks.addr))
             .collect()
@@ -200,7 +200,7 @@ impl Listeners {
 }
 
 impl InheritedSockets {
-    /// Listeners by name: `proxy` (several) and `admin`. Without names, the first is for agents and the
+    /// Listeners by name: `proxy` and `admin`, several of each. Without names, the first is for agents and the
     /// second for the admin API.
     fn take(config: &Config) -> anyhow::Result<Self> {
         let environment = &config.environment;
@@ -216,17 +216,17 @@ impl InheritedSockets {
         for index in 0..sockets.len() {
             match names.get(index).copied() {
                 Some("proxy") => inherited.proxy.push(agents(&mut sockets, index)?),
-                Some("admin") if inherited.admin.is_none() => {
+                Some("admin") => {
                     let socket = sockets.take_tcp_listener(index);
                     let socket = socket.ok().flatten();
                     let socket =
                         socket.context("the inherited socket `admin` is no TCP listener")?;
                     socket.set_nonblocking(true)?;
-                    inherited.admin = Some(TcpListener::from_std(socket)?);
+                    inherited.admin.push(TcpListener::from_std(socket)?);
                 }
                 other => bail!(
                     "the inherited socket {index} is called `{}`: write `FileDescriptorName=proxy`, \
-                     or `admin` for one of them",
+                     or `admin`",
                     other.unwrap_or_default()
                 ),
             }
@@ -292,6 +292,31 @@ async fn tcp_at(
     let listener = listener.map_err(|error| refused(key, &ListenAt::Tcp(at), error))?;
     sockets.give(name, &listener)?;
     Ok(listener)
+}
+
+/// The admin listener on inherited sockets, on those of the gateway before, or on new ones.
+async fn admin_at(
+    config: &Config,
+    mut all: Vec<TcpListener>,
+    sockets: &mut Sockets,
+) -> anyhow::Result<Vec<TcpListener>> {
+    let (at, is_activated) = (config.listen.admin, !all.is_empty());
+    // With port 0, both processes know the sockets by it.
+    let name = |ip: IpAddr| format!("{ADMIN_KEY} {}", SocketAddr::new(ip, at.port()));
+    let mut taken = |ip: IpAddr| TcpListener::from_std(sockets.take(&name(ip))?.into()).ok();
+    if !is_activated {
+        all.extend(taken(at.ip()));
+    }
+    match all.is_empty() {
+        true => all = localhost::bind_admin(config).await?,
+        false => localhost::bind_others(config, &mut all, |other| taken(other.ip())).await?,
+    }
+    if !is_activated {
+        for listener in &all {
+            sockets.give(name(listener.local_addr()?.ip()), listener)?;
+        }
+    }
+    Ok(all)
 }
 
 async fn bound(at: &ListenAt) -> std::io::Result<Listener> {

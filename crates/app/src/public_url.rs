@@ -24,13 +24,14 @@ pub(super) fn admin_access(config: &Config, addr: SocketAddr) -> NetworkAccess {
 
 /// The names that the admin listener answers to: its own address, and the host of `public_url`.
 pub fn own_names(config: &Config, addr: SocketAddr) -> OwnNames {
-    let authority = config.public_url.split_once("://").map(|(scheme, rest)| {
-        let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
-        Target::parse(scheme, rest.split('/').next().unwrap_or(rest))
-    });
-    let named = match authority {
-        Some(Ok(target)) => vec![(target.host().clone(), target.port())],
-        _ => Vec::new(),
-    };
-    OwnNames::new(addr.port(), named)
+    let named = public_target(&config.public_url);
+    let named = named.map(|target| (target.host().clone(), target.port()));
+    OwnNames::new(addr.port(), named.into_iter().collect())
+}
+
+/// Scheme, host and port of a public URL.
+pub(super) fn public_target(url: &str) -> Option<Target> {
+    let (scheme, rest) = url.split_once("://")?;
+    let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
+    Target::parse(scheme, rest.split('/').next().unwrap_or(rest)).ok()
 }

@@ -26,6 +26,7 @@ use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use keyward_api::{OwnNames, own_names_only};
 use keyward_base::sign_in::SignInSettings;
 
 /// Pages run our own script and style sheet, and ask this origin only.
@@ -35,10 +36,13 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 /// The type of the API's answers.
 const JSON: &str = "application/json";
 
-/// The pages, and `api` for all other paths. The page of the sign-in offers what the settings allow.
-pub fn router(api: Router, sign_in: SignInSettings) -> Router {
+/// The pages, and `api` for all other paths, at the gateway's own `names` alone. The page of the sign-in offers what the
+/// settings allow.
+pub fn router(api: Router, names: OwnNames, sign_in: SignInSettings) -> Router {
     pages::routes()
         .merge(assets::routes())
+        // The API checks them for its own paths.
+        .layer(middleware::from_fn_with_state(names, own_names_only))
         .layer(middleware::from_fn(harden))
         .with_state(visit::Console::new(api.clone(), sign_in))
         .fallback_service(api.layer(middleware::from_fn(page_for_browsers)))

@@ -77,7 +77,8 @@ pub use hook::{
     Hook, HookChangeOptions, HookCreateOptions, HookFacts, HookRefusal, HookShown, HookSpec,
 };
 pub use login::{
-    LOGIN_LINKS_MAX, LOGINS_MAX, Login, LoginFacts, LoginLink, LoginShown, LoginSpec, SignInMethod,
+    LOGIN_LINKS_MAX, LOGINS_MAX, LinkMaker, Login, LoginFacts, LoginLink, LoginShown, LoginSpec,
+    MakerCredential, SignInMethod,
 };
 pub use manifest::{Fault, Manifest, Slot, unknown_action};
 pub use name::{is_label, plain as check_name};

@@ -2,7 +2,7 @@
 //! changed by a person, only ended. Its cookie is stored as a hash.
 
 use jiff::Timestamp;
-use keyward_base::id::{LoginId, UserId};
+use keyward_base::id::{LoginId, TokenId, UserId};
 use keyward_base::keys::section;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -101,6 +101,23 @@ pub struct LoginLink {
     /// When the token ends that made the link, directly or through a login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_ends: Option<Timestamp>,
+    /// Who made it; `None`: the operator, or an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maker: Option<LinkMaker>,
+}
+
+/// The admin who made a link, and with what: the link ends with the rights of both.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct LinkMaker {
+    pub user: UserId,
+    pub with: MakerCredential,
+}
+
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MakerCredential {
+    Token(TokenId),
+    Login(LoginId),
 }
 
 impl Resource for Login {

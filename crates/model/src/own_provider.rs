@@ -41,10 +41,23 @@ impl OwnProviderSpec {
     /// # Errors
     /// All errors of the definition. An id of `reserved` is one.
     pub fn provider(&self, reserved: &Catalogue) -> Result<Provider, Vec<Problem>> {
-        // JSON is valid YAML. The definition is an object, never a list.
-        let text = Value::Object(self.definition.clone()).to_string();
-        let found = check::file("provider", &text, reserved)?;
+        let found = check::file("provider", &self.text(), reserved)?;
         found.into_iter().next().ok_or_else(Vec::new)
+    }
+
+    /// The provider of a stored definition, which an earlier version may have accepted: it has no variables and no
+    /// beginnings of placeholders that this version refuses.
+    ///
+    /// # Errors
+    /// All other errors of the definition.
+    pub fn stored_provider(&self) -> Result<Provider, Vec<Problem>> {
+        let found = check::stored("provider", &self.text())?;
+        found.into_iter().next().ok_or_else(Vec::new)
+    }
+
+    /// JSON is valid YAML. The definition is an object, never a list.
+    fn text(&self) -> String {
+        Value::Object(self.definition.clone()).to_string()
     }
 }
 
@@ -113,6 +126,20 @@ mod tests {
             let refusals = OwnProvider::refusals(&spec(bad));
             assert!(refusals.first().is_some_and(|it| it.field == path), "{bad}: {refusals:?}");
         }
+    }
+
+    #[test]
+    fn a_stored_definition_keeps_its_provider_without_the_variables_that_run_code() {
+        let stored = spec(
+            r#"{"id":"nice","name":"Nice","hosts":["api.nice.example"],"auth":[{"id":"k","kind":"bearer",
+                "key":{"placeholder":"$(touch ran)","prefixes":["`x`","ni_"]},"env":["BASH_ENV","NICE_TOKEN"]}]}"#,
+        );
+        assert_eq!(OwnProvider::refusals(&stored).len(), 3);
+        let provider = stored.stored_provider().unwrap();
+        let field = &provider.auth[0].fields[0];
+        assert_eq!(field.env, ["NICE_TOKEN"]);
+        assert_eq!(field.placeholder_shape().prefix, "ni_");
+        assert!(spec("{}").stored_provider().is_err());
     }
 
     #[test]

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -40,14 +39,13 @@ pub(super) async fn host(
         let hint = format!("start one: {} serve", global.keyward());
         return Err(Failure::new(Exit::Unreachable, message).hint(hint));
     }
-    let at = config.listen.admin;
-    let listener = TcpListener::bind(at).await.map_err(|error| {
-        Failure::failed(&format!("cannot listen for the redirect at {at}"), &error)
+    let listeners = keyward_app::localhost::bind_admin(&config).await.map_err(|error| {
+        Failure::failed("cannot receive the redirect", &error)
             .hint(format!("start a gateway: {} serve", global.keyward()))
     })?;
-    let names = keyward_app::own_names(&config, at);
+    let names = keyward_app::own_names(&config, config.listen.admin);
     let (stop, stopped) = watch::channel(false);
-    let task = tokio::spawn(admin::serve_tcp(listener, own.clone(), names, stopped));
+    let task = tokio::spawn(admin::serve_tcp(listeners, own.clone(), names, stopped));
     Ok(Some(ConsentPages { stop, task }))
 }
 

@@ -14,7 +14,8 @@ use crate::cli::proxy_at::ProxyAt;
 use crate::cli::settings::{Global, dialable};
 use keyward_api::SOCKET_NAME;
 use keyward_api::wire::{FailedListenerView, Health, Status, TelemetryView};
-use keyward_app::config::{ListenAt, ListenSettings};
+use keyward_app::config::{Config, ListenAt};
+use keyward_app::{LOCALHOST_KEY, localhost};
 use keyward_net::processes as sockets;
 
 const ID: &str = "gateway";
@@ -196,7 +197,7 @@ fn absent(install: &CheckedInstallation<'_>, report: &mut DoctorReport) {
         }
         false => report.ok(ID, "no gateway runs; `keyward run` starts a private one"),
     }
-    for (key, at) in configured(&install.config.listen) {
+    for (key, at) in configured(&install.config) {
         // Port 0 is any that is free.
         if at.port() == 0 {
             continue;
@@ -212,6 +213,7 @@ fn absent(install: &CheckedInstallation<'_>, report: &mut DoctorReport) {
                 let hint = format!("stop it, or choose another port: `{key}`");
                 report.fail("listen", format!("{at} is in use by {by}"), hint);
             }
+            Err(error) if key == LOCALHOST_KEY && localhost::is_absent(&error) => {}
             Err(error) => {
                 let hint = format!("choose another address: `{key}`");
                 report.fail("listen", format!("cannot listen on {at}: {error}"), hint);
@@ -221,8 +223,11 @@ fn absent(install: &CheckedInstallation<'_>, report: &mut DoctorReport) {
 }
 
 /// The addresses that a start binds, each with its key.
-fn configured(listen: &ListenSettings) -> Vec<(&'static str, SocketAddr)> {
+fn configured(config: &Config) -> Vec<(&'static str, SocketAddr)> {
+    let listen = &config.listen;
     let mut all = vec![("listen.admin", listen.admin)];
+    let others = localhost::others(config, &[listen.admin]);
+    all.extend(others.into_iter().map(|at| (LOCALHOST_KEY, at)));
     let proxies = listen.proxy.iter().filter_map(ListenAt::tcp);
     all.extend(proxies.map(|at| ("listen.proxy", at)));
     let agents = listen.agents.iter().filter_map(|own| own.at.tcp());

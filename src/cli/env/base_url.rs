@@ -8,6 +8,7 @@ use crate::cli::environment::files::EnvironmentFiles;
 use crate::cli::failure::Failure;
 use keyward_base::host::{Scheme, Target};
 use keyward_model::{Agent, Connection, Shown};
+use keyward_rules::provider::environment;
 
 const URL: &str = "KEYWARD_BASE_URL";
 
@@ -62,7 +63,9 @@ impl Based {
                 agent.name()
             ));
         }
-        let keys = binding.map(|binding| binding.env.keys().cloned().collect()).unwrap_or_default();
+        // Their values are the token, which is plain text.
+        let keys = binding.into_iter().flat_map(|binding| binding.env.keys());
+        let keys = keys.filter(|name| environment::may_set(name)).cloned().collect();
         Ok(Self { name: connection.spec.name, host, stands_for, keys, notes })
     }
 

@@ -1,10 +1,12 @@
-//! Sets the variables that providers' SDKs read to the placeholders of an agent's bindings.
+//! Sets the variables that providers' SDKs read to the placeholders of an agent's bindings. What they may be is checked here
+//! again: the gateway may be of an earlier version, and a placeholder stays as it was made.
 
 use std::collections::BTreeMap;
 
 use super::table::{PLACEHOLDERS, TABLE};
 use keyward_model::{BindingShown, ManagedBy};
 use keyward_rules::inject::placeholder;
+use keyward_rules::provider::environment;
 
 /// The variables that an agent's bindings set.
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -43,11 +45,12 @@ pub(crate) fn of(agent: &str, bindings: &[BindingShown]) -> Placeholders {
     let mut holders: BTreeMap<&str, (&str, &BindingShown)> = BTreeMap::new();
     let (mut notes, mut not_chosen) = (Vec::new(), Vec::new());
     for binding in sorted {
-        let (mut lost, mut winner) = (Vec::new(), None);
+        let (mut lost, mut winner, mut refused) = (Vec::new(), None, Vec::new());
         for (variable, placeholder) in &binding.env {
             match holders.get(variable.as_str()) {
                 // A provider must not override our own variables, such as the proxy.
                 _ if is_ours(variable) => {}
+                _ if !is_safe(variable, placeholder) => refused.push(variable.as_str()),
                 Some((_, first)) => {
                     lost.push(variable.as_str());
                     winner = Some(*first);
@@ -59,6 +62,9 @@ pub(crate) fn of(agent: &str, bindings: &[BindingShown]) -> Placeholders {
             let note = note(agent, &lost.join(", "), winner, binding);
             not_chosen.extend((!winner.default).then(|| note.clone()));
             notes.push(note);
+        }
+        if !refused.is_empty() {
+            notes.push(refusal(&refused.join(", "), binding));
         }
     }
     let owned =
@@ -78,6 +84,22 @@ fn note(agent: &str, variables: &str, winner: &BindingShown, other: &BindingShow
     format!(
         "note: programs that read {variables} use {used}{default}\n\
          hint: for {other}, send its placeholder (keyward agent show {agent}),\n      {change}"
+    )
+}
+
+/// Whether a provider may set the variable, and a placeholder is text that no shell reads. Other values are not the
+/// provider's.
+fn is_safe(variable: &str, value: &str) -> bool {
+    let is_placeholder = !placeholder::scan(value.as_bytes()).is_empty();
+    environment::may_set(variable) && (!is_placeholder || environment::is_plain(value))
+}
+
+/// Which variables of a binding are not set.
+fn refusal(variables: &str, binding: &BindingShown) -> String {
+    let BindingShown { name, provider, .. } = binding;
+    format!(
+        "note: {name} does not set {variables}: programs could run that as code\n\
+         hint: see its provider: keyward provider show {provider} --yaml"
     )
 }
 
@@ -138,6 +160,30 @@ mod tests {
             )],
         );
         assert_eq!(found, Placeholders::default());
+    }
+
+    #[test]
+    fn variables_and_placeholders_that_programs_could_run_are_not_set_and_a_note_names_them() {
+        let own = |prefix| placeholder::Placeholder::issue(prefix, Some(60)).as_str().to_owned();
+        let (plain, run) = (own("ni_"), own("$(touch ran)"));
+        let all = [
+            ("BASH_ENV", &*plain),
+            ("GIT_SSH_COMMAND", "touch ran;#"),
+            ("NICE_API_KEY", &*run),
+            ("NICE_TOKEN", &*plain),
+            ("NICE_USER", "o'brien@nice.test"),
+        ];
+        let found = of("a", &[binding("x", 1, &all)]);
+        let set: Vec<_> = found.variables.into_iter().collect();
+        let kept = [("NICE_TOKEN", &*plain), ("NICE_USER", "o'brien@nice.test")];
+        assert_eq!(set, kept.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(
+            found.notes,
+            [
+                "note: x does not set BASH_ENV, GIT_SSH_COMMAND, NICE_API_KEY: programs could run that as code\n\
+                 hint: see its provider: keyward provider show github --yaml"
+            ]
+        );
     }
 
     #[test]

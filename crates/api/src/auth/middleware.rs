@@ -37,8 +37,12 @@ pub(crate) async fn on_socket(
     }
 }
 
-/// Serves the request of a caller; a repeated one with the same `Idempotency-Key` has no further effect.
+/// Serves the request of a caller; a repeated one with the same `Idempotency-Key` has no further effect. Without the
+/// rights, there is no kept answer either.
 pub(crate) async fn serve(admin: &Admin, caller: Caller, request: Request, next: Next) -> Response {
+    if caller.may().is_err() {
+        return serve_now(admin, caller, request, next).await;
+    }
     let (of, own) = (caller.clone(), admin.clone());
     once(admin, &of, request, |request| async move { serve_now(&own, caller, request, next).await })
         .await

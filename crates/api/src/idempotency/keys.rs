@@ -76,7 +76,7 @@ pub(super) enum KeyOwner {
     User(UserCredential),
 }
 
-/// Of path, organisation and body.
+/// Of path, organisation, role and body.
 pub(super) type Fingerprint = [u8; 32];
 
 #[derive(Debug)]

@@ -53,7 +53,8 @@ section! {
         proxy: Option<Value>,
         /// For the page with the CA and how to trust it (`/ca`), `/healthz`, `/readyz`, `/ca.pem`, `/ca.crt` and
         /// `/bundle.pem`; for a personal access token the API (`/api/v1`) and `/metrics`: from other machines only
-        /// over TLS, see `admin_tls` and `admin_proxies`.
+        /// over TLS, see `admin_tls` and `admin_proxies`. While `public_url` names `localhost`, which means 127.0.0.1
+        /// and `::1`, the gateway listens at both.
         #[key("`IP:PORT`", "127.0.0.1:8081")]
         admin: Option<String>,
         /// For `/metrics` in the format of Prometheus, `/healthz` and `/readyz`, over plain HTTP and without authentication.

@@ -37,7 +37,19 @@ const ALONE: usize = 64;
 /// # Errors
 /// All errors, each with file, line, path and remedy. An id in `reserved` is an error.
 pub fn file(name: &str, text: &str, reserved: &Catalogue) -> Result<Vec<Provider>, Vec<Problem>> {
-    let document = Document::parse(name, text)?;
+    of_document(&Document::parse(name, text)?, reserved)
+}
+
+/// The same for a text that was accepted before, perhaps by an earlier version: variables and beginnings of placeholders
+/// that this version refuses are omitted.
+///
+/// # Errors
+/// All other errors.
+pub fn stored(name: &str, text: &str) -> Result<Vec<Provider>, Vec<Problem>> {
+    of_document(&Document::parse(name, text)?.stored(), &Catalogue::default())
+}
+
+fn of_document(document: &Document, reserved: &Catalogue) -> Result<Vec<Provider>, Vec<Problem>> {
     let mut problems = document.problems();
     let found = match document.root() {
         Value::Mapping(map) if map.contains_key("providers") => {
@@ -553,7 +565,15 @@ mod tests {
         ),
         (
             "[{ id: a, kind: bearer, env: [lower] }]",
-            "p.yaml:4: auth[0].env: this is not an environment variable's name; write upper-case letters, digits and `_`",
+            "p.yaml:4: auth[0].env: a provider cannot set an environment variable of this name; write upper-case letters, digits and `_`, and end it as in `ACME_TOKEN`, `ACME_API_KEY` or `ACME_PASSWORD`",
+        ),
+        (
+            "[{ id: a, kind: custom, fields: [{ name: a, env: [BASH_ENV], prefixes: ['`x`'] }], place: [{ header: X, value: '{a}' }] }]",
+            "p.yaml:4: auth[0].fields[0].prefixes: a prefix cannot begin a key; write letters, digits, spaces and `_-.:=&`\np.yaml:4: auth[0].fields[0].env: a provider cannot set an environment variable of this name; write upper-case letters, digits and `_`, and end it as in `ACME_TOKEN`, `ACME_API_KEY` or `ACME_PASSWORD`",
+        ),
+        (
+            "[{ id: a, kind: bearer, key: { placeholder: '$(touch ran)' } }]",
+            "p.yaml:4: auth[0].key.placeholder: a placeholder cannot begin with this; write letters, digits, spaces and `_-.:=&`",
         ),
         (
             "[{ id: a, kind: bearer, token: 'https://api.acme.test/t' }]",

@@ -12,6 +12,7 @@ use super::check_oauth;
 use super::check_oauth1;
 use super::check_test_request::test_request;
 use super::document::{Problems, item_of, key_of};
+use super::environment;
 use super::kinds::{AuthKind, COMMON, OTHER, keys, usual_fields, usual_label};
 use super::own_hosts::{OwnHosts, is_word};
 use super::placing::{MINTED, PlacementParser};
@@ -185,7 +186,7 @@ fn declared_fields(declared: &[FieldText], path: &str, problems: &mut Problems<'
             problems.add(&name, format_args!("`{}` is declared twice", text.name), "keep one");
         }
         let label = text.label.clone().unwrap_or_else(|| text.name.replace('_', " "));
-        let field = Field {
+        let mut field = Field {
             help: text.help.clone(),
             from_source: text.from_source,
             prefixes: text.prefixes.clone(),
@@ -195,7 +196,7 @@ fn declared_fields(declared: &[FieldText], path: &str, problems: &mut Problems<'
             env: text.env.clone(),
             ..bare(&text.name, &label, text.secret, text.optional)
         };
-        check_shape(&field, &at, &key_of(&at, "env"), problems);
+        check_shape(&mut field, &at, &key_of(&at, "env"), problems);
         if field.from_source && !(field.secret && field.env.is_empty()) {
             let message =
                 "a value of a secret source is a secret, and no agent gets a placeholder of it";
@@ -216,32 +217,40 @@ fn shape(pattern: Option<&str>, at: &str, problems: &mut Problems<'_>) -> Option
     }
 }
 
-fn check_shape(field: &Field, path: &str, env: &str, problems: &mut Problems<'_>) {
-    // Inner spaces exist: `FlyV1 fm2_…`.
-    let plain = |text: &str| !text.is_empty() && text.bytes().all(|b| (b' '..=b'~').contains(&b));
-    let remedy = "write visible ASCII characters";
-    if !field.prefixes.iter().all(|prefix| plain(prefix)) {
-        problems.add(&key_of(path, "prefixes"), "a prefix cannot begin a key", remedy);
+/// Checks the shape of a key and its variables. What a stored definition may not have is omitted.
+fn check_shape(field: &mut Field, path: &str, env: &str, problems: &mut Problems<'_>) {
+    let begins = |text: &str| !text.is_empty() && environment::is_plain(text);
+    let remedy = "write letters, digits, spaces and `_-.:=&`";
+    if !field.prefixes.iter().all(|prefix| begins(prefix)) {
+        problems.add_unless_stored(
+            &key_of(path, "prefixes"),
+            "a prefix cannot begin a key",
+            remedy,
+        );
+        field.prefixes.retain(|prefix| begins(prefix));
     }
-    let bare = |suffix: &String| suffix.replace(['{', '}'], "");
-    if !field.suffixes.iter().map(bare).all(|suffix| suffix.is_empty() || plain(&suffix)) {
-        problems.add(&key_of(path, "suffixes"), "a suffix cannot end a key", remedy);
+    let ends = |text: &str| environment::is_plain(&text.replace(['{', '}'], ""));
+    if !field.suffixes.iter().all(|suffix| ends(suffix)) {
+        problems.add_unless_stored(&key_of(path, "suffixes"), "a suffix cannot end a key", remedy);
+        field.suffixes.retain(|suffix| ends(suffix));
     }
-    let begins = field.placeholder.as_deref();
-    if begins.is_some_and(|text| !plain(text) || has_mark(text) || text.len() > 200) {
+    let is_refused = |text: &str| !begins(text) || has_mark(text) || text.len() > 200;
+    if field.placeholder.as_deref().is_some_and(is_refused) {
         let message = "a placeholder cannot begin with this";
-        problems.add(&key_of(path, "placeholder"), message, remedy);
+        problems.add_unless_stored(&key_of(path, "placeholder"), message, remedy);
+        field.placeholder = None;
     }
     if field.length.is_some_and(|length| !(1..=16_384).contains(&length)) {
         problems.add(&key_of(path, "length"), "no key has this length", "write 1 to 16384");
     }
-    let variable = |name: &String| {
-        !name.is_empty()
-            && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
-            && !name.starts_with(|c: char| c.is_ascii_digit())
-    };
-    if !field.env.iter().all(variable) {
-        let remedy = "write upper-case letters, digits and `_`";
-        problems.add(env, "this is not an environment variable's name", remedy);
+    if !field.env.iter().all(|name| environment::may_set(name)) {
+        let remedy = "write upper-case letters, digits and `_`, and end it as in `ACME_TOKEN`, `ACME_API_KEY` or \
+                      `ACME_PASSWORD`";
+        problems.add_unless_stored(
+            env,
+            "a provider cannot set an environment variable of this name",
+            remedy,
+        );
+        field.env.retain(|name| environment::may_set(name));
     }
 }

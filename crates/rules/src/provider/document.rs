@@ -27,6 +27,8 @@ pub struct Document {
     lines: LineTree,
     /// The environment variables that override values, by the path of the value.
     variables: BTreeMap<String, String>,
+    /// Whether it was accepted before, perhaps by an earlier version.
+    is_stored: bool,
 }
 
 /// The lines of all keys and items below a value. A tree like that of the values: paths as texts would take most of the time
@@ -80,7 +82,8 @@ impl Document {
         match root {
             Ok(root) if reader.problems.is_empty() => {
                 let (root, lines) = root;
-                Ok(Self { name: name.into(), root, lines, variables: BTreeMap::new() })
+                let variables = BTreeMap::new();
+                Ok(Self { name: name.into(), root, lines, variables, is_stored: false })
             }
             Ok(_) => Err(reader.problems),
             Err(stop) => {
@@ -88,6 +91,11 @@ impl Document {
                 Err(reader.problems)
             }
         }
+    }
+
+    /// The same text as one that was accepted before.
+    pub fn stored(self) -> Self {
+        Self { is_stored: true, ..self }
     }
 
     /// The root of the tree.
@@ -197,6 +205,13 @@ impl Problems<'_> {
             message: message.to_string(),
             remedy: remedy.to_string(),
         });
+    }
+
+    /// Adds an error that earlier versions did not find: in a stored text, the caller omits what is wrong.
+    pub fn add_unless_stored(&mut self, path: &str, message: &str, remedy: &str) {
+        if !self.document.is_stored {
+            self.add(path, message, remedy);
+        }
     }
 
     /// An empty list of errors for the same document, for another thread.

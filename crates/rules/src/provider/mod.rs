@@ -5,7 +5,7 @@
 //! |---|---|
 //! | the YAML and its keys | `document`, `decode`, `schema`, `action_keys`, `minted_keys`, `oauth_keys` |
 //! | parts of a provider | `variable`, `host_template`, `url_template`, `kinds`, `auth_method`, `consents`, `oauth`, `session`, `actions`, `scope_words` |
-//! | checks, which convert YAML into these parts | `check`, `check_auth`, `check_app`, `check_oauth`, `check_oauth1`, `check_minted`, `check_protocol`, `check_test_request`, `placing`, `own_hosts`, `methods`, `extends`, `mistakes` |
+//! | checks, which convert YAML into these parts | `check`, `check_auth`, `check_app`, `check_oauth`, `check_oauth1`, `check_minted`, `check_protocol`, `check_test_request`, `environment`, `placing`, `own_hosts`, `methods`, `extends`, `mistakes` |
 //! | a provider with the variables of a connection | `form`, `action_scopes`, `git`, `database`, `connection_url`, `test_request` |
 //! | all providers | `catalogue`, `built_in_files`, `built_in`, `built_in_catalogue`, `configured`, `overlap` |
 //!
@@ -38,6 +38,7 @@ mod consents;
 mod database;
 pub mod decode;
 pub mod document;
+pub mod environment;
 pub mod error_notes;
 mod extends;
 mod form;

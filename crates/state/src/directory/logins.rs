@@ -20,8 +20,8 @@ use keyward_base::id::{LoginId, OrgId, UserId};
 use keyward_base::password::PasswordHash;
 use keyward_base::secret::Secret;
 use keyward_model::{
-    LOGIN_LINKS_MAX, LOGINS_MAX, Login, LoginFacts, LoginLink, LoginSpec, ManagedBy, Record,
-    Refusal, Scope, User,
+    LOGIN_LINKS_MAX, LOGINS_MAX, LinkMaker, Login, LoginFacts, LoginLink, LoginSpec,
+    MakerCredential, ManagedBy, Record, Refusal, Role, Scope, User,
 };
 
 /// A new login, with the token of its cookie.
@@ -203,7 +203,7 @@ impl Directory {
         Ok(removed)
     }
 
-    /// Makes a link that signs a user in once, and returns its token.
+    /// Makes a link that signs a user in once, and returns its token. `maker`: `None` for the operator.
     ///
     /// # Errors
     /// When the user was removed, is paused, or is an end user.
@@ -213,11 +213,12 @@ impl Directory {
         user: &UserId,
         expires: Timestamp,
         bounds: LoginBounds,
+        maker: Option<LinkMaker>,
     ) -> Result<Secret, DirectoryError> {
         let (token, now) = (token::issue_link_token(), self.shared.clock.now());
         let hash = TokenHash::of_secret(&token).to_hex();
         let LoginBounds { until: login_until, token_ends } = bounds;
-        let link = LoginLink { hash, expires, login_until, token_ends };
+        let link = LoginLink { hash, expires, login_until, token_ends, maker };
         let add = |user: &mut Record<User>| {
             if !user.may_sign_in() {
                 return Err(may_not_sign_in(&user.name).into());
@@ -236,7 +237,8 @@ impl Directory {
     /// Uses a link, once: of several callers, one succeeds.
     ///
     /// # Errors
-    /// [`DirectoryError::LinkUsed`] when it is unknown, expired or used, or its user may not sign in.
+    /// [`DirectoryError::LinkUsed`] when it is unknown, expired or used, its user may not sign in, or its maker may no
+    /// longer make it.
     pub async fn use_login_link(&self, link: &Secret) -> Result<UsedLink, DirectoryError> {
         let (view, now) = (self.view(), self.shared.clock.now());
         let hash = token::hash_of_link(link).ok_or(DirectoryError::LinkUsed)?;
@@ -249,7 +251,11 @@ impl Directory {
             let links = &mut user.facts.login_links;
             let at = links.iter().position(is_it).ok_or(DirectoryError::LinkUsed)?;
             let link = links.remove(at);
-            if now >= link.expires || !user.spec.may_sign_in() {
+            let is_made = link
+                .maker
+                .as_ref()
+                .is_none_or(|maker| self.view().may_make_links(&user.org, maker, now));
+            if now >= link.expires || !user.spec.may_sign_in() || !is_made {
                 return Err(DirectoryError::LinkUsed);
             }
             *found.lock() = Some(link);
@@ -367,6 +373,22 @@ impl View {
                 self.logins.links.remove(&hash, |of| of.id == user.id);
             }
         }
+    }
+
+    /// Whether the maker of a link is still an admin, and what they made it with has not ended.
+    fn may_make_links(&self, org: &OrgId, maker: &LinkMaker, now: Timestamp) -> bool {
+        self.one::<User>(org, &maker.user).is_some_and(|user| {
+            let has_credential = match &maker.with {
+                MakerCredential::Token(id) => {
+                    user.facts.tokens.iter().any(|token| token.id == *id && token.is_live(now))
+                }
+                // A link lives for minutes, so that the idle time of the login does not matter.
+                MakerCredential::Login(id) => {
+                    self.one::<Login>(org, id).is_some_and(|login| now < login.facts.expires)
+                }
+            };
+            user.may_sign_in() && user.role == Role::Admin && has_credential
+        })
     }
 
     /// The user of a login, if they may sign in.

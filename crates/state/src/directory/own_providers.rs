@@ -15,6 +15,7 @@ use keyward_base::id::OrgId;
 use keyward_model::{Connection, ManagedBy, OwnProvider, Record, Refusal, Visibility};
 use keyward_rules::provider::Catalogue;
 use keyward_rules::provider::changes::{self, TestChange};
+use keyward_rules::provider::document::Problem;
 
 impl Stored for OwnProvider {
     const TABLE: Table = Table::Providers;
@@ -23,17 +24,24 @@ impl Stored for OwnProvider {
     stored_in!(own_providers);
 
     fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {
-        match record.provider(&Catalogue::default()) {
+        // An earlier version of Keyward may have accepted a definition that this one refuses.
+        let warned = |problems: &Vec<Problem>, what: &str| {
+            let why = problems.first().map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(provider = record.name(), %why, "{what}");
+        };
+        let provider = record.provider(&Catalogue::default());
+        let provider = provider.or_else(|problems| {
+            let partial = record.stored_provider()?;
+            warned(&problems, "a part of a stored provider is not used");
+            Ok(partial)
+        });
+        match provider {
             Ok(provider) => {
                 let org = view.org_mut(&record.org);
                 org.compiled_providers.insert(record.id.clone(), Arc::new(provider));
                 org.catalogue = OrgCatalogue::default();
             }
-            // An earlier version of Keyward accepted the definition.
-            Err(problems) => {
-                let why = problems.first().map(ToString::to_string).unwrap_or_default();
-                tracing::warn!(provider = record.name(), %why, "a stored provider cannot be used");
-            }
+            Err(problems) => warned(&problems, "a stored provider cannot be used"),
         }
     }
 

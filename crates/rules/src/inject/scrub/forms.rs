@@ -102,6 +102,23 @@ const HTML: [&[(u8, &str)]; 9] = [
     &[(b'"', "&quot;"), (b'\'', "&#x27;"), (b'/', "&#x2F;"), (b'\\', "&#x5C;"), (b'`', "&#96;")],
 ];
 
+/// The named references of HTML 5 to ASCII characters (<https://html.spec.whatwg.org/entities.json>), which encoders of all
+/// characters write: each character with its name, as in PHP. `-` and `~` have none.
+const NAMED: [&str; 30] = [
+    "!excl", "\"quot", "#num", "$dollar", "%percnt", "&amp", "'apos", "(lpar", ")rpar", "*ast",
+    "+plus", ",comma", ".period", "/sol", ":colon", ";semi", "<lt", "=equals", ">gt", "?quest",
+    "@commat", "[lbrack", "\\bsol", "]rsqb", "^Hat", "_lowbar", "`grave", "{lbrace", "|vert",
+    "}rcub",
+];
+
+/// Other names that encoders write in place of these: PHP's; npm's `entities`; the shortest; all further ones.
+const OTHER_NAMES: [&[&str]; 4] = [
+    &[],
+    &["]rbrack", "|verbar", "}rbrace"],
+    &["[lsqb", "{lcub", "|verbar"],
+    &["\"QUOT", "&AMP", "*midast", "<LT", ">GT", "_UnderBar", "`DiacriticalGrave", "|VerticalLine"],
+];
+
 /// All forms of `secret`, possibly with duplicates; none if it is too short.
 pub(super) fn forms(secret: &[u8]) -> Vec<Form> {
     if secret.len() < SECRET_BYTES_MIN {
@@ -114,6 +131,7 @@ pub(super) fn forms(secret: &[u8]) -> Vec<Form> {
     all.extend([false, true].map(|upper| Zeroizing::new(hex(upper))));
     all.extend(script_escaped(secret));
     all.extend(html_escaped(secret));
+    all.extend(OTHER_NAMES.iter().map(|others| html_named(secret, others)));
     all.push(wide(secret));
     all
 }
@@ -254,6 +272,27 @@ fn html_escaped(secret: &[u8]) -> Vec<Form> {
     forms
 }
 
+/// All characters that have names, by that of `others` or of [`NAMED`].
+fn html_named(secret: &[u8], others: &[&'static str]) -> Form {
+    let name = |byte: u8| {
+        let mut named = others.iter().chain(&NAMED);
+        named.find(|named| named.as_bytes()[0] == byte).map(|named| &named[1..])
+    };
+    let length = secret.iter().map(|byte| name(*byte).map_or(1, |name| name.len() + 2)).sum();
+    let mut text = Zeroizing::new(Vec::with_capacity(length));
+    for byte in secret {
+        match name(*byte) {
+            Some(name) => {
+                text.push(b'&');
+                text.extend_from_slice(name.as_bytes());
+                text.push(b';');
+            }
+            None => text.push(*byte),
+        }
+    }
+    text
+}
+
 /// The secret with each byte written by `write`. No escape is longer than `&quot;`.
 fn in_html(secret: &[u8], write: impl Fn(u8, &mut Vec<u8>)) -> Form {
     let mut text = Zeroizing::new(Vec::with_capacity(secret.len() * 6));
@@ -287,15 +326,15 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_token_has_at_most_25_forms() {
+    fn a_plain_token_has_at_most_27_forms() {
         let forms = texts("sk-abcdefghij_KL");
-        // Raw; all characters escaped in %, \u and \x in two cases, `-` and `_` escaped likewise, and by the
-        // numbers of HTML; three of base64 (two alphabets that are equal here), two of hex, one of UTF-16; and
+        // Raw; all characters escaped in %, \u and \x in two cases, `-` and `_` escaped likewise, by the
+        // numbers of HTML, and `_` by its two names; three of base64 (two alphabets that are equal here), two of hex, one of UTF-16; and
         // nothing that no encoder writes.
         for form in ["sk-abcdefghij_KL", "736b2d6162636465666768696a5f4b4c"] {
             assert!(forms.contains(form), "{forms:#?}");
         }
-        assert!(forms.len() <= 25, "{} {forms:#?}", forms.len());
+        assert!(forms.len() <= 27, "{} {forms:#?}", forms.len());
     }
 
     #[test]
@@ -330,6 +369,8 @@ mod tests {
             "a+b/c&#x3D;d&amp;e&quot;f&lt;g h~&#x27;",
             "a+b&#x2F;c=d&amp;e&quot;f&lt;g h~&#x27;",
             r"a+b/c\u003Dd\u0026e\u0022f\u003Cg h~\u0027",
+            // By name: PHP with ENT_HTML5.
+            "a&plus;b&sol;c&equals;d&amp;e&quot;f&lt;g h~&apos;",
             // By number, all characters except letters.
             "a&#43;b&#47;c&#61;d&#38;e&#34;f&#60;g&#32;h&#126;&#39;",
             "a&#x2b;b&#x2f;c&#x3d;d&#x26;e&#x22;f&#x3c;g&#x20;h&#x7e;&#x27;",
@@ -338,6 +379,19 @@ mod tests {
             assert!(forms.iter().any(|form| form == written), "{written}: {forms:#?}");
         }
         assert!(forms.iter().any(|form| form.starts_with("\\u0061\\u002b\\u0062")));
+    }
+
+    #[test]
+    fn every_named_reference_to_ascii_punctuation_is_in_a_form() {
+        let forms = texts("!\"#$%&'()*+,./:;<=>?@[\\]^_`{|}");
+        for named in NAMED.iter().chain(OTHER_NAMES.into_iter().flatten()) {
+            let name = &named[1..];
+            assert!(forms.iter().any(|form| form.contains(&format!("&{name};"))), "{name}");
+        }
+        let named: BTreeSet<u8> = NAMED.iter().map(|named| named.as_bytes()[0]).collect();
+        let punctuation = (b'!'..=b'~').filter(u8::is_ascii_punctuation);
+        let unnamed: Vec<u8> = punctuation.filter(|byte| !named.contains(byte)).collect();
+        assert_eq!(unnamed, b"-~");
     }
 
     #[test]

@@ -6,7 +6,10 @@ use super::*;
 use jiff::SignedDuration;
 use keyward_base::id::LoginId;
 use keyward_base::password::PasswordHash;
-use keyward_model::{LOGIN_LINKS_MAX, LOGINS_MAX, Login, LoginSpec, Reference, SignInMethod};
+use keyward_model::{
+    LOGIN_LINKS_MAX, LOGINS_MAX, LinkMaker, Login, LoginSpec, MakerCredential, PersonalTokenSpec,
+    Reference, Scope, SignInMethod,
+};
 
 const HOUR: i64 = 3_600;
 const IDLE: Duration = Duration::from_secs(12 * 3_600);
@@ -37,8 +40,16 @@ impl World {
     }
 
     async fn link(&self, user: &Record<User>) -> Result<Secret, DirectoryError> {
-        let bounds = LoginBounds::default();
-        self.directory.add_login_link(&self.org, &user.id, self.after(600), bounds).await
+        self.link_by(user, None).await
+    }
+
+    async fn link_by(
+        &self,
+        user: &Record<User>,
+        maker: Option<LinkMaker>,
+    ) -> Result<Secret, DirectoryError> {
+        let (until, bounds) = (self.after(600), LoginBounds::default());
+        self.directory.add_login_link(&self.org, &user.id, until, bounds, maker).await
     }
 
     async fn uses(&self, link: &Secret) -> bool {
@@ -154,6 +165,47 @@ async fn a_link_works_once_until_it_expires_and_for_one_of_many_callers() {
     let reopened = world.link(&ann).await.unwrap();
     let again = world.reopen().await.unwrap();
     assert!(again.use_login_link(&reopened).await.is_ok(), "it is stored");
+}
+
+#[tokio::test]
+async fn a_link_ends_with_the_role_and_with_the_token_or_login_of_its_maker() {
+    let world = World::new().await;
+    let (ann, bob) = (world.user("ann", Role::Admin).await, world.user("bob", Role::Admin).await);
+    let (directory, org) = (&world.directory, &world.org);
+    let expires = Some(world.after(HOUR));
+    let spec = PersonalTokenSpec { label: None, scopes: vec![Scope::All] };
+    let token = directory.add_personal_token(org, &ann.id, spec, expires).await.unwrap().id;
+    let (login, _) = world.login(&ann).await.unwrap();
+    let made = async |with: &MakerCredential| {
+        let maker = LinkMaker { user: ann.id.clone(), with: with.clone() };
+        world.link_by(&bob, Some(maker)).await.unwrap()
+    };
+    let with = [MakerCredential::Token(token.clone()), MakerCredential::Login(login.clone())];
+    let change = async |role: Role, paused: bool| {
+        let set = |user: &mut Record<User>| {
+            (user.spec.role, user.spec.paused) = (role, paused);
+        };
+        world.change(&ann.id, set).await.unwrap();
+    };
+    for with in &with {
+        assert!(world.uses(&made(with).await).await, "{with:?}");
+        for (role, paused) in [(Role::Member, false), (Role::Auditor, false), (Role::Admin, true)] {
+            let link = made(with).await;
+            change(role, paused).await;
+            assert!(!world.uses(&link).await, "{with:?} {role:?} {paused}");
+            change(Role::Admin, false).await;
+            assert!(world.uses(&link).await, "a refused use does not use it up");
+        }
+    }
+    let [by_token, by_login] = [made(&with[0]).await, made(&with[1]).await];
+    directory.revoke_personal_token(org, &ann.id, &token).await.unwrap();
+    assert!(!world.uses(&by_token).await && world.uses(&by_login).await);
+    let by_login = made(&with[1]).await;
+    world.remove::<Login>(&login).await.unwrap();
+    assert!(!world.uses(&by_login).await);
+    let of_operator = world.link(&bob).await.unwrap();
+    world.remove::<User>(&ann.id).await.unwrap();
+    assert!(world.uses(&of_operator).await);
 }
 
 #[tokio::test]
