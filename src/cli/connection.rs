@@ -277,6 +277,8 @@ fn show(connection: &Shown<Connection>, proxy: &str, owner: &str) -> String {
         ("auth", connection.method().to_owned()),
         ("app", connection.app.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("state", state(&connection.facts.state)),
+        ("provider says", connection.facts.said.clone().unwrap_or_default()),
+        ("token used until", connection.facts.usable_until.map(moment).unwrap_or_default()),
         ("token", token(connection.facts.token.as_ref())),
         ("environment", connection.environment.clone().unwrap_or_default()),
         ("owner", owner.to_owned()),
@@ -335,6 +337,16 @@ pub(in crate::cli) fn token(token: Option<&TokenStatus>) -> String {
         }
         None => ends,
     };
+    let ends = match &token.account_host {
+        Some(host) => {
+            format!("{ends}; the provider names {host} for this account: set its variables")
+        }
+        None => ends,
+    };
+    let ends = match &token.asked {
+        Some(asked) => format!("{ends}; the provider asks for more: {asked}"),
+        None => ends,
+    };
     match &token.failing {
         None => ends,
         Some(failing) => {
@@ -348,11 +360,17 @@ pub(in crate::cli) fn token(token: Option<&TokenStatus>) -> String {
 /// The server's code or the cause in a word, and what happened.
 pub(in crate::cli) fn why(failing: &Failures) -> String {
     let word = failing.code.as_deref().or(failing.cause.as_deref());
-    match (word, &failing.message) {
+    let what = match (word, &failing.message) {
         (Some(word), Some(message)) if !message.contains(word) => format!("{word}: {message}"),
         (_, Some(message)) => message.clone(),
         (word, None) => word.unwrap_or("no answer").to_owned(),
-    }
+    };
+    what + &said(failing.said.as_deref())
+}
+
+/// What the provider says, as the end of a sentence.
+pub(in crate::cli) fn said(text: Option<&str>) -> String {
+    text.map(|text| format!(", and says: {text}")).unwrap_or_default()
 }
 
 /// The hint line, if an action is needed.

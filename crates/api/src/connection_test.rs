@@ -34,13 +34,15 @@ async fn test(
 ) -> Result<Json<ConnectionTested>, ApiError> {
     let admin = &context.admin;
     let mut connection = context.connection(&name)?;
-    if status::is_rejected(&connection) {
-        let vault = &admin.deps().vault;
-        // If it fails, the test reports why.
-        if vault.refresh_now(&connection.org, &connection.id).await.is_ok() {
-            admin.enforce().await?;
-            connection = context.connection(&name)?;
-        }
+    let (vault, org, id) = (&admin.deps().vault, connection.org.clone(), connection.id.clone());
+    // If it fails, the test reports why.
+    let is_tried = match status::is_ended_by_server(&connection) {
+        true => vault.refresh_now(&org, &id).await.is_ok(),
+        false => status::is_without_refresh(&connection) && vault.try_again(&org, &id).await?,
+    };
+    if is_tried {
+        admin.enforce().await?;
+        connection = context.connection(&name)?;
     }
     let mut found = tested(&context, &connection, None).await?;
     if status::is_doubtful(&connection, &found) {

@@ -43,6 +43,8 @@ pub(super) fn view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connec
     let facts = connection.facts.clone();
     connection.shown(ConnectionShown {
         state: facts.state,
+        said: facts.said,
+        usable_until: facts.usable_until,
         owner: facts.owner,
         visibility: facts.visibility,
         kind: auth(&catalogue, connection).map(|auth| auth.kind),

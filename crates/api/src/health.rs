@@ -164,6 +164,10 @@ fn faults(deps: &Deps, reads_install: bool) -> Vec<FaultView> {
             format!("the last write to the store failed{cause}: changes and token refreshes fail");
         faults.push(fault("store", &message, Code::StoreFailed.row().remedy));
     }
+    if let Some(message) = deps.vault.clock_warning().filter(|_| reads_install) {
+        let hint = "set the clock (systemd: `timedatectl set-ntp true`); signatures are dated by the service's clock until then";
+        faults.push(fault("clock", &message, hint));
+    }
     faults
 }
 

@@ -113,6 +113,11 @@ section! {
         /// more, it may use at most as much as it leaves free for others.
         #[key("bytes")]
         pub replay_bytes_total: usize,
+        /// How long a token is new: until then, a request with a 401 is sent again with the same token, after one and after
+        /// two seconds, because some services accept a token only a moment after its issue. `0s`: never.
+        #[key("time")]
+        #[serde(with = "duration")]
+        pub fresh_for: Duration,
         /// How long a 401 does not cause a refresh, after a fresh token also got a 401.
         #[key("time")]
         #[serde(with = "duration")]
@@ -183,6 +188,7 @@ impl Default for TokenSettings {
             circuit_pause: seconds(10),
             replay_bytes_max: 1024 * 1024,
             replay_bytes_total: 64 * 1024 * 1024,
+            fresh_for: seconds(10),
             refusal_pause: seconds(30),
             flow_lifetime: seconds(600),
             flows_per_person_max: 20,

@@ -188,6 +188,12 @@ section! {
 pub struct ConnectionFacts {
     /// Whether it can be used.
     pub state: ConnectionState,
+    /// What the provider says about `state`, if it is broken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
+    /// Until when its access token is used although it is broken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usable_until: Option<Timestamp>,
     /// The user that owns it; `None`: the organisation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<UserId>,
@@ -233,6 +239,12 @@ pub struct ConnectionShown {
     /// `state`, and for `broken` a `reason` and a `detail`, for `draft` a `failure`.
     #[serde(flatten)]
     pub state: ConnectionState,
+    /// What the provider says about it, if it is `broken`: cut, without secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
+    /// Until when requests use its access token although it is `broken`; absent: they are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usable_until: Option<Timestamp>,
     /// The user that owns it; absent: the organisation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]

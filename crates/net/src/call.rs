@@ -18,6 +18,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -26,6 +27,7 @@ pub use self::cause::CallFailure;
 use self::coding::CodingError;
 use super::client::{HandshakeError, connect_tls};
 use super::dial::{DialError, Dialler};
+use super::service_clocks::ServiceClocks;
 use super::tls::ClientIdentity;
 use keyward_base::host::{Host, Scheme, Target};
 use keyward_base::tokens::TokenSettings;
@@ -38,6 +40,7 @@ const HEAD_BYTES_MIN: usize = 8 * 1024;
 pub struct HttpClient {
     dialler: Arc<Dialler>,
     tls: ArcSwap<ClientConfig>,
+    clocks: Arc<ServiceClocks>,
     check: Option<SendCheck>,
 }
 
@@ -138,7 +141,7 @@ struct ResponseHead {
 impl HttpClient {
     /// Dials with `dialler` and verifies with `tls`, which offers HTTP/1.1.
     pub fn new(dialler: Arc<Dialler>, tls: Arc<ClientConfig>) -> Self {
-        Self { dialler, tls: ArcSwap::new(tls), check: None }
+        Self { dialler, tls: ArcSwap::new(tls), clocks: Arc::default(), check: None }
     }
 
     /// A client that sends a request only if `check` permits it once its stream is open. The stream of another one is
@@ -146,7 +149,13 @@ impl HttpClient {
     #[must_use]
     pub fn with_check(&self, check: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         let (dialler, tls) = (Arc::clone(&self.dialler), ArcSwap::new(self.tls.load_full()));
-        Self { dialler, tls, check: Some(SendCheck(Box::new(check))) }
+        let clocks = Arc::clone(&self.clocks);
+        Self { dialler, tls, clocks, check: Some(SendCheck(Box::new(check))) }
+    }
+
+    /// The clocks of the services, by their answers.
+    pub fn clocks(&self) -> &ServiceClocks {
+        &self.clocks
     }
 
     /// Replaces the TLS configuration.
@@ -197,7 +206,11 @@ impl HttpClient {
         }
         let left = bounds.answer.unwrap_or_else(|| bounds.whole.saturating_sub(began.elapsed()));
         let answer = speak(stream, request, target.host(), bounds).boxed();
-        tokio::time::timeout(left, answer).await.unwrap_or_else(|_| Err(late(true)))
+        let answer = tokio::time::timeout(left, answer).await.unwrap_or_else(|_| Err(late(true)));
+        if let (Ok(answer), Scheme::Https) = (&answer, target.scheme()) {
+            self.clocks.learn(&target.authority(), answer.headers(), Timestamp::now());
+        }
+        answer
     }
 
     async fn connect_or_again(

@@ -16,6 +16,7 @@ mod race;
 pub mod reach;
 pub mod read_body;
 pub mod seed_list;
+pub mod service_clocks;
 mod special;
 pub mod tls;
 pub mod wire;

@@ -7,7 +7,7 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
 use keyward_model::{AppSpec, AppUrls};
 use keyward_rules::provider::oauth::ClientAuthText;
-use keyward_rules::provider::{AuthKind, AuthMethod, Catalogue, OAuth, Provider};
+use keyward_rules::provider::{AuthKind, AuthMethod, Catalogue, OAuth, Provider, Variable};
 
 /// Checks an app whose secrets have these names.
 pub(super) fn check(
@@ -18,7 +18,9 @@ pub(super) fn check(
     let (provider, _) = method(catalogue, &app.provider, app.auth.as_deref())?;
     let methods = methods(provider, app.auth.as_deref())?;
     for (name, value) in &app.variables {
-        let variable = provider.variable(name).filter(|variable| !variable.captured);
+        // One that has a default may also be chosen before the provider names it.
+        let is_chosen = |it: &&Variable| !it.captured || it.default.is_some();
+        let variable = provider.variable(name).filter(is_chosen);
         let unknown =
             || refused("variables", format!("provider `{}` has no variable `{name}`", provider.id));
         variable.ok_or_else(unknown)?.accept(value)?;

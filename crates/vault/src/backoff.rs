@@ -31,9 +31,11 @@ pub struct Backoff {
     code: Option<String>,
     cause: Option<CallFailure>,
     message: Option<String>,
+    said: Option<String>,
     source: Option<String>,
     rejected: bool,
     whole_client: bool,
+    unanswered: bool,
 }
 
 /// A stored backoff, with times of day.
@@ -51,10 +53,15 @@ pub struct StoredBackoff {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     message: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    said: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     equal: Option<StoredEqualResponses>,
     /// The pause applies to all connections of the client.
     #[serde(default)]
     whole_client: bool,
+    /// A request was sent, and its answer is not known: its token may be spent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unanswered: bool,
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -83,6 +90,8 @@ pub struct FailureDetails {
     pub cause: Option<CallFailure>,
     /// A message for people. It names hosts, but no address and no secret.
     pub message: Option<String>,
+    /// The server's own message, for people with rights on the connection.
+    pub said: Option<String>,
     /// The secret source that gave no value.
     pub source: Option<String>,
     /// Whether the server rejects a secret that a source gave.
@@ -91,6 +100,8 @@ pub struct FailureDetails {
     pub unknown_code: bool,
     /// Whether the failure applies to all connections of the client.
     pub whole_client: bool,
+    /// Whether the server may have processed the request, and its answer is not known.
+    pub ambiguous: bool,
 }
 
 impl Backoff {
@@ -115,7 +126,9 @@ impl Backoff {
         self.code.clone_from(&failed.code);
         self.cause = failed.cause;
         self.message.clone_from(&failed.message);
+        self.said.clone_from(&failed.said);
         self.source.clone_from(&failed.source);
+        self.unanswered |= failed.ambiguous;
         self.rejected = failed.rejected;
         self.whole_client = failed.whole_client;
         self.counts(now, failed);
@@ -158,6 +171,25 @@ impl Backoff {
         enough.then_some(&*equal.code)
     }
 
+    /// The stored form while a request is sent whose answer may get lost with this process.
+    pub fn while_sent(&self, now: Moment) -> StoredBackoff {
+        let nothing = (now, Duration::ZERO);
+        let (first, pause) = (self.first.unwrap_or(now), self.pause.unwrap_or(nothing));
+        let sent =
+            Self { first: Some(first), pause: Some(pause), unanswered: true, ..self.clone() };
+        sent.written().expect("it has a first failure and a pause")
+    }
+
+    /// Keeps what `other` knows of lost answers.
+    pub fn adopt_unanswered(&mut self, other: &Self) {
+        self.unanswered |= other.unanswered;
+    }
+
+    /// Whether a request with the same token was sent, and its answer is not known.
+    pub fn is_unanswered(&self) -> bool {
+        self.unanswered
+    }
+
     /// The rest of the pause; `None` after its end.
     pub fn rest(&self, now: Moment) -> Option<Duration> {
         let (begun, pause) = self.pause.as_ref()?;
@@ -185,8 +217,10 @@ impl Backoff {
             code: self.code.clone(),
             cause: self.cause,
             message: self.message.clone(),
+            said: self.said.clone(),
             equal,
             whole_client: self.whole_client,
+            unanswered: self.unanswered,
         })
     }
 
@@ -194,10 +228,10 @@ impl Backoff {
     /// original one.
     pub fn read(written: StoredBackoff) -> Self {
         let StoredBackoff { failures, since, paused, pause_ms, equal, .. } = written;
-        let StoredBackoff { code, cause, message, whole_client, .. } = written;
+        let StoredBackoff { code, cause, message, said, whole_client, unanswered, .. } = written;
         Self {
             failures,
-            first: Some(Moment::of_wall_time(since)),
+            first: (failures > 0).then(|| Moment::of_wall_time(since)),
             pause: Some((Moment::of_wall_time(paused), Duration::from_millis(pause_ms))),
             equal: equal.map(|StoredEqualResponses { code, first, count }| EqualResponses {
                 code,
@@ -207,9 +241,11 @@ impl Backoff {
             code,
             cause,
             message,
+            said,
             source: None,
             rejected: false,
             whole_client,
+            unanswered,
         }
     }
 
@@ -251,6 +287,11 @@ impl Backoff {
     /// The cause of the last failure.
     pub fn cause(&self) -> Option<CallFailure> {
         self.cause
+    }
+
+    /// The server's own message in the last failure.
+    pub fn said(&self) -> Option<&str> {
+        self.said.as_deref()
     }
 
     /// The message of the last failure, for people.

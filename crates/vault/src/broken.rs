@@ -34,8 +34,8 @@ impl Vault {
         Ok(version)
     }
 
-    /// Removes the verdict that the client was rejected, because its configuration has changed. Returns
-    /// whether this call removed it.
+    /// Removes the verdict of the provider, so that the next request decides: the configuration has changed, or a person
+    /// asks for it. Returns whether this call removed it.
     ///
     /// # Errors
     /// When the store fails.
@@ -45,7 +45,8 @@ impl Vault {
         stored: &StoredGrant,
     ) -> Result<bool, VaultError> {
         let mut row = stored.becomes(connection, None, &stored.bytes);
-        row.header.on_trial = true;
+        let verdict = stored.broken.as_ref();
+        row.header.on_trial = verdict.is_some_and(|it| it.reason == BrokenReason::ClientRejected);
         let over = Some(stored.version);
         match self.write(&connection.org, &connection.id, row, over).await {
             Err(error) if is_conflict(&error) => return Ok(false),
@@ -80,6 +81,10 @@ impl Vault {
         for _ in 0..TRIES_MAX {
             let change = |record: &mut ConnectionRecord| {
                 record.facts.state = projected(&record.facts.state, &stored);
+                let verdict = stored.broken.as_ref();
+                record.facts.said = verdict.and_then(|verdict| verdict.said.clone());
+                let usable_until = verdict.and_then(|verdict| verdict.usable_until);
+                record.facts.usable_until = usable_until.filter(|end| self.clock.now() < *end);
                 rotation(record, &stored);
                 if let Some(app) = &stored.app {
                     record.app = Some(Reference::Id(app.clone()));

@@ -4,6 +4,7 @@
 
 mod cached;
 mod map;
+mod refusals;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -19,6 +20,7 @@ use self::cached::Phase;
 pub use self::cached::{CachedCredential, Lifetime};
 pub use self::map::CredentialCache;
 use super::backoff::{Backoff, FailureDetails};
+use super::challenge::AskedMore;
 use super::error::FlightRefusal;
 use super::unsaved_tokens::UnsavedTokens;
 use keyward_base::id::OrgId;
@@ -58,6 +60,8 @@ struct CellState {
     quiet: Option<(Moment, Duration)>,
     /// Begin and length of the time in which a 401 does not mark the credential as rejected.
     rejections_ignored: Option<(Moment, Duration)>,
+    /// What the upstream asks for beyond a valid token.
+    asked: Option<AskedMore>,
     /// A response that the store did not accept yet.
     unsaved: Option<Arc<UnsavedTokens>>,
     /// Whether the cell was evicted from the map. No flight begins in it, because the connection may have another cell.
@@ -176,7 +180,9 @@ impl CredentialCell {
                 settings: settings.clone(),
             }
         };
-        let pause = state.backoff.rest(now);
+        // A rejected client whose token lives is retried when its pause has ended.
+        let quiet = usable.as_ref().and_then(|_| state.quiet_rest(now));
+        let pause = state.backoff.rest(now).or(quiet);
         match (&usable, phase) {
             (Some(credential), Phase::Young) => return Lookup::Use(credential.clone()),
             (Some(credential), _) if why != Trigger::Needed => {
@@ -217,8 +223,7 @@ impl CredentialCell {
 
     /// Whether a rejected client must not be tried again yet.
     pub fn is_quiet(&self, now: Moment) -> bool {
-        let state = self.state.lock();
-        state.quiet.as_ref().is_some_and(|(since, long)| now.since(since) < *long)
+        self.state.lock().quiet_rest(now).is_some()
     }
 
     /// A credential that is still valid, regardless of running flights.
@@ -273,22 +278,12 @@ impl CredentialCell {
         self.changes.send_modify(|()| {});
     }
 
-    /// After a new credential was rejected too, further rejections are ignored for this time.
-    pub fn ignore_rejections_for(&self, now: Moment, long: Duration) {
-        self.state.lock().rejections_ignored = Some((now, long));
-    }
-
-    /// Whether a 401 is ignored now.
-    pub fn ignores_rejections(&self, now: Moment) -> bool {
-        let state = self.state.lock();
-        state.rejections_ignored.as_ref().is_some_and(|(since, long)| now.since(since) < *long)
-    }
-
     /// Adopts failures from the store or from another replica, if there are more of them than in the cell.
     pub fn adopt(&self, backoff: Backoff) {
         let mut state = self.state.lock();
-        if backoff.failures() > state.backoff.failures() {
-            state.backoff = backoff;
+        match backoff.failures() > state.backoff.failures() {
+            true => state.backoff = backoff,
+            false => state.backoff.adopt_unanswered(&backoff),
         }
     }
 
@@ -303,6 +298,11 @@ impl CredentialCell {
 }
 
 impl CellState {
+    fn quiet_rest(&self, now: Moment) -> Option<Duration> {
+        let (since, long) = self.quiet.as_ref()?;
+        long.checked_sub(now.since(since)).filter(|rest| !rest.is_zero())
+    }
+
     /// The state after a change of the grant.
     fn next_epoch(&self) -> Self {
         let Self { epoch, begun, stored, retired, .. } = *self;
@@ -412,13 +412,15 @@ impl Ticket {
                 None
             }
             FlightResult::Refused(refused) => {
-                if let FlightRefusal::Broken { rest, .. } = &refused {
+                if let FlightRefusal::Broken { rest, keeps_token, .. } = &refused {
                     state.quiet = rest.map(|rest| (now, rest));
                     // The failures before it are not retried any more.
                     state.backoff = Backoff::default();
                     // The other replicas forget the credential too, when the feed of changes names the row of the
                     // verdict.
-                    self.cell.held.store(None);
+                    if !keeps_token {
+                        self.cell.held.store(None);
+                    }
                 }
                 Some(refused)
             }

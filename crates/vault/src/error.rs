@@ -217,6 +217,8 @@ pub enum FlightRefusal {
         detail: Option<String>,
         /// When it is tried again automatically; `None`: after a person has acted.
         rest: Option<Duration>,
+        /// Whether the access token is used to its end.
+        keeps_token: bool,
     },
     Failed(Arc<VaultError>),
 }

@@ -10,6 +10,7 @@ use super::backoff::{Backoff, StoredBackoff};
 use super::cache::{Lookup, Trigger};
 use super::error::VaultError;
 use super::grants::StoredGrant;
+use super::record::GrantVerdict;
 use super::rows::{RowError, SealedRows};
 use super::token_request::TokenContext;
 use super::{Vault, record};
@@ -91,9 +92,8 @@ impl Vault {
         org: &OrgId,
         id: &ConnectionId,
         about: FailureSubject,
-        backoff: &Backoff,
+        failures: StoredBackoff,
     ) {
-        let Some(failures) = backoff.written() else { return };
         let rows = self.failure_rows();
         let row = FailureRow { about, failures };
         let kept = async {
@@ -219,16 +219,17 @@ impl Vault {
         }
     }
 
-    /// Has the next request try a rejected client again, on behalf of a person. Returns whether the client
-    /// was rejected.
+    /// Has the next request try a rejected client again, or a token that cannot be refreshed, on behalf of a person.
+    /// Returns whether the connection had such a verdict.
     ///
     /// # Errors
     /// When there is no such connection, or the store fails.
     pub async fn try_again(&self, org: &OrgId, id: &ConnectionId) -> Result<bool, VaultError> {
         let connection = self.connection(org, id)?;
         let Some(stored) = self.stored_if_any(&connection).await? else { return Ok(false) };
-        let rejected = stored.broken.as_ref();
-        match rejected.is_some_and(|it| it.reason == BrokenReason::ClientRejected) {
+        use BrokenReason::{ClientRejected, NoRefreshToken};
+        let is_tried = |it: &GrantVerdict| matches!(it.reason, ClientRejected | NoRefreshToken);
+        match stored.broken.as_ref().is_some_and(is_tried) {
             true => self.clear_verdict(&connection, &stored).await,
             false => Ok(false),
         }

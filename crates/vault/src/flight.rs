@@ -4,14 +4,16 @@
 //! A flight reads the row of the grant and uses its token while that is valid. Otherwise it takes a slot at the
 //! server and the lease that excludes other replicas, reads the row again, sends the request, and stores the
 //! response over the version that it read, or a later one with the same token. Only then is the credential used. `flight/lease.rs` holds the
-//! lease and waits for late responses; `flight/saving.rs` stores them; `flight/verdict.rs` marks grants as broken.
+//! lease and waits for late responses; `flight/saving.rs` stores them; `flight/sent.rs` notes requests before; `flight/verdict.rs` marks grants as broken.
 
 mod held_lease;
 mod lease;
 mod log;
 mod saving;
+mod sent;
 mod verdict;
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,9 +23,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::held_lease::{HeldLease, LeaseResult};
+use self::sent::SentRequests;
 use super::Vault;
-use super::backoff::FailureDetails;
-use super::cache::{CredentialCell, FlightResult, Lookup, Ticket, Trigger};
+use super::backoff::{Backoff, FailureDetails};
+use super::cache::{CachedCredential, CredentialCell, FlightResult, Lookup, Ticket, Trigger};
 use super::error::{FlightRefusal, VaultError};
 use super::failure_rows::FailureSubject;
 use super::flights::STORE_AGAIN;
@@ -53,6 +56,7 @@ struct Flight<'a> {
     about: Mutex<Option<FailureSubject>>,
     /// Held until the result is stored, so that no other replica sends a request.
     lease: OnceLock<HeldLease>,
+    sent: SentRequests,
 }
 
 /// What becomes of a response.
@@ -180,9 +184,9 @@ impl Vault {
 
     async fn fly(&self, connection: &Arc<ConnectionRecord>, why: Trigger, ticket: Ticket) {
         let settings = self.settings_of(connection);
-        let (about, lease) = (Mutex::default(), OnceLock::new());
+        let (about, lease, sent) = (Mutex::default(), OnceLock::new(), SentRequests::default());
         let flight =
-            Flight { vault: self, connection, why, ticket: &ticket, settings, about, lease };
+            Flight { vault: self, connection, why, ticket: &ticket, settings, about, lease, sent };
         let result = match flight.go().await {
             Ok(result) => result,
             Err(error) => FlightResult::Refused(FlightRefusal::Failed(Arc::new(error))),
@@ -194,11 +198,13 @@ impl Vault {
             let backoff = self.cache.cell(&connection.org, &connection.id).backoff();
             // Failures of secret sources are not stored: after a start the gateway tries again at once, which costs a
             // source little.
-            if let Some(about) = about
-                .into_inner()
-                .filter(|_| connection.references.is_empty() && !backoff.is_of_secret())
-            {
-                self.store_failures(&connection.org, &connection.id, about, &backoff).await;
+            if let (Some(about), Some(failures)) = (
+                about
+                    .into_inner()
+                    .filter(|_| connection.references.is_empty() && !backoff.is_of_secret()),
+                backoff.written(),
+            ) {
+                self.store_failures(&connection.org, &connection.id, about, failures).await;
             }
             self.alert(connection);
         }
@@ -260,7 +266,9 @@ impl Flight<'_> {
                 Some(Paused::Still(rest)) => return Ok(FlightResult::Paused(rest)),
                 paused => paused.is_some(),
             };
-            match self.ask(&stored, &client, &slot).await? {
+            let asked = self.ask(&stored, &client, &slot).await?;
+            let has_failed = has_failed || self.sent.is_noted.load(Relaxed);
+            match asked {
                 RequestResult::Landed(result) => return Ok(result),
                 RequestResult::Overtaken => {}
                 RequestResult::Stored => return self.result_of_stored(has_failed).await,
@@ -281,6 +289,8 @@ impl Flight<'_> {
         let row =
             self.vault.stored_failures(&self.connection.org, &self.connection.id, &about).await;
         *self.about.lock() = Some(about);
+        let is_unanswered = row.as_ref().is_some_and(Backoff::is_unanswered);
+        self.sent.is_unanswered.store(is_unanswered, Relaxed);
         Ok(row.map(|backoff| {
             let rest = backoff.rest(self.vault.clock.moment());
             self.ticket.adopt(backoff);
@@ -296,23 +306,15 @@ impl Flight<'_> {
         let broken = stored.broken.as_ref().filter(|verdict| verdict.prevents_test());
         let tried_again = broken.is_some_and(|verdict| self.tries_again(verdict));
         if let (Some(verdict), false) = (broken, tried_again) {
-            // After a crash, or a verdict of another replica, the record may differ from the row.
-            self.vault.sync_record(self.connection).await?;
-            return Ok(Some(FlightResult::Refused(self.refused(verdict))));
+            return self.refused_by(stored, verdict).await.map(Some);
         }
         let app = stored.app.as_ref();
         if app.is_some() && self.connection_now().app_id() != app {
             // The same after a consent with another app: the request must be sent with that app.
             self.vault.sync_record(self.connection).await?;
         }
-        let grant = stored.grant(self.vault, self.connection)?;
-        // The previous response may have changed its hosts.
-        let token_context = self.vault.guarded_token_context(&self.connection_now()).await?;
-        let other = stored.other_grant(self.vault, self.connection)?;
-        let grants = StoredGrants { grant: &grant, other: other.as_ref(), version: stored.version };
-        if let Some(held) =
-            self.vault.held(self.connection, &token_context, grants)?.filter(|_| !tried_again)
-        {
+        let ((grant, token_context), held) = self.held_of(stored).await?;
+        if let Some(held) = held.filter(|_| !tried_again) {
             let now = self.vault.clock.moment();
             let does = self.why.takes(&held) && !held.is_dead(now);
             let enough = does && (self.why != Trigger::Needed || !held.ages(now));
@@ -341,6 +343,20 @@ impl Flight<'_> {
         self.store_verdict(stored, verdict).await
     }
 
+    /// The stored grant, its context, and its credential, if it gives one without a request.
+    async fn held_of(
+        &self,
+        stored: &StoredGrant,
+    ) -> Result<((Grant, TokenContext), Option<CachedCredential>), VaultError> {
+        let grant = stored.grant(self.vault, self.connection)?;
+        // The previous response may have changed its hosts.
+        let token_context = self.vault.guarded_token_context(&self.connection_now()).await?;
+        let other = stored.other_grant(self.vault, self.connection)?;
+        let grants = StoredGrants { grant: &grant, other: other.as_ref(), version: stored.version };
+        let held = self.vault.held(self.connection, &token_context, grants)?;
+        Ok(((grant, token_context), held))
+    }
+
     /// Requests a newer token and stores it.
     async fn ask(
         &self,
@@ -355,6 +371,9 @@ impl Flight<'_> {
         let token_context = self.token_context()?.with_check(self.lease_check());
         if !self.is_sure_of_lease().await {
             return Ok(RequestResult::Overtaken);
+        }
+        if grant.tokens().is_some_and(OAuthGrant::may_be_spent) {
+            self.note_sent().await;
         }
         let asking = self.vault.ask(self.connection, &token_context, &grant).boxed();
         let answer = self.awaited(asking, slot, &stored.bytes).await?;
@@ -393,7 +412,9 @@ impl Flight<'_> {
         }
         if let Some(detail) = self.final_code(&failed, &token_context, &grant) {
             let verdict = GrantVerdict::new(BrokenReason::Revoked, Some(detail));
-            return self.result_or_overtaken(self.store_verdict(stored, verdict).await?);
+            let verdict =
+                GrantVerdict { said: failed.said, ..token_context.judged(&grant, verdict) };
+            return self.result_of_verdict(stored, verdict, before).await;
         }
         if let Some(pause) = whole_client {
             self.vault.servers.pause_client(asked, now, pause, &self.settings);
@@ -416,21 +437,6 @@ impl Flight<'_> {
             true => None,
             false => self.ticket.would_accept_code(failed),
         }
-    }
-
-    /// Warns about an unreachable server once per cause, not once per connection.
-    fn warn_of(&self, failed: &FailureDetails, asked: &ClientAtServer) {
-        let Some(cause) = failed.cause else { return };
-        let now = self.vault.clock.moment();
-        if !self.vault.servers.should_warn(&asked.server, cause, now, &self.settings) {
-            return;
-        }
-        tracing::warn!(
-            id = "authorization_server_unreachable",
-            connection = %self.connection.id, name = self.connection.name,
-            provider = self.connection.provider, cause = cause.as_str(), why = failed.message,
-            remedy = cause.remedy(), "the authorization server cannot be asked for a token"
-        );
     }
 
     fn result_or_overtaken(

@@ -5,10 +5,11 @@
 //! oidc  oauth  events  grant  keys  sources           the folders; the map of the program describes them
 //! cache  flight  flights  renew                       credentials in memory, and how a new one is fetched
 //! token_request  token_requester  servers  backoff    requests to authorization servers, and their pauses
+//! clocks  judged                                      their clocks, and what their refusals end
 //! unsaved_tokens  save_again  late  orphans           answers that could not be stored, or came too late
 //! grants  record  rows  stored_content                the sealed rows
 //! add  connect  draft  candidate  rotate  compare     how a connection gets its secret, and another one
-//! broken  rejected  failure_rows  status              what does not work, stored and shown
+//! broken  rejected  failure_rows  status  challenge   what does not work, stored and shown
 //! issuers  issuer_cache  endpoints  endpoint_changes  metadata of authorization servers
 //! apps  app_check  template  plugins                  OAuth clients; plugins
 //! references  source_keys  source_files               fields whose values are kept in secret sources
@@ -26,6 +27,8 @@ mod backoff;
 mod broken;
 mod cache;
 mod candidate;
+mod challenge;
+mod clocks;
 mod compare;
 mod connect;
 mod draft;
@@ -40,6 +43,7 @@ pub mod grant;
 mod grants;
 mod issuer_cache;
 mod issuers;
+mod judged;
 mod keep_alive;
 pub mod keys;
 mod late;

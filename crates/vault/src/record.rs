@@ -33,6 +33,12 @@ pub struct GrantVerdict {
     /// The provider's error code, truncated and cleaned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// The provider's message, truncated, with masked secrets. Not for agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
+    /// The end of the access token, which a verdict on the client does not end. Later than any time if it is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usable_until: Option<Timestamp>,
     /// Fingerprint of the rejected token requests: a change of it allows another try. Absent in other
     /// verdicts, and in those of earlier versions.
     #[serde(rename = "asked", default, skip_serializing_if = "Option::is_none")]
@@ -209,7 +215,15 @@ impl GrantPurpose {
 impl GrantVerdict {
     /// A verdict without a retry time.
     pub fn new(reason: BrokenReason, detail: Option<String>) -> Self {
-        Self { reason, detail, request_fingerprint: None, retry_at: None, tries: 0 }
+        Self {
+            reason,
+            detail,
+            said: None,
+            usable_until: None,
+            request_fingerprint: None,
+            retry_at: None,
+            tries: 0,
+        }
     }
 
     /// Whether no credential may be minted, not even for a test. A rejected secret may be tested; policy keeps it

@@ -5,10 +5,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::backoff::Backoff;
+use super::grants::StoredGrant;
 use super::{Vault, method};
+use crate::grant::oauth::TokenFacts;
+use keyward_base::host::{Scheme, Target};
 use keyward_model::{Failures, TokenStatus};
 use keyward_rules::inject::scrub::is_common_word;
 use keyward_rules::provider::Field;
+use keyward_rules::provider::oauth::account_host;
 use keyward_state::directory::ConnectionRecord;
 
 const COMMON_WORD: &str =
@@ -22,7 +26,9 @@ impl Vault {
         let catalogue = self.catalogue(&connection.org);
         let found = method(&catalogue, &connection.provider, connection.auth.as_deref());
         found.ok().filter(|(_, auth)| auth.has_tokens())?;
-        let stored = self.stored(connection).await.ok().filter(|it| it.broken.is_none())?;
+        let is_used =
+            |it: &StoredGrant| it.broken.as_ref().is_none_or(|it| it.usable_until.is_some());
+        let stored = self.stored(connection).await.ok().filter(is_used)?;
         let grant = stored.grant(self, connection).ok()?;
         let grant = grant.tokens()?;
         let facts = grant.facts();
@@ -35,6 +41,8 @@ impl Vault {
                 false => None,
             },
             awaited: self.cache.known(&connection.id).and_then(|cell| cell.late_since()),
+            account_host: self.account_host(connection, facts),
+            asked: self.cache.known(&connection.id).and_then(|cell| Some(cell.asked()?.shown)),
             client_paused: self.client_paused(connection),
             failing: self.failing(connection),
         })
@@ -51,6 +59,15 @@ impl Vault {
         let value = |field: &Field| grant.as_ref()?.value(&field.name);
         fields.retain(|field| value(field).is_some_and(is_common_word));
         fields.iter().map(|field| format!("its `{}` {COMMON_WORD}", field.name)).collect()
+    }
+
+    /// The host that the provider names for the account, if requests of the connection do not go there.
+    fn account_host(&self, connection: &ConnectionRecord, facts: &TokenFacts) -> Option<String> {
+        let named = account_host(&facts.captured)?;
+        let target = Target::parse(Scheme::Https, named).ok()?;
+        let token_context = self.token_context(connection).ok()?;
+        let mut hosts = token_context.instance().hosts.iter();
+        (!hosts.any(|host| host.matches(&target))).then(|| named.to_owned())
     }
 
     /// When the pause of the connection's client at its server ends.
@@ -83,6 +100,7 @@ impl Vault {
             code: backoff.code().map(ToOwned::to_owned),
             cause: backoff.cause().map(|cause| cause.as_str().to_owned()),
             message: backoff.message().map(ToOwned::to_owned),
+            said: backoff.said().map(ToOwned::to_owned),
             hint: backoff.remedy().map(ToOwned::to_owned),
             next_try: after(now.wall_time(), backoff.rest(now).unwrap_or_default()),
         })

@@ -59,12 +59,22 @@ pub(super) struct TokenContext {
     app_secret: AppSecret,
     variables: BTreeMap<String, String>,
     scopes: Vec<String>,
+    /// The claims that the service has asked for; not part of the fingerprint.
+    claims: Option<String>,
     /// Fields by reference, and the name under which their sources share limits and pauses.
     references: (References, Option<String>),
     settings: Arc<TokenSettings>,
 }
 
 impl RequestFailure {
+    /// The failure of this grant.
+    fn of(self, token_context: &TokenContext, grant: &Grant) -> Self {
+        match self {
+            Self::Dead(verdict) => Self::Dead(token_context.judged(grant, verdict)),
+            passing => passing,
+        }
+    }
+
     /// The error for a grant that is not in force yet.
     pub fn of_candidate(self, connection: &ConnectionRecord) -> VaultError {
         let connection = connection.name.clone();
@@ -187,6 +197,7 @@ impl TokenContext {
             client,
             variables: &self.variables,
             scopes: &self.scopes,
+            claims: self.claims.as_deref(),
             now,
         })
     }
@@ -195,6 +206,7 @@ impl TokenContext {
     fn held(&self, minted: Minted, vault: &Vault) -> CachedCredential {
         let at = vault.clock.moment();
         let (life, mut credential) = (minted.life, minted.credential);
+        let sent = life.sent;
         let tls = || self.client_tls(&credential.connection).map(Arc::new);
         credential.tls = credential.tls.clone().or_else(tls);
         // Set also if the token cannot be renewed: then a rejection breaks the connection.
@@ -219,7 +231,7 @@ impl TokenContext {
                 false => usual,
             }
         });
-        CachedCredential::new(Arc::new(credential), at, life)
+        CachedCredential::new(Arc::new(credential), at, life).requested_at(sent)
     }
 }
 
@@ -273,6 +285,7 @@ impl Vault {
             app_secret: AppSecret::default(),
             variables,
             scopes: connection.scopes.clone(),
+            claims: self.cache.known(&connection.id).and_then(|cell| cell.asked()?.claims),
             references: (
                 connection.references.clone(),
                 server_of(&connection.org, &connection.references),
@@ -422,7 +435,7 @@ impl Vault {
             Ok(Some(newer)) => Ok(Ok(newer)),
             Ok(None) => Err(VaultError::NotRefreshable { connection: connection.name.clone() }),
             Err(error) => fault(error, &token_context.settings)
-                .map(Err)
+                .map(|failure| Err(failure.of(token_context, grant)))
                 .map_err(|source| self.unmintable(connection, source)),
         }
     }
@@ -442,16 +455,19 @@ pub(super) fn source_failed(
 /// What of a temporary failure determines the pause.
 pub(super) fn failure_details(temporary: Temporary) -> FailureDetails {
     let message = Some(temporary.to_string());
-    let Temporary { code, cause, retry_after, unknown_code, whole_client, .. } = temporary;
+    let Temporary { code, cause, retry_after, unknown_code, whole_client, ambiguous, said, .. } =
+        temporary;
     FailureDetails {
         retry_after,
         code: code.map(|code| code.to_string()),
         cause,
         message,
+        said,
         source: None,
         rejected: false,
         unknown_code,
         whole_client,
+        ambiguous,
     }
 }
 
@@ -460,13 +476,15 @@ pub(super) fn fault(
     settings: &TokenSettings,
 ) -> Result<RequestFailure, MintError> {
     match error {
-        MintError::Dead { reason, code, .. } => {
+        MintError::Dead { reason, code, said } => {
             let reason = match reason {
                 Dead::Revoked => BrokenReason::Revoked,
                 Dead::NoRefreshToken => BrokenReason::NoRefreshToken,
                 Dead::ClientRejected | Dead::RequestRejected => BrokenReason::ClientRejected,
             };
-            Ok(RequestFailure::Dead(GrantVerdict::new(reason, Some(code.to_string()))))
+            let verdict =
+                GrantVerdict { said, ..GrantVerdict::new(reason, Some(code.to_string())) };
+            Ok(RequestFailure::Dead(verdict))
         }
         MintError::Unavailable(temporary) => {
             let failed = failure_details(*temporary);

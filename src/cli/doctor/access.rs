@@ -11,7 +11,7 @@ use super::report::DoctorReport;
 use super::source_values::{not_fetched, source_remedy};
 use crate::cli::client::Client;
 use crate::cli::connection::state::{how_to_bind, may_bind};
-use crate::cli::connection::{refresh_remedy, why};
+use crate::cli::connection::{refresh_remedy, said, why};
 use crate::cli::output;
 use crate::cli::settings::Global;
 use keyward_model::{Agent, Connection, RuleShown, Shown, TokenShown, Visibility};
@@ -181,7 +181,8 @@ fn check_connection(
         ConnectionState::Broken { reason, detail } => {
             let reason = output::word(reason);
             let detail = detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
-            let message = format!("connection {name} is broken: {reason}{detail}{behind}");
+            let said = said(connection.facts.said.as_deref());
+            let message = format!("connection {name} is broken: {reason}{detail}{said}{behind}");
             report.fail(CONNECTIONS, message, remedy);
         }
         ConnectionState::Paused => {

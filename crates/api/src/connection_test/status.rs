@@ -19,9 +19,15 @@ pub(super) fn is_doubtful(connection: &ConnectionRecord, found: &ConnectionTeste
     is_refused(found) && connection.facts.state == ConnectionState::Active
 }
 
-/// Whether the connection's client was rejected; a manual test triggers a retry.
-pub(super) fn is_rejected(connection: &ConnectionRecord) -> bool {
-    is_broken_by(connection, BrokenReason::ClientRejected)
+/// Whether the token server has ended the connection; a manual test triggers a retry.
+pub(super) fn is_ended_by_server(connection: &ConnectionRecord) -> bool {
+    use BrokenReason::{AnswerLost, ClientRejected, Expired, Revoked};
+    [AnswerLost, ClientRejected, Expired, Revoked].iter().any(|by| is_broken_by(connection, *by))
+}
+
+/// Whether its token was rejected and cannot be refreshed: the test shows whether it is accepted again.
+pub(super) fn is_without_refresh(connection: &ConnectionRecord) -> bool {
+    is_broken_by(connection, BrokenReason::NoRefreshToken)
 }
 
 /// Whether traffic has shown that the provider rejects the connection's secret. A successful test ends that, and

@@ -180,6 +180,8 @@ fn standing(visit: &Visit, view: &View, writes: bool) -> Markup {
                 div.grow {
                     p { (state_of(&shown.state)) ": " b { (why(*reason)) } }
                     @if let Some(detail) = detail { p.small { (service(view)) " says: " code { (detail) } } }
+                    @if let Some(said) = &shown.said { p.small { "“" (said) "”" } }
+                    @if let Some(until) = shown.usable_until { p.small { "Its access token is used until " (until) "." } }
                     @if view.connection.managed_by == Some(ManagedBy::File) && shown.renewal == Some(Renewal::Secret) {
                         p.small { "Its key is replaced where the configuration file reads it." }
                     }

@@ -41,7 +41,9 @@ named_enum! {
         Expired = "expired",
         /// The grant has no refresh token.
         NoRefreshToken = "no_refresh_token",
-        /// The provider does not know the app any more.
+        /// A refresh got no answer, and the provider does not accept its refresh token any more.
+        AnswerLost = "answer_lost",
+        /// The provider does not accept the app, or the key that tokens are requested with.
         ClientRejected = "client_rejected",
         /// The test request failed.
         TestFailed = "test_failed",

@@ -35,6 +35,12 @@ pub struct TokenStatus {
     /// request for another connection of the client.
     #[serde(default)]
     pub client_paused: Option<Timestamp>,
+    /// What the provider asked for beyond a valid token: other scopes, another sign-in (RFC 9470), claims.
+    #[serde(default)]
+    pub asked: Option<String>,
+    /// The host that the provider names for the account, if it is no host of the connection.
+    #[serde(default)]
+    pub account_host: Option<String>,
     /// The failing refreshes, if the last one failed.
     pub failing: Option<Failures>,
 }
@@ -54,6 +60,9 @@ pub struct Failures {
     /// The message of the last one.
     #[serde(default)]
     pub message: Option<String>,
+    /// What the provider said in the last one: cut, without secrets.
+    #[serde(default)]
+    pub said: Option<String>,
     /// A remedy, if it is known.
     #[serde(default)]
     pub hint: Option<String>,

@@ -24,8 +24,8 @@ const VALID_FOR: SignedDuration = SignedDuration::from_hours(24 * 3_650);
 /// The prefix of the names of CAs made by Keyward.
 pub(super) const NAME: &str = "Keyward local CA ";
 
-/// How far in the past a certificate's validity begins, for clients with slow clocks.
-pub(super) const BACKDATED: SignedDuration = SignedDuration::from_hours(1);
+/// How far in the past a certificate's validity begins: the clocks of virtual machines are days behind after a sleep.
+pub(super) const BACKDATED: SignedDuration = SignedDuration::from_hours(48);
 
 /// When a certificate is valid, both ends included.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -2,8 +2,8 @@
 //!
 //! - a retryable status or a lost stream, where the connection's settings allow retries ([`Retries`]): idempotent
 //!   requests (RFC 9110 §9.2.2) with a short body;
-//! - a credential that the upstream refuses and that is renewed, or answers the upstream's challenge, once: safe
-//!   requests, or all where the service accepts repeated ones.
+//! - a credential that the upstream refuses and that is renewed, or answers the upstream's challenge, once, or that is
+//!   too new to be known everywhere: safe requests, or all where the service accepts repeated ones.
 //!
 //! Each further attempt passes all stages of [`super::run`] again. The agent sees the last answer only. `upstream`
 //! takes another stream for a request that no upstream has processed: that is the same attempt.
@@ -28,6 +28,10 @@ use keyward_rules::inject::credential::{Credential, RenewalConditions};
 pub struct Attempts {
     cause: AttemptCause,
     renewal: Renewal,
+    /// What an attempt with a token that is new now would send.
+    new_copy: Option<RequestCopy>,
+    /// How often the request waited, because its token was too new.
+    waits: u32,
     /// The retries that the settings allow with the present credential.
     retries: Option<Arc<Retries>>,
     /// What a retry of the current attempt would send.
@@ -81,6 +85,7 @@ impl Attempts {
             core.gateway.metrics.renewed.inc();
             attempts.retries = begin_retries(&core.gateway, admitted, exchange);
         }
+        attempts.copy_if_new(&core.gateway, admitted);
         if attempts.retries.is_some() {
             attempts.retry_copy = RequestCopy::for_retry(core, admitted);
         }
@@ -99,7 +104,23 @@ impl Attempts {
             None => Renewal::Never,
             Some(renews) => Renewal::Possible(RequestCopy::for_renewal(gateway, admitted, renews)),
         };
-        Some(Box::new(Self { cause: AttemptCause::First, renewal, retries, retry_copy: None }))
+        let (new_copy, retry_copy) = (None, None);
+        let cause = AttemptCause::First;
+        Some(Box::new(Self { cause, renewal, new_copy, waits: 0, retries, retry_copy }))
+    }
+
+    /// Keeps a copy for another attempt with the same token, if that was issued a moment ago.
+    fn copy_if_new(&mut self, gateway: &Gateway, admitted: &mut Admitted) {
+        self.new_copy = None;
+        // The copy for a renewal is as good before there was one.
+        let is_first = self.waits == 0 && !matches!(self.renewal, Renewal::Done(_));
+        let Some(credential) = admitted.permitted().credential().filter(|_| !is_first) else {
+            return;
+        };
+        let is_new = gateway.vault.wait_while_new(credential, self.waits).is_some();
+        if let Some(renews) = credential.renews.filter(|_| is_new) {
+            self.new_copy = RequestCopy::for_renewal(gateway, admitted, renews);
+        }
     }
 
     /// The retries that this attempt is one of.
@@ -156,7 +177,8 @@ impl Attempts {
         Some((again, wait))
     }
 
-    /// Renews the refused credential, if the request can be sent again.
+    /// Renews the refused credential, if the request can be sent again. A token that was issued a moment ago is sent again:
+    /// another one would be as new.
     async fn renew(
         &mut self,
         gateway: &Gateway,
@@ -167,10 +189,17 @@ impl Attempts {
         if challenge == Some(false) {
             return Ok(NextStep::Answer(sent));
         }
-        let copy = match &mut self.renewal {
-            Renewal::Never => return Ok(NextStep::Answer(sent)),
-            Renewal::Possible(copy) => copy.take(),
-            Renewal::Done(stale) => {
+        let is_new = |waits| gateway.vault.wait_while_new(&refused, waits);
+        let wait = if challenge.is_none() { is_new(self.waits) } else { None };
+        let copy = match (&mut self.renewal, wait) {
+            (Renewal::Possible(copy), _) if self.waits == 0 => copy.take(),
+            (_, Some(_)) => self.new_copy.take(),
+            (Renewal::Never, None) => return Ok(NextStep::Answer(sent)),
+            (Renewal::Possible(_), None) => {
+                gateway.vault.rejected_again(&refused);
+                return Ok(NextStep::Answer(sent));
+            }
+            (Renewal::Done(stale), None) => {
                 if refused.generation > stale.generation {
                     gateway.vault.rejected_again(&refused);
                 }
@@ -178,7 +207,7 @@ impl Attempts {
             }
         };
         let Some(copy) = copy.filter(|copy| copy.body.is_complete()) else {
-            if challenge.is_none() {
+            if challenge.is_none() && wait.is_none() {
                 gateway.vault.renew_later(&refused);
             }
             return Ok(NextStep::Answer(sent));
@@ -188,7 +217,7 @@ impl Attempts {
             (sent, _) = sent.peek_body().await;
         }
         // The same credential answers the challenge.
-        if challenge.is_none() {
+        if challenge.is_none() && wait.is_none() {
             match gateway.vault.renew(&refused).await {
                 Ok(Some(_)) => {}
                 Err(error) if error.needs_a_person() => return Err(error.into()),
@@ -200,7 +229,14 @@ impl Attempts {
         };
         again.put_upgrade(sent.take_upgrade());
         sent.discard().await;
-        (self.cause, self.renewal) = (AttemptCause::Renewal, Renewal::Done(refused));
+        self.cause = AttemptCause::Renewal;
+        match wait {
+            Some(wait) => {
+                self.waits += 1;
+                tokio::time::sleep(wait).await;
+            }
+            None => self.renewal = Renewal::Done(refused),
+        }
         Ok(NextStep::Again(again))
     }
 }

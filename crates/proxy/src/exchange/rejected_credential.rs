@@ -22,6 +22,11 @@ pub async fn rejected_credential(
     format: RefusalFormat,
 ) -> (SentRequest, Option<Arc<Credential>>) {
     let Some(credential) = sent.credential().cloned() else { return (sent, None) };
+    let may_ask = matches!(sent.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+    if may_ask && gateway.vault.note_challenge(&credential, sent.headers()) {
+        // Another token would lack it too.
+        return (sent, None);
+    }
     if is_rejection(&sent, format) {
         return (sent, Some(credential));
     }

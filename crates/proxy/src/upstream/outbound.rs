@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Request, Version};
+use http::{HeaderMap, Request, StatusCode, Version};
 use http_body::Body;
 
 use super::head::{ChangedHead, HeadChanges};
@@ -26,7 +26,7 @@ use crate::refusal::Refusal;
 use crate::request::agent_upgrade::AgentUpgrade;
 use crate::request::inbound::Inbound;
 use crate::sockets::progress::stalled;
-use keyward_base::host::Target;
+use keyward_base::host::{Scheme, Target};
 use keyward_base::id::OrgId;
 use keyward_base::limits::ReceiveWindow;
 use keyward_base::pattern::DecodedPath;
@@ -35,7 +35,6 @@ use keyward_base::settings::{Settings, Wait};
 use keyward_rules::inject::credential::{Credential, Write};
 use keyward_rules::inject::scrub::range::AskedPart;
 use keyward_rules::inject::scrub::{Needles, request_fields};
-use keyward_rules::inject::sign::CredentialSigner;
 use keyward_rules::inject::write::WriteError;
 
 /// A request that may be sent. Made only by [`Outbound::prepare`].
@@ -143,7 +142,8 @@ impl Outbound {
             (false, None) => AskedProtocol::Http1,
             (false, Some(_)) => AskedProtocol::WebSocket,
         };
-        let authority = challenged_authority(&key, credential.as_deref());
+        let authority = signed_authority(&key, credential.as_deref());
+        let is_verified = key.target.scheme() == Scheme::Https;
         let (uploaded, taken) = (request.body().count(), request.body_mut().count_taken());
         let fault = request.body().form_fault();
         let interim_max = core.gateway.limits.interim_answers_max;
@@ -181,10 +181,11 @@ impl Outbound {
             lease.set_keep_alive(keep_alive(response.headers()));
             check_head(&response, upgrade.as_ref().map(|upgrade| &upgrade.stream))?;
             let sent = SentRequest::new(response, lease, upgrade, credential).for_part(part);
-            Ok(match authority {
-                Some(authority) => sent.challenged(Challenged { authority, awaits_challenge }),
-                None => sent,
-            })
+            let Some(authority) = authority else { return Ok(sent) };
+            if is_verified && may_be_of_clock(sent.status()) {
+                core.gateway.vault.learn_clock(&authority, sent.headers());
+            }
+            Ok(sent.challenged(Challenged { authority, awaits_challenge }))
         }
     }
 }
@@ -221,11 +222,15 @@ fn answer_timeout(gateway: &Gateway, settings: Option<&Settings>) -> Duration {
     own.map_or(gateway.limits.answer_timeout, Wait::duration)
 }
 
-/// Host and port, if the credential answers their challenges.
-fn challenged_authority(key: &PoolKey, credential: Option<&Credential>) -> Option<Box<str>> {
-    let signer = credential.and_then(|credential| credential.signer.as_ref());
-    let is_digest = matches!(signer, Some(CredentialSigner::Digest(_)));
-    is_digest.then(|| key.target.authority().to_string().into())
+/// Host and port, if the credential signs requests: it answers their challenges, or dates its signatures by their clock.
+fn signed_authority(key: &PoolKey, credential: Option<&Credential>) -> Option<Box<str>> {
+    credential?.signer.as_ref()?;
+    Some(key.target.authority().to_string().into())
+}
+
+/// Whether a signed request may have been refused for its date.
+fn may_be_of_clock(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
 /// The writes of the credential for this target and path.

@@ -120,14 +120,15 @@ impl<'a> Signing<'a> {
         inbound: &mut Inbound,
         uri: Uri,
     ) -> Result<SignedUri, Refusal> {
+        let authority = target.authority().to_string();
         let parts = FinalParts {
-            authority: target.authority().to_string(),
             path: uri.path_and_query().map_or("/", PathAndQuery::as_str),
             body: match self.needs_body(inbound) {
                 true => Some(self.hold(gateway, inbound).await?),
                 false => None,
             },
-            now: gateway.clock.now(),
+            now: gateway.vault.time_at(&authority, gateway.clock.now()),
+            authority,
         };
         let (mut awaits_challenge, mut token) = (false, None);
         let path = match self {

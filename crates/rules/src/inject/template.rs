@@ -8,9 +8,9 @@ use zeroize::Zeroizing;
 
 use keyward_base::secret::Secret;
 
-/// Maximum length of a written value: servers refuse heads over 8 to 16 KiB, and real tokens are shorter than
-/// 10 KiB.
-pub const VALUE_BYTES_MAX: usize = 16 * 1024;
+/// Maximum length of a written value: a token of 16 KiB, and the text beside it. Servers refuse heads over 8 to 16 KiB, and
+/// real tokens are shorter than 10 KiB.
+pub const VALUE_BYTES_MAX: usize = 17 * 1024;
 
 /// A template of a value: `Bearer {token}`. With [`Encoding::Basic`], the rendered text is `user:password`; it
 /// is sent as `Basic ` and its base64 (RFC 7617).
@@ -79,6 +79,11 @@ impl ValueTemplate {
             TemplatePart::Field(name) => Some(&**name),
             TemplatePart::Literal(_) => None,
         })
+    }
+
+    /// The length of what is written beside the fields, such as `Bearer `.
+    pub fn literal_bytes(&self) -> usize {
+        self.rendered_bytes(&BTreeMap::new())
     }
 
     /// Literals and fields, in order.

@@ -14,6 +14,7 @@ use super::check_test_request::test_request;
 use super::document::{Problems, item_of, key_of};
 use super::environment;
 use super::kinds::{AuthKind, COMMON, OTHER, keys, usual_fields, usual_label};
+use super::oauth::OAuth;
 use super::own_hosts::{OwnHosts, is_word};
 use super::placing::{MINTED, PlacementParser};
 use super::schema::{AuthText, FieldText, KeyText};
@@ -66,10 +67,14 @@ pub(super) fn method(
         app_steps: text.app_steps.clone(),
         app_source: text.app_source.clone(),
         fields,
+        oauth: oauth.map(|oauth| {
+            let places = placements.iter().flat_map(|scoped| &scoped.places);
+            let placed_bytes = places.map(|place| place.value.literal_bytes()).max();
+            Arc::new(OAuth { placed_bytes: placed_bytes.unwrap_or_default(), ..oauth })
+        }),
         placements,
         test: text.test.clone(),
         minted,
-        oauth: oauth.map(Arc::new),
         aws: AwsScope { region: text.region.clone(), service: text.service.clone() },
         scheme: minting.scheme,
         tls: minting.tls,

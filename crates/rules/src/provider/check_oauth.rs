@@ -8,10 +8,10 @@ use super::check_minted::Minting;
 use super::document::{Problems, key_of};
 use super::kinds::{AuthKind, usual_fields};
 use super::oauth::{
-    ClientAuthText, Expired, ExpiresText, GrantText, Jwt, OAuth, Quirks, RefreshText,
+    ClientAuthText, Expired, ExpiresText, GrantText, JsonMembers, Jwt, OAuth, Quirks, RefreshText,
 };
 use super::own_hosts::{OwnHosts, split_https};
-use super::schema::{AuthText, ExpiredText};
+use super::schema::AuthText;
 use super::url_template::{UrlTemplate, variables};
 use keyward_base::time::parse_duration;
 
@@ -124,6 +124,7 @@ impl OAuthCheck<'_> {
             signed: None,
             apps_of: text.apps_of.clone(),
             says: self.quirks(problems),
+            placed_bytes: 0,
         }
     }
 
@@ -247,6 +248,10 @@ impl OAuthCheck<'_> {
             let remedy = "name a status that is not 401, and members of its JSON";
             problems.add(&at, "this does not tell an expired token from a good answer", remedy);
         }
+        if says.ended.iter().any(BTreeMap::is_empty) {
+            let at = key_of(&key_of(self.path, "says"), "ended");
+            problems.add(&at, "every answer would end the grant", "name members of its JSON");
+        }
     }
 
     /// Checks captures: a captured value becomes part of a host only if it is a declared variable.
@@ -295,7 +300,13 @@ impl OAuthCheck<'_> {
             permanent: text.says.permanent.clone(),
             rejected: text.says.rejected.clone(),
             temporary: text.says.temporary.clone(),
-            expired: text.says.expired.as_ref().map(expired),
+            ended: text.says.ended.iter().map(members).collect(),
+            code: text.says.code.clone(),
+            expired: text
+                .says
+                .expired
+                .as_ref()
+                .map(|text| Expired { status: text.status, members: members(&text.json) }),
             keeps_unsafe: !text.replay_unsafe,
             revoke_via: text.revoke_via,
             access_page: text.access_page.clone(),
@@ -306,15 +317,13 @@ impl OAuthCheck<'_> {
     }
 }
 
-fn expired(text: &ExpiredText) -> Expired {
+fn members(text: &BTreeMap<String, serde_yaml::Value>) -> JsonMembers {
     let json = |value: &serde_yaml::Value| serde_json::to_value(value).unwrap_or_default();
     let any = |value: &serde_yaml::Value| match json(value) {
         serde_json::Value::Array(any) => any,
         one => vec![one],
     };
-    let members: BTreeMap<_, _> =
-        text.json.iter().map(|(path, of)| (path.clone(), any(of))).collect();
-    Expired { status: text.status, members: members.into_iter().collect() }
+    JsonMembers(text.iter().map(|(path, of)| (path.clone(), any(of))).collect())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::form_error::FormError;
 pub use super::oauth_keys::{
@@ -96,6 +96,8 @@ pub struct OAuth {
     pub apps_of: Option<String>,
     /// The quirks of the service.
     pub says: Quirks,
+    /// The length of the text beside the token where it is written, such as `Bearer `.
+    pub placed_bytes: usize,
 }
 
 /// The endpoint of temporary credentials, RFC 5849 §2.1.
@@ -136,6 +138,10 @@ pub struct Quirks {
     pub rejected: Vec<String>,
     /// Additional error codes of token endpoints: the error is temporary.
     pub temporary: Vec<String>,
+    /// Answers of token endpoints with any status: the grant has ended.
+    pub ended: Vec<JsonMembers>,
+    /// Further dotted paths of the error code.
+    pub code: Vec<String>,
     /// The API's response to an expired token, if it is not 401.
     pub expired: Option<Expired>,
     /// Whether requests with unsafe methods are not sent again after a 401.
@@ -158,9 +164,12 @@ pub struct Quirks {
 pub struct Expired {
     /// The response's status.
     pub status: u16,
-    /// The allowed values of JSON members, by dotted path.
-    pub members: Vec<(String, Vec<Value>)>,
+    pub members: JsonMembers,
 }
+
+/// The allowed values of JSON members, by dotted path; a number in a path is an index.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct JsonMembers(pub Vec<(String, Vec<Value>)>);
 
 impl OAuth {
     /// A server that follows the standards, without endpoints.
@@ -184,7 +193,7 @@ impl OAuth {
     }
 
     /// Whether a person consents; otherwise a token can be requested at any time.
-    fn is_of_consent(&self) -> bool {
+    pub fn is_of_consent(&self) -> bool {
         matches!(self.grant, GrantText::AuthorizationCode | GrantText::DeviceCode)
     }
 
@@ -207,11 +216,39 @@ impl OAuth {
 impl Expired {
     /// Whether this response means that the token has expired.
     pub fn is(&self, status: u16, body: &[u8]) -> bool {
-        let Ok(body) = serde_json::from_slice::<Value>(body) else { return false };
-        let has = |(path, wanted): &(String, Vec<Value>)| {
-            let found = path.split('.').try_fold(&body, |at, name| at.get(name));
-            found.is_some_and(|found| wanted.contains(found))
-        };
-        self.status == status && self.members.iter().all(has)
+        let body = serde_json::from_slice::<Map<String, Value>>(body);
+        self.status == status && body.is_ok_and(|body| self.members.are_in(&body))
     }
+}
+
+impl JsonMembers {
+    /// Whether each member has one of its values.
+    pub fn are_in(&self, object: &Map<String, Value>) -> bool {
+        let has = |(path, wanted): &(String, Vec<Value>)| {
+            member(object, path).is_some_and(|found| wanted.contains(found))
+        };
+        self.0.iter().all(has)
+    }
+}
+
+/// Members of token answers, and parameters of callbacks, by which services name the host of an account.
+pub const ACCOUNT_HOSTS: [&str; 6] =
+    ["accounts-server", "api_domain", "api_endpoint", "base_uri", "instance_url", "server_url"];
+
+/// The host that the service names for the account, if its file does not say what to do with it.
+pub fn account_host(answered: &BTreeMap<String, String>) -> Option<&str> {
+    let url = ACCOUNT_HOSTS.iter().find_map(|name| answered.get(*name))?;
+    let host = url.strip_prefix("https://")?.split(['/', '?', '#']).next()?;
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
+    (!host.is_empty() && host.bytes().all(is_host)).then_some(host)
+}
+
+/// A member by dotted path, in which a number is an index of a list.
+pub fn member<'v>(object: &'v Map<String, Value>, path: &str) -> Option<&'v Value> {
+    let mut names = path.split('.');
+    let first = object.get(names.next()?)?;
+    names.try_fold(first, |at, name| match at {
+        Value::Array(items) => items.get(name.parse::<usize>().ok()?),
+        other => other.get(name),
+    })
 }

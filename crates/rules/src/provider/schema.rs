@@ -304,6 +304,11 @@ pub struct SaysText {
     pub rejected: Vec<String>,
     /// Codes of token endpoints: the error is temporary.
     pub temporary: Vec<String>,
+    /// Answers of token endpoints that end the grant, where the code alone does not say so: members of their JSON by
+    /// dotted path, each with a value or a list of alternatives.
+    pub ended: Vec<BTreeMap<String, Value>>,
+    /// Dotted paths of the error code, if it is in neither `error`, `status` nor `code`.
+    pub code: Vec<String>,
     /// The API's response to an expired token, if it is not 401.
     pub expired: Option<ExpiredText>,
 }

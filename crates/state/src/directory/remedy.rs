@@ -118,9 +118,10 @@ impl<'a> Remedies<'a> {
             }
             BrokenReason::ClientRejected => self.for_client(detail),
             BrokenReason::TestFailed | BrokenReason::Rejected => self.for_rejected(),
-            BrokenReason::Revoked | BrokenReason::Expired | BrokenReason::NoRefreshToken => {
-                self.for_credential()
-            }
+            BrokenReason::Revoked
+            | BrokenReason::Expired
+            | BrokenReason::NoRefreshToken
+            | BrokenReason::AnswerLost => self.for_credential(),
             BrokenReason::StoreKeyMissing => format!(
                 "give `master_key` the key that `keyward key list` shows as missing, then restart the gateway; \
                  without that key, {}",
@@ -192,7 +193,15 @@ impl<'a> Remedies<'a> {
 
     /// The provider refuses the client itself: the app, or the key that replaces one.
     fn for_client(&self, detail: Option<&str>) -> String {
-        let Some(app) = self.app else { return self.for_own_client() };
+        let Some(app) = self.app else { return self.for_own_client(detail) };
+        let is_of_person = self.auth.is_some_and(AuthMethod::is_consented_to);
+        if let (false, Some(code)) = (is_of_person, detail.filter(|code| may_pass(code))) {
+            let checked = checked(app);
+            return format!(
+                "once the cause of `{code}` is gone, {}; else {checked}",
+                self.refreshing()
+            );
+        }
         // A client that Keyward registered is registered again with the next consent.
         match self.renewal() {
             Renewal::Consent if app.facts.registered.is_some() => self.for_credential(),
@@ -239,9 +248,17 @@ impl<'a> Remedies<'a> {
 
     /// The remedy for a rejected client without an app: the connection authenticates with a key or imported
     /// tokens.
-    fn for_own_client(&self) -> String {
+    fn for_own_client(&self, detail: Option<&str>) -> String {
         let replacing = self.for_credential();
         let asks = self.auth.is_some_and(AuthMethod::has_tokens);
+        if let (Renewal::Secret, true, Some(code)) = (self.renewal(), asks, detail)
+            && may_pass(code)
+        {
+            let again = self.refreshing();
+            return format!(
+                "once the cause of `{code}` is gone, {again}; for another secret, {replacing}"
+            );
+        }
         match self.renewal() {
             Renewal::Secret if asks => {
                 format!("{replacing}; if the present one is right, {}", self.refreshing())
@@ -343,6 +360,11 @@ fn is_of_endpoint(code: &str) -> bool {
             | "metadata_mismatch"
             | "metadata_not_https"
     )
+}
+
+/// Whether the server refuses a request whose key may be right: for a clock, a right or a consent that is missing.
+fn may_pass(code: &str) -> bool {
+    !code.contains("client") && !code.starts_with("unusable_") && !code.ends_with("_missing")
 }
 
 /// Whether the code means that the server's tokens are of another type than Keyward supports.

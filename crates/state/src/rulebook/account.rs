@@ -208,7 +208,7 @@ pub(super) fn connection_facts(
     };
     let state = match &problem {
         Some(why) => AccountState::Broken(Arc::clone(why)),
-        None => state(&record.facts.state),
+        None => state(&record.facts),
     };
     let own = parts.own_of(&part);
     let (id, name) = (record.id.clone(), record.name.as_str().into());
@@ -264,9 +264,11 @@ fn provider_id(record: &ConnectionRecord, catalogue: &Catalogue) -> Arc<str> {
     }
 }
 
-fn state(state: &ConnectionState) -> AccountState {
-    match state {
+fn state(facts: &keyward_model::ConnectionFacts) -> AccountState {
+    match &facts.state {
         ConnectionState::Active | ConnectionState::Testing => AccountState::Active,
+        // A verdict on its client does not end its token: the vault refuses when that has ended.
+        ConnectionState::Broken { .. } if facts.usable_until.is_some() => AccountState::Active,
         ConnectionState::Draft { failure } => {
             AccountState::Draft(failure.as_deref().map(Into::into))
         }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use keyward_base::time::{Clock, Moment};
 use keyward_rules::inject::credential::Credential;
 
@@ -15,6 +16,8 @@ pub struct CachedCredential {
     at: Moment,
     /// `None`: valid until the upstream rejects it.
     life: Option<Lifetime>,
+    /// When its token was requested; `None`: the owner gave it.
+    sent: Option<Timestamp>,
 }
 
 /// The ages at which a credential is renewed, waited for, and dropped.
@@ -40,7 +43,19 @@ pub(super) enum Phase {
 impl CachedCredential {
     /// A credential whose lifetime begins at `at`.
     pub fn new(credential: Arc<Credential>, at: Moment, life: Option<Lifetime>) -> Self {
-        Self { credential, at, life }
+        Self { credential, at, life, sent: None }
+    }
+
+    /// The same, with the time at which its token was requested.
+    #[must_use]
+    pub fn requested_at(self, sent: Option<Timestamp>) -> Self {
+        Self { sent, ..self }
+    }
+
+    /// Whether its token was issued within this time.
+    pub(super) fn is_new(&self, now: Timestamp, within: Duration) -> bool {
+        let age = self.sent.and_then(|sent| Duration::try_from(now.duration_since(sent)).ok());
+        age.is_some_and(|age| age < within)
     }
 
     pub fn credential(&self) -> &Arc<Credential> {

@@ -252,7 +252,12 @@ fn the_result_of_an_older_flight_is_dropped_after_a_change_of_the_grant() {
     fixture.holds(7, None);
     late.publish(fixture.held(2, None));
     let reason = BrokenReason::Revoked;
-    late.land(FlightResult::Refused(FlightRefusal::Broken { reason, detail: None, rest: None }));
+    late.land(FlightResult::Refused(FlightRefusal::Broken {
+        reason,
+        detail: None,
+        rest: None,
+        keeps_token: false,
+    }));
     assert_eq!(used(&fixture.lookup(Trigger::Needed, Some(1))), Some(7));
     let ticket = fixture.begin(Trigger::Rejected(7));
     ticket.publish(fixture.held(6, None));
@@ -267,7 +272,12 @@ fn a_change_that_a_later_verdict_has_overwritten_publishes_nothing() {
     let flight = fixture.begin(Trigger::Needed);
     flight.note_stored(8);
     let reason = BrokenReason::Revoked;
-    flight.land(FlightResult::Refused(FlightRefusal::Broken { reason, detail: None, rest: None }));
+    flight.land(FlightResult::Refused(FlightRefusal::Broken {
+        reason,
+        detail: None,
+        rest: None,
+        keeps_token: false,
+    }));
     fixture.cell.reset_with(fixture.held(7, None), fixture.cell.epoch());
     assert!(matches!(fixture.lookup(Trigger::Needed, None), Lookup::Begin(_)));
     fixture.cell.reset_with(fixture.held(9, None), fixture.cell.epoch());
@@ -336,7 +346,12 @@ fn all_waiting_requests_get_the_reason_of_a_failed_flight() {
     let fixture = Fixture::new();
     let ticket = fixture.begin(Trigger::Needed);
     let reason = BrokenReason::Revoked;
-    ticket.land(FlightResult::Refused(FlightRefusal::Broken { reason, detail: None, rest: None }));
+    ticket.land(FlightResult::Refused(FlightRefusal::Broken {
+        reason,
+        detail: None,
+        rest: None,
+        keeps_token: false,
+    }));
     for _ in 0..2 {
         assert!(matches!(fixture.lookup(Trigger::Needed, Some(1)), Lookup::Refuse(_)));
     }
@@ -354,7 +369,7 @@ fn a_verdict_ends_the_failures_before_it() {
     assert_eq!(fixture.cell.backoff().failures(), 1);
     fixture.passes(seconds(2));
     let reason = BrokenReason::Revoked;
-    let refused = FlightRefusal::Broken { reason, detail: None, rest: None };
+    let refused = FlightRefusal::Broken { reason, detail: None, rest: None, keeps_token: false };
     fixture.begin(Trigger::Needed).land(FlightResult::Refused(refused));
     assert!(fixture.cell.backoff().is_empty());
 }

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use super::super::Vault;
+use super::Flight;
+use crate::backoff::FailureDetails;
 use crate::cache::FlightResult;
 use crate::error::FlightRefusal;
+use crate::servers::ClientAtServer;
 use keyward_base::system_error;
 use keyward_net::call::CallFailure;
 use keyward_state::directory::{BrokenReason, ConnectionRecord, RemedyCause};
@@ -78,5 +81,22 @@ impl Vault {
                 error = system_error::chain(error), "no credential could be made"
             ),
         }
+    }
+}
+
+impl Flight<'_> {
+    /// Warns about an unreachable server once per cause, not once per connection.
+    pub(super) fn warn_of(&self, failed: &FailureDetails, asked: &ClientAtServer) {
+        let Some(cause) = failed.cause else { return };
+        let now = self.vault.clock.moment();
+        if !self.vault.servers.should_warn(&asked.server, cause, now, &self.settings) {
+            return;
+        }
+        tracing::warn!(
+            id = "authorization_server_unreachable",
+            connection = %self.connection.id, name = self.connection.name,
+            provider = self.connection.provider, cause = cause.as_str(), why = failed.message,
+            remedy = cause.remedy(), "the authorization server cannot be asked for a token"
+        );
     }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{Flight, Paused, RETRY_AFTER_MIN, RequestResult};
 use crate::backoff::rejected_for;
-use crate::cache::{FlightResult, random};
+use crate::cache::{FlightResult, Trigger, random};
 use crate::endpoints::EndpointsUnknown;
 use crate::error::{FlightRefusal, VaultError};
 use crate::grants::{StoredGrant, is_conflict};
@@ -47,11 +47,38 @@ impl Flight<'_> {
         })
     }
 
-    /// Whether a rejected client is tried again: a person requests it, or its pause has ended. Verdicts
+    /// Whether a broken grant is tried again: a person requests it, or the pause of a rejected client has ended. Verdicts
     /// without a pause, of earlier versions, are tried at once.
     pub(super) fn tries_again(&self, verdict: &GrantVerdict) -> bool {
         let is_due = || verdict.retry_at.is_none_or(|at| at <= self.vault.clock.now());
-        verdict.reason == BrokenReason::ClientRejected && (self.why.is_by_hand() || is_due())
+        self.why.is_by_hand() || verdict.reason == BrokenReason::ClientRejected && is_due()
+    }
+
+    /// The refusal by a verdict; publishes the access token if that is used to its end.
+    pub(super) async fn refused_by(
+        &self,
+        stored: &StoredGrant,
+        verdict: &GrantVerdict,
+    ) -> Result<FlightResult, VaultError> {
+        // After a crash, or a verdict of another replica, the record may differ from the row.
+        self.vault.sync_record(self.connection).await?;
+        let mut refused = self.refused(verdict);
+        if let FlightRefusal::Broken { keeps_token, .. } = &mut refused {
+            // A token that an upstream has rejected is not used, whatever its end.
+            let is_used = *keeps_token && !matches!(self.why, Trigger::Rejected(_));
+            let held = if is_used { self.held_of(stored).await?.1 } else { None };
+            *keeps_token = held.map(|held| self.ticket.publish(held)).is_some();
+        }
+        Ok(FlightResult::Refused(refused))
+    }
+
+    /// The end of the access token of a grant whose client is rejected: the verdict is not about the token, unless an
+    /// upstream has rejected that too.
+    fn usable_until(&self, stored: &StoredGrant) -> Option<Timestamp> {
+        let grant = stored.grant(self.vault, self.connection).ok()?;
+        let tokens = grant.tokens().filter(|tokens| tokens.is_live(self.vault.clock.now()))?;
+        let is_accepted = !matches!(self.why, Trigger::Rejected(_));
+        is_accepted.then(|| tokens.facts().expires.unwrap_or(Timestamp::MAX))
     }
 
     /// The refusal by a verdict, and its shortest duration.
@@ -61,6 +88,7 @@ impl Flight<'_> {
             reason: verdict.reason,
             detail: verdict.detail.clone(),
             rest: verdict.retry_at.map(|at| left(at).unwrap_or_default()),
+            keeps_token: verdict.usable_until.is_some_and(|end| self.vault.clock.now() < end),
         }
     }
 
@@ -71,7 +99,7 @@ impl Flight<'_> {
         before: Option<&GrantVerdict>,
     ) -> GrantVerdict {
         let before = before.filter(|it| it.reason == BrokenReason::ClientRejected);
-        let tries = before.map_or(0, |before| before.tries.saturating_add(1));
+        let tries = before.map_or(verdict.tries, |before| before.tries.saturating_add(1));
         let pause = rejected_for(tries, random(), &self.settings);
         let request_fingerprint =
             self.about.lock().as_ref().map(|about| about.request_fingerprint.clone());
@@ -90,11 +118,13 @@ impl Flight<'_> {
         verdict: GrantVerdict,
         before: Option<&GrantVerdict>,
     ) -> Result<RequestResult, VaultError> {
+        let verdict = self.of_lost_answer(stored, verdict);
         if verdict.reason != BrokenReason::ClientRejected {
             return self.result_or_overtaken(self.store_verdict(stored, verdict).await?);
         }
         self.vault.endpoint_changes.report(&self.connection.org, &self.connection.id);
-        let verdict = self.rejected(verdict, before);
+        let usable_until = self.usable_until(stored);
+        let verdict = GrantVerdict { usable_until, ..self.rejected(verdict, before) };
         // This flight may have read the endpoints itself.
         let asked = verdict.request_fingerprint.as_ref();
         if self.vault.requests_changed(&self.connection_now(), asked).await? {

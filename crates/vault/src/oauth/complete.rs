@@ -26,6 +26,7 @@ use keyward_base::id::UserId;
 use keyward_base::secret::Secret;
 use keyward_base::tokens::TokenSettings;
 use keyward_model::{Connection, Role};
+use keyward_rules::provider::oauth::{ACCOUNT_HOSTS, account_host};
 use keyward_rules::provider::oauth_keys::ClientAuthText;
 use keyward_state::directory::{Account, ConnectionRecord, ConnectionState};
 use keyward_state::observe::change::Actor;
@@ -117,6 +118,7 @@ impl Flows {
             client,
             variables: &asking.variables,
             scopes: &[],
+            claims: None,
             now: self.clock.now(),
         }
     }
@@ -136,6 +138,11 @@ impl Flows {
         let oauth = auth.and_then(|auth| auth.oauth.as_ref());
         let wanted = oauth.map(|oauth| oauth.callback_capture.clone()).unwrap_or_default();
         let mut captured = Captured::new();
+        for name in
+            ACCOUNT_HOSTS.into_iter().filter(|it| !wanted.values().any(|wanted| wanted == it))
+        {
+            captured.extend(callback.other(name).map(|value| (name.to_owned(), value.to_owned())));
+        }
         for (variable, parameter) in wanted {
             let Some(value) = callback.other(&parameter) else { continue };
             captured.insert(variable, value.to_owned());
@@ -425,6 +432,15 @@ const SIGNED: &str = "the clock of this machine is wrong";
 /// The wrong setting of the provider's app, if a rejection indicates it.
 fn setting(failure: &TokenFailure, asking: &FlowContext, uri: &str) -> Option<String> {
     let app = &asking.app.name;
+    let asked = asking.oauth.token.as_ref().and_then(|url| url.fill(&asking.variables).ok());
+    if let (Some(host), Some(asked)) = (account_host(&asking.variables), asked)
+        && crate::grant::oauth::host(&asked) != host
+    {
+        return Some(format!(
+            "the service says that the account is at {host}, where the code was not sent: connect it with the \
+             variables of that host (`--var`)"
+        ));
+    }
     if failure.is_of_invalid_client() {
         // A person can correct only an app of their own.
         return asking.app.facts.registered.is_none().then(|| {

@@ -14,6 +14,7 @@ use super::endpoints::{cannot_ask, metadata_failure, takes_s256};
 use super::error::FlowError;
 use super::issuer_changes::urls;
 use super::start::FlowContext;
+use crate::challenge;
 use crate::grant::AppSecret;
 use crate::grant::oauth::{
     Metadata, MetadataError, NoDocument, first_document, host, is_secure, or_default,
@@ -273,7 +274,7 @@ impl Flows {
         let request = request.body(Bytes::new()).map_err(|_| not_guarded(url))?;
         match self.caller.call(request, &Bounds::of_metadata(&settings)).await {
             Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => {
-                Ok(challenge(answer.headers()))
+                Ok(bearer_challenge(answer.headers()))
             }
             Ok(_) | Err(CallError::Unusable { .. }) => Ok(BearerChallenge::default()),
             Err(error) => Err(cannot_ask(error)),
@@ -427,28 +428,15 @@ fn not_guarded(url: &str) -> FlowError {
 }
 
 /// Parses the `Bearer` challenge; the first occurrence of a parameter counts.
-fn challenge(headers: &HeaderMap) -> BearerChallenge {
+fn bearer_challenge(headers: &HeaderMap) -> BearerChallenge {
     let mut read = BearerChallenge::default();
-    for field in headers.get_all(header::WWW_AUTHENTICATE) {
-        let Ok(text) = field.to_str() else { continue };
-        let Some(at) = text.to_ascii_lowercase().find("bearer") else { continue };
-        let mut rest = text[at + "bearer".len()..].trim_start();
-        while let Some((name, tail)) = rest.split_once('=') {
-            let name = name.trim_matches(|c: char| c == ',' || c.is_whitespace());
-            let (value, tail) = match tail.strip_prefix('"') {
-                Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
-                None => tail.split_once(',').unwrap_or((tail, "")),
-            };
-            match name.to_ascii_lowercase().as_str() {
-                "resource_metadata" if read.metadata.is_none() => {
-                    read.metadata = Some(value.to_owned());
-                }
-                "scope" if read.scopes.is_empty() => {
-                    read.scopes = value.split_whitespace().map(str::to_owned).collect();
-                }
-                _ => {}
+    for (name, value) in challenge::parameters(headers) {
+        match name.as_str() {
+            "resource_metadata" if read.metadata.is_none() => read.metadata = Some(value),
+            "scope" if read.scopes.is_empty() => {
+                read.scopes = value.split_whitespace().map(str::to_owned).collect();
             }
-            rest = tail;
+            _ => {}
         }
     }
     read
@@ -492,11 +480,11 @@ mod tests {
         let field =
             r#"Bearer error="invalid_token", resource_metadata="https://a.test/m", scope="a b""#;
         headers.insert(header::WWW_AUTHENTICATE, field.parse().unwrap());
-        let read = challenge(&headers);
+        let read = bearer_challenge(&headers);
         assert_eq!(read.metadata.as_deref(), Some("https://a.test/m"));
         assert_eq!(read.scopes, ["a", "b"]);
         headers.insert(header::WWW_AUTHENTICATE, "Basic realm=\"x\"".parse().unwrap());
-        assert_eq!(challenge(&headers), BearerChallenge::default());
+        assert_eq!(bearer_challenge(&headers), BearerChallenge::default());
     }
 
     /// oauth 13, MCP 2

@@ -257,6 +257,7 @@ impl RelyingParty {
             client: &client,
             variables: &none,
             scopes: &[],
+            claims: None,
             now: self.clock.now(),
         };
         let verifier = Secret::from(attempt.verifier.to_string());

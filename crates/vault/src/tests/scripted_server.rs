@@ -183,6 +183,7 @@ impl Server {
             client,
             variables,
             scopes: &[],
+            claims: None,
             now: noon(),
         }
     }

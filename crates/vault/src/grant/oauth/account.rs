@@ -109,6 +109,11 @@ fn payload(token: &Secret) -> Option<Map<String, Value>> {
     serde_json::from_slice(&decoded).ok()
 }
 
+/// The subject of an ID token that came directly from the token endpoint.
+pub(super) fn subject(token: &Secret) -> Option<String> {
+    payload(token)?.get("sub").and_then(word)
+}
+
 fn name(claims: &Map<String, Value>) -> Option<String> {
     NAMES.iter().find_map(|name| claims.get(*name).and_then(word))
 }

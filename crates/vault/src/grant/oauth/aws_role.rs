@@ -83,11 +83,12 @@ pub(super) async fn assumed(
         params.set("WebIdentityToken", token.clone());
     }
     let body = Bytes::copy_from_slice(params.form().as_bytes());
-    let mut request = ask.request(Method::POST, &format!("https://{host}/"), body)?;
+    let url = format!("https://{host}/");
+    let mut request = ask.request(Method::POST, &url, body)?;
     let form = HeaderValue::from_static("application/x-www-form-urlencoded");
     request.headers_mut().insert(header::CONTENT_TYPE, form);
     if identity.is_none() {
-        sign(&source_keys(fields, &region)?, &mut request, &host, ask.now)?;
+        sign(&source_keys(fields, &region)?, &mut request, &host, ask.time_at(&url))?;
     }
     let answer = ask.send(ClientProof::default(), request).await?;
     let object = reply::object(answer.body()).unwrap_or_default();

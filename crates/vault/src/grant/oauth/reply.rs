@@ -19,9 +19,12 @@ use super::Tokens;
 use super::failure::{
     ActingParty, Correction, ErrorAnswer, ErrorCode, TokenFailure, classify, cleaned,
 };
-use super::reported_error::ReportedError;
+use super::reported_error::{self, ReportedError};
 use keyward_base::secret::Secret;
-use keyward_rules::provider::oauth::{ExpiresText, OAuth};
+use keyward_net::service_clocks::warning_of;
+use keyward_rules::inject::template::VALUE_BYTES_MAX;
+pub(super) use keyward_rules::provider::oauth::member as at;
+use keyward_rules::provider::oauth::{ACCOUNT_HOSTS, ExpiresText, OAuth};
 
 /// Upper bound of 10 years: a longer lifetime has a wrong unit.
 const LIFE_SECONDS_MAX: f64 = 10.0 * 365.25 * 86_400.0;
@@ -31,6 +34,9 @@ const CAPTURED_BYTES_MAX: usize = 512;
 
 /// The code for a token of another type. A later request would get the same type.
 const NOT_BEARER: &str = "not_bearer";
+
+/// The standard code for what `says.ended` of the provider's file describes.
+const INVALID_GRANT: &str = "invalid_grant";
 
 /// Token types that are sent as bearer tokens: Slack says `bot` and `user`.
 const TOKEN_TYPES: &[&str] = &["bearer", "bot", "user"];
@@ -69,6 +75,8 @@ pub(super) struct ReplyContext<'a> {
     pub(super) oauth: &'a OAuth,
     /// When the request was sent: `expires_in` is relative to this.
     pub(super) sent: Timestamp,
+    /// How far the clock of the server is ahead of this machine's, for expiry times of its clock.
+    pub(super) ahead: SignedDuration,
     pub(super) token_bytes_max: usize,
     /// Values of the request that must be masked in errors.
     pub(super) secrets: Vec<&'a Secret>,
@@ -95,7 +103,7 @@ impl ReplyContext<'_> {
         let object = self.object(response)?;
         match response.status().is_success() {
             true => self.reply_of(&object).map_err(TokenFailure::after_success),
-            false => Err(self.refused(response, None, None)),
+            false => Err(self.refused(response, None, reported_error::said(&object))),
         }
     }
 
@@ -125,6 +133,9 @@ impl ReplyContext<'_> {
         status: StatusCode,
     ) -> Option<(String, Option<String>)> {
         let says = &self.oauth.says;
+        if says.ended.iter().any(|ended| ended.are_in(object)) {
+            return Some((INVALID_GRANT.to_owned(), reported_error::said(object)));
+        }
         let elsewhere = || match status.is_success() {
             true => None,
             false => ReportedError::elsewhere(object, says),
@@ -149,6 +160,11 @@ impl ReplyContext<'_> {
         let code = code.map(|code| {
             code.unwrap_or_else(|| ErrorCode::of("error")).described_by(said.as_deref())
         });
+        let clock = warning_of("the server", response.headers(), self.sent);
+        let said = match (said, clock) {
+            (Some(said), Some(clock)) => Some(format!("{said}; {clock}")),
+            (said, clock) => said.or(clock),
+        };
         let refused =
             ErrorAnswer { status: response.status(), headers: response.headers(), code, said };
         classify(refused, &self.oauth.says, self.sent)
@@ -175,7 +191,7 @@ impl ReplyContext<'_> {
             "refresh_expires": refresh_expires.iter().find_map(|name| seconds(name)),
             "captured": self.captured(object),
             "account": self.account(object),
-            "id_token": id_token.and_then(|token| self.bounded(token).ok()),
+            "id_token": id_token.and_then(|token| self.bounded(token, 0).ok()),
         }))
     }
 
@@ -196,7 +212,8 @@ impl ReplyContext<'_> {
             let what = "the access token holds characters that cannot be sent";
             return Err(TokenFailure::unreadable(what));
         }
-        self.bounded(text).map(|text| (text, parent))
+        // A token that cannot be written with its prefix must not be taken: the refresh token before it may be spent.
+        self.bounded(text, self.oauth.placed_bytes).map(|text| (text, parent))
     }
 
     /// The refresh token of an answer without a usable access token. The one that was sent may have ended with it.
@@ -230,13 +247,15 @@ impl ReplyContext<'_> {
     /// RFC 6749 §A.17: visible characters and spaces.
     fn refresh<'v>(&self, text: &'v str) -> Result<&'v str, TokenFailure> {
         match text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-            true => self.bounded(text),
+            true => self.bounded(text, 0),
             false => Err(TokenFailure::unreadable("the refresh token holds control characters")),
         }
     }
 
-    fn bounded<'v>(&self, text: &'v str) -> Result<&'v str, TokenFailure> {
-        match text.len() <= self.token_bytes_max {
+    /// A token that is not too long, also with the text `beside` it where it is written.
+    fn bounded<'v>(&self, text: &'v str, beside: usize) -> Result<&'v str, TokenFailure> {
+        let is_written = beside == 0 || text.len() + beside <= VALUE_BYTES_MAX;
+        match text.len() <= self.token_bytes_max && is_written {
             true => Ok(text),
             false => {
                 Err(TokenFailure::unreadable("a token is longer than `oauth.token_bytes_max`"))
@@ -299,6 +318,7 @@ impl ReplyContext<'_> {
             ExpiresText::Unix | ExpiresText::JwtExp => at_second(number(value)?)?,
             ExpiresText::Rfc3339 => value.as_str()?.parse().ok()?,
         };
+        let moment = moment.checked_sub(self.ahead).ok()?;
         let life = moment.duration_since(self.sent).as_secs_f64();
         is_life(life).then_some(moment)
     }
@@ -308,8 +328,11 @@ impl ReplyContext<'_> {
     }
 
     fn captured(&self, object: &Map<String, Value>) -> BTreeMap<String, String> {
-        let captured = self.oauth.capture.iter();
-        captured.filter_map(|(name, path)| Some((name.clone(), word(at(object, path)?)?))).collect()
+        let captured = self.oauth.capture.iter().map(|(name, path)| (name.as_str(), path.as_str()));
+        let is_captured = |name: &str| self.oauth.capture.values().any(|path| path == name);
+        let hosts = ACCOUNT_HOSTS.into_iter().filter(|name| !is_captured(name));
+        let all = captured.chain(hosts.map(|name| (name, name)));
+        all.filter_map(|(name, path)| Some((name.to_owned(), word(at(object, path)?)?))).collect()
     }
 
     fn account(&self, object: &Map<String, Value>) -> Option<String> {
@@ -383,19 +406,6 @@ fn begins_as_form(body: &[u8]) -> bool {
     let name = body.split(|byte| matches!(byte, b'=' | b'&')).next().unwrap_or_default();
     let is_of_word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     !name.is_empty() && name.iter().all(is_of_word)
-}
-
-/// A member by dotted path.
-pub(super) fn at<'v>(object: &'v Map<String, Value>, path: &str) -> Option<&'v Value> {
-    let (first, rest) = match path.split_once('.') {
-        Some((first, rest)) => (first, Some(rest)),
-        None => (path, None),
-    };
-    let value = object.get(first)?;
-    match rest {
-        None => Some(value),
-        Some(rest) => at(value.as_object()?, rest),
-    }
 }
 
 /// The object that may have the member at a dotted path, and the name of that member.

@@ -4,7 +4,19 @@
 use serde_json::{Map, Value};
 
 use super::failure::has_meaning;
-use keyward_rules::provider::oauth::Quirks;
+use keyward_rules::provider::oauth::{Quirks, member};
+
+/// Where servers describe an error: RFC 6749 §5.2, and members that many others have.
+const SAID: &[&str] = &[
+    "error_description",
+    "error_message",
+    "error.message",
+    "message",
+    "errors.0.message",
+    "reason",
+    "detail",
+    "description",
+];
 
 /// The error of a response.
 #[derive(Debug)]
@@ -20,10 +32,7 @@ pub(super) struct ReportedError {
 impl ReportedError {
     /// The error in the member `error`.
     pub(super) fn of(object: &Map<String, Value>) -> Option<Self> {
-        let mut said = text(object, "error_description").or_else(|| text(object, "error_message"));
-        if let (Some(subtype), Some(text)) = (text(object, "error_subtype"), &mut said) {
-            text.push_str(&format!(" ({subtype})"));
-        }
+        let said = said(object);
         match object.get("error") {
             None | Some(Value::Null | Value::Bool(false)) => {}
             Some(Value::String(code)) if code.is_empty() => {}
@@ -43,16 +52,16 @@ impl ReportedError {
         let texts = ["error", "status", "type", "code"].iter().filter_map(|name| text(inner, name));
         let mut codes = texts.chain(number);
         let likely = codes.next().unwrap_or_else(|| "error".to_owned());
-        Self { likely, others: codes.collect(), said: said.or_else(|| text(inner, "message")) }
+        Self { likely, others: codes.collect(), said }
     }
 
     /// The error of a server that writes its code into another member, as HubSpot does. Only a code with a meaning
     /// counts: in most answers these members repeat the status.
     pub(super) fn elsewhere(object: &Map<String, Value>, says: &Quirks) -> Option<Self> {
-        let codes = ["status", "code"].iter().filter_map(|name| text(object, name));
+        let named = ["status", "code"].into_iter().chain(says.code.iter().map(String::as_str));
+        let codes = named.filter_map(|path| member(object, path)?.as_str());
         let code = { codes }.find(|code| has_meaning(code, says))?;
-        let said = text(object, "error_description").or_else(|| text(object, "message"));
-        Some(Self::one(code, said))
+        Some(Self::one(code.to_owned(), said(object)))
     }
 
     fn one(code: String, said: Option<String>) -> Self {
@@ -64,6 +73,16 @@ impl ReportedError {
         let mut codes = std::iter::once(&self.likely).chain(&self.others);
         codes.find(|code| has_meaning(code, says)).unwrap_or(&self.likely)
     }
+}
+
+/// The description of an answer, in the member that has one.
+pub(super) fn said(object: &Map<String, Value>) -> Option<String> {
+    let found = SAID.iter().find_map(|path| member(object, path)?.as_str());
+    let said = found.filter(|text| !text.is_empty())?;
+    Some(match text(object, "error_subtype") {
+        Some(subtype) => format!("{said} ({subtype})"),
+        None => said.to_owned(),
+    })
 }
 
 fn text(object: &Map<String, Value>, name: &str) -> Option<String> {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Response, header};
-use jiff::Timestamp;
+use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, header};
+use jiff::{SignedDuration, Timestamp};
 
 use super::client::{ClientProof, OAuthClient};
 use super::failure::{ActingParty, Correction, TokenFailure, bad_endpoint, unanswered};
@@ -27,6 +27,8 @@ pub struct RequestContext<'a> {
     pub variables: &'a BTreeMap<String, String>,
     /// Requested scopes; empty: the provider's default.
     pub scopes: &'a [String],
+    /// The `claims` parameter that the service has asked for.
+    pub claims: Option<&'a str>,
     /// The current time; lifetimes are relative to it.
     pub now: Timestamp,
 }
@@ -62,6 +64,18 @@ impl RequestContext<'_> {
         self.oauth.issuer.as_ref()?.fill(self.variables).ok()
     }
 
+    /// What is added to this machine's time for that of the server at this URL.
+    pub(super) fn clock_difference(&self, url: &str) -> SignedDuration {
+        let uri = url.parse::<Uri>().ok();
+        let authority = uri.as_ref().and_then(|uri| uri.authority());
+        authority.map(|it| self.caller.clocks().difference(it.as_str())).unwrap_or_default()
+    }
+
+    /// The time by the clock of the server at this URL, for signatures and assertions.
+    pub(super) fn time_at(&self, url: &str) -> Timestamp {
+        self.now.checked_add(self.clock_difference(url)).unwrap_or(self.now)
+    }
+
     /// The requested scopes in this server's notation; `None` without scopes.
     pub fn scope(&self) -> Option<String> {
         let scopes = match self.scopes.is_empty() {
@@ -79,7 +93,9 @@ impl RequestContext<'_> {
 
     /// The additional parameters of token requests, from the provider's file and the app.
     pub(super) fn token_params(&self) -> Result<BTreeMap<String, String>, TokenFailure> {
-        self.filled(&self.oauth.token_params)
+        let mut params = self.filled(&self.oauth.token_params)?;
+        params.extend(self.claims.map(|claims| ("claims".to_owned(), claims.to_owned())));
+        Ok(params)
     }
 
     /// Parameters with the provider's variables filled in.
@@ -94,7 +110,9 @@ impl RequestContext<'_> {
     pub(super) fn reading<'s>(&'s self, params: &'s Params, exchanged: bool) -> ReplyContext<'s> {
         let secrets = params.secrets().chain(&self.client.secret.client_secret).collect();
         let token_bytes_max = self.settings.token_bytes_max;
-        ReplyContext { oauth: self.oauth, sent: self.now, token_bytes_max, secrets, exchanged }
+        let ahead = self.token_url().map(|url| self.clock_difference(&url)).unwrap_or_default();
+        let (oauth, sent) = (self.oauth, self.now);
+        ReplyContext { oauth, sent, ahead, token_bytes_max, secrets, exchanged }
     }
 
     /// POSTs the parameters to `url` with client authentication, and reads the complete response.
@@ -158,7 +176,7 @@ impl RequestContext<'_> {
         // the audience (CVE-2025-27370).
         let audience = self.issuer().or_else(|| self.token_url().ok());
         let audience = audience.unwrap_or_else(|| url.to_owned());
-        let proof = self.client.authenticate(method, &audience, self.now, params);
+        let proof = self.client.authenticate(method, &audience, self.time_at(url), params);
         proof.map_err(|error| {
             TokenFailure::ours(
                 ActingParty::Operator(Correction::Credentials),

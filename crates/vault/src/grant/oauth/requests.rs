@@ -110,15 +110,20 @@ pub async fn exchange_code(
     reply.map(Tokens::from).map_err(|error| transport.failure(error))
 }
 
-/// RFC 6749 §6. A refresh token in the response replaces this one.
+/// RFC 6749 §6. A refresh token in the response replaces this one. The response is awaited for minutes if the request
+/// may spend the token.
 ///
 /// # Errors
 /// When the server gives no access token.
-pub async fn refresh(ask: &RequestContext<'_>, sent: &Secret) -> Result<Tokens, RefreshFailure> {
+pub async fn refresh(
+    ask: &RequestContext<'_>,
+    sent: &Secret,
+    may_spend: bool,
+) -> Result<Tokens, RefreshFailure> {
     let mut params = ask.token_params()?;
     params.extend(ask.filled(&ask.oauth.renew_params)?);
-    let transport =
-        Transport::new(ask, RequestedEndpoint::Token, ask.renew_url()?, params).patient();
+    let transport = Transport::new(ask, RequestedEndpoint::Token, ask.renew_url()?, params);
+    let transport = if may_spend { transport.patient() } else { transport };
     let client = client(ask).set_token_uri(transport.url(TokenUrl::new)?);
     let token = RefreshToken::new(text(sent)?);
     let scope = ask.scope().filter(|_| ask.oauth.says.renew_scopes);
@@ -311,7 +316,7 @@ impl JwtAssertion {
                 error.to_string(),
             )
         };
-        let now = ask.now.as_second();
+        let now = ask.time_at(&ask.token_url()?).as_second();
         let seconds = self.seconds.unwrap_or(ASSERTION_SECONDS).clamp(1, ASSERTION_SECONDS_MAX);
         let audience = match &self.audience {
             Some(audience) => audience.clone(),

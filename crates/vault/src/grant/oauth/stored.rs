@@ -1,21 +1,22 @@
 //! [`OAuthGrant`], the stored grant: tokens or the data to mint them, and facts of the last response. Chooses
 //! the request that renews it; the requests are in `requests.rs`.
 
+mod successor;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::failure::{ActingParty, Temporary, TokenFailure};
-use super::reply::NextRefreshToken;
+use super::failure::{ActingParty, TokenFailure};
 use super::request_context::{RequestContext, incomplete};
 use super::requests::{self, JwtAssertion, RefreshFailure, SubjectToken};
 use super::revoke::Revocable;
 use super::token_facts::{ACCESS, PRIVATE_KEY, REFRESH, TokenFacts};
-use super::{Tokens, aws_role, imported, missing, service_account, session, signed};
+use super::{Tokens, account, aws_role, imported, missing, service_account, session, signed};
 use crate::grant::{GrantError, MintError};
 use keyward_base::secret::Secret;
-use keyward_rules::provider::oauth::GrantText;
-use keyward_rules::provider::{self, AuthKind, AuthMethod};
+use keyward_rules::provider::oauth::{GrantText, OAuth};
+use keyward_rules::provider::{AuthKind, AuthMethod};
 
 /// Prefix of stored names that are not fields; no field name begins with it.
 const FACT: char = '.';
@@ -143,6 +144,8 @@ impl OAuthGrant {
             refresh_expires: moment(".refresh_expires"),
             scope: text(".scope").map(|all| all.split_whitespace().map(str::to_owned).collect()),
             account: text(".account").map(str::to_owned),
+            subject: text(".subject").map(str::to_owned),
+            keeps_refresh: values.contains_key(".keeps_refresh"),
             captured: captured.collect(),
         };
         let earlier = values.get(EARLIER).cloned();
@@ -180,6 +183,12 @@ impl OAuthGrant {
         if let Some(account) = &facts.account {
             put(".account".to_owned(), account.clone());
         }
+        if let Some(subject) = &facts.subject {
+            put(".subject".to_owned(), subject.clone());
+        }
+        if facts.keeps_refresh {
+            put(".keeps_refresh".to_owned(), "true".to_owned());
+        }
         for (name, value) in &facts.captured {
             put(format!(".captured.{name}"), value.clone());
         }
@@ -210,6 +219,18 @@ impl OAuthGrant {
         let token = keys.remove(ACCESS)?;
         keys.insert("session_token".to_owned(), token);
         Some(keys)
+    }
+
+    /// Whether it can end: a person consented to it, or gave a token to exchange. The others are requested with a key, a
+    /// password or the app alone.
+    pub fn is_of_person(&self, oauth: &OAuth) -> bool {
+        let is_given = oauth.is_of_consent() || oauth.grant == GrantText::TokenExchange;
+        self.by == OAuthKind::Oauth2 && is_given
+    }
+
+    /// Whether its tokens are those of a login.
+    pub fn is_session(&self) -> bool {
+        self.by == OAuthKind::Session
     }
 
     /// The facts of the last response.
@@ -267,6 +288,17 @@ impl OAuthGrant {
     /// # Errors
     /// When the server issues none, or the grant cannot be renewed.
     pub async fn renewed(&self, ask: &RequestContext<'_>) -> Result<Self, TokenFailure> {
+        let before = ask.caller.clocks().count();
+        match self.renewed_once(ask).await {
+            // The answer shows that this machine's clock is wrong: what the key signs is dated anew.
+            Err(_) if !self.is_of_person(ask.oauth) && ask.caller.clocks().count() != before => {
+                self.renewed_once(ask).await
+            }
+            renewed => renewed,
+        }
+    }
+
+    async fn renewed_once(&self, ask: &RequestContext<'_>) -> Result<Self, TokenFailure> {
         match self.by {
             OAuthKind::Session => return Ok(self.with(session::renewed(ask, &self.fields).await?)),
             OAuthKind::SignedJwt => return Ok(self.with(signed::minted(ask, &self.fields)?)),
@@ -281,7 +313,7 @@ impl OAuthGrant {
             OAuthKind::ServiceAccount => service_account::minted(&ask, &self.fields).await?,
             OAuthKind::GithubApp => requests::installation(&ask, &self.assertion(&ask)?).await?,
             _ => match self.request_tokens(&ask).await {
-                Ok(tokens) => tokens,
+                Ok(tokens) => self.of_same_subject(tokens)?,
                 Err(RefreshFailure { failure, next: Some(next) }) => {
                     return Ok(self.with_next(next, ask.now, failure));
                 }
@@ -291,6 +323,25 @@ impl OAuthGrant {
             },
         };
         Ok(self.with(tokens))
+    }
+
+    /// The tokens, unless their ID token is of another subject than the consent (OpenID Connect Core §12.2): they would act
+    /// for another account.
+    fn of_same_subject(&self, tokens: Tokens) -> Result<Tokens, TokenFailure> {
+        let now = tokens.id_token.as_ref().and_then(account::subject);
+        match self.facts.subject.as_ref().zip(now) {
+            Some((before, now)) if *before != now => {
+                let said = "the ID token of the refresh is of another account than the consent";
+                Err(TokenFailure::ours(ActingParty::Person, "other_account", said))
+            }
+            _ => Ok(tokens),
+        }
+    }
+
+    /// Whether a lost answer to the next refresh may lose the grant: its server replaces the refresh token, or has not
+    /// shown yet that it keeps it.
+    pub fn may_be_spent(&self) -> bool {
+        self.fields.contains_key(REFRESH) && !self.facts.keeps_refresh
     }
 
     async fn request_tokens(&self, ask: &RequestContext<'_>) -> Result<Tokens, RefreshFailure> {
@@ -307,7 +358,7 @@ impl OAuthGrant {
             return Ok(requests::renew_access(ask, token).await?);
         }
         match self.fields.get(REFRESH) {
-            Some(token) => requests::refresh(ask, token).await,
+            Some(token) => requests::refresh(ask, token, self.may_be_spent()).await,
             None => Err(no_refresh_token().into()),
         }
     }
@@ -344,8 +395,7 @@ impl OAuthGrant {
             None => Ok(None),
             Some(text) => {
                 let one = BTreeMap::from([(String::new(), text)]);
-                let filled =
-                    provider::oauth::OAuth::params(&one, ask.variables).map_err(incomplete)?;
+                let filled = OAuth::params(&one, ask.variables).map_err(incomplete)?;
                 Ok(filled.into_values().next())
             }
         };
@@ -392,6 +442,9 @@ impl OAuthGrant {
             fields.insert(REFRESH.to_owned(), refresh);
         }
         let old = &self.facts;
+        let sent = self.fields.get(REFRESH).zip(fields.get(REFRESH));
+        let same =
+            |(sent, now): (&Secret, &Secret)| now.expose_text().is_some_and(|it| sent.is_text(it));
         let mut captured = old.captured.clone();
         captured.extend(tokens.captured);
         let kept = old.refresh_expires.filter(|_| !rotated);
@@ -401,56 +454,13 @@ impl OAuthGrant {
             refresh_expires: tokens.refresh_expires.or(kept),
             scope: tokens.scope.or_else(|| old.scope.clone()),
             account: tokens.account.or_else(|| old.account.clone()),
+            subject: old.subject.clone().or(tokens.id_token.as_ref().and_then(account::subject)),
+            keeps_refresh: sent.is_some_and(same),
             captured,
         };
         Self { unknown: self.unknown.clone(), ..Self::stored_as(self.by, fields, facts) }
     }
-
-    /// Whether the server replaced the refresh token of `before`, which may have ended, by the one of this grant.
-    pub fn replaces_refresh_token_of(&self, before: &Self) -> bool {
-        let now = self.fields.get(REFRESH).and_then(Secret::expose_text);
-        before.fields.get(REFRESH).zip(now).is_some_and(|(before, now)| !before.is_text(now))
-    }
-
-    fn with_next(&self, next: NextRefreshToken, sent: Timestamp, unusable: TokenFailure) -> Self {
-        let earlier = self.fields.get(REFRESH).filter(|_| !next.is_sure).cloned();
-        Self { earlier, ..self.with_refresh_token(next.token, sent, unusable) }
-    }
-
-    /// The grant with the earlier refresh token, if the newer one is refused.
-    ///
-    /// # Errors
-    /// The failure, if there is no earlier token, or it is not of the token.
-    fn with_earlier(&self, sent: Timestamp, failure: TokenFailure) -> Result<Self, TokenFailure> {
-        match &self.earlier {
-            Some(earlier) if failure.may_be_of_token() => {
-                let code = failure.code().cloned();
-                let unusable = Temporary { code, ..Temporary::of(EARLIER_IS_NEXT) };
-                Ok(self.with_refresh_token(
-                    earlier.clone(),
-                    sent,
-                    TokenFailure::Temporary(unusable),
-                ))
-            }
-            _ => Err(failure),
-        }
-    }
-
-    /// The grant with another refresh token alone. The access token may have ended with the refresh token before.
-    fn with_refresh_token(&self, next: Secret, sent: Timestamp, unusable: TokenFailure) -> Self {
-        let mut fields = self.fields.clone();
-        fields.remove(ACCESS);
-        fields.insert(REFRESH.to_owned(), next);
-        let (sent, expires, refresh_expires) = (Some(sent), None, None);
-        let facts = TokenFacts { sent, expires, refresh_expires, ..self.facts.clone() };
-        let (unknown, unusable) = (self.unknown.clone(), Some(Box::new(unusable)));
-        Self { unknown, unusable, ..Self::stored_as(self.by, fields, facts) }
-    }
 }
-
-/// Why a refused refresh token does not end the grant.
-const EARLIER_IS_NEXT: &str =
-    "the refresh token of an answer with an error is refused, and the one before it is tried next";
 
 /// The failure without a request: the grant cannot be renewed.
 fn no_refresh_token() -> TokenFailure {

@@ -27,6 +27,10 @@ pub struct TokenFacts {
     pub scope: Option<Vec<String>>,
     /// The account, if the server named it.
     pub account: Option<String>,
+    /// The subject of the ID token of the consent, or of the first one after it.
+    pub subject: Option<String>,
+    /// Whether the last refresh kept its refresh token, so that a lost answer spends nothing.
+    pub keeps_refresh: bool,
     /// Variables from the response.
     pub captured: BTreeMap<String, String>,
 }

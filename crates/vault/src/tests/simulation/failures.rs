@@ -234,9 +234,9 @@ async fn a_rejected_client_is_tried_again_automatically_with_growing_pauses() {
     assert_eq!(asked(&world), 4);
 }
 
-/// oauth 9.again: a person can try at once; a connection that is broken for another reason is not tried
+/// oauth 9.again, 9.lifted: a person can try at once; requests do not try a connection that is broken for another reason
 #[tokio::test(start_paused = true)]
-async fn a_person_can_retry_a_rejected_client_at_once_but_not_a_revoked_grant() {
+async fn only_a_person_can_retry_a_revoked_grant_and_at_once_a_rejected_client() {
     let (stage, world, _, connection) =
         rejected(vec![says(What::Rejected), says(What::Token(Some(1))), says(What::Dead)]).await;
     let (vault, org, id) = (&stage.vaults[0], &connection.org, &connection.id);
@@ -248,11 +248,12 @@ async fn a_person_can_retry_a_rejected_client_at_once_but_not_a_revoked_grant() 
     passes(2_000).await;
     assert!(ask(vault, &connection).await.is_err(), "revoked");
     passes(6 * HOUR).await;
-    assert!(vault.refresh_now(org, id).await.is_err());
     vault.retry_rejected(org, &connection.name);
     assert!(!vault.try_again(org, id).await.unwrap());
     assert!(vault.wait_for_flights(Duration::from_secs(60)).await);
     assert_eq!(asked(&world), 4, "nobody was asked again");
+    assert!(vault.refresh_now(org, id).await.is_err(), "it has ended");
+    assert_eq!(asked(&world), 5);
 }
 
 /// oauth 9.changed: retried when the configuration changes

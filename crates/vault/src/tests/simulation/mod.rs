@@ -11,6 +11,7 @@ mod rows;
 mod runs;
 mod schedules;
 mod server;
+mod verdicts;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};

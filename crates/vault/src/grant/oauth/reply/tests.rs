@@ -18,6 +18,7 @@ fn read_of(oauth: &OAuth, answer: &Response<Bytes>) -> Result<Tokens, TokenFailu
     let reading = ReplyContext {
         oauth,
         sent: noon(),
+        ahead: SignedDuration::ZERO,
         token_bytes_max: 16 * 1024,
         secrets: vec![&sent],
         exchanged: false,
@@ -169,6 +170,20 @@ fn an_access_token_with_other_than_visible_characters_is_refused() {
     assert_eq!(shown(&taken(&format!(r#"{{"access_token":"{long}"}}"#)).access).len(), 16 * 1024);
     let failure = refused(200, &format!(r#"{{"access_token":"{long}x"}}"#));
     assert!(passes(&failure).what.contains("longer"));
+}
+
+/// oauth 5.token: what is accepted can be sent with its prefix, whatever the setting is.
+#[test]
+fn the_bound_on_an_access_token_includes_its_prefix() {
+    let prefix = "x".repeat(1_100);
+    let more = format!("placement: {{ header: Authorization, prefix: '{prefix} ' }}");
+    let long = "x".repeat(16 * 1024);
+    let failure = read_by(&more, &answer(200, &[], format!(r#"{{"access_token":"{long}"}}"#)));
+    assert!(passes(&failure.expect_err("it cannot be written")).what.contains("longer"));
+    let provider = crate::tests::scripted_server::provider("");
+    let placed = &provider.auth[0].placements[0].places[0];
+    let fields = std::collections::BTreeMap::from([("access_token".to_owned(), secret(&long))]);
+    assert!(placed.value.render(&fields).is_ok(), "the longest one, with the usual prefix");
 }
 
 /// oauth 6.4

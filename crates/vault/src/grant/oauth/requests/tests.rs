@@ -83,7 +83,7 @@ async fn a_refresh_repeats_scopes_only_where_the_provider_wants_them() {
         oauth.token_params = form(&[("resource", "https://mcp.acme.test/mcp")]);
         let variables = BTreeMap::new();
         let ask = server.ask(&oauth, &client, &variables);
-        let tokens = refresh(&ask, &secret("rt 1+")).await.expect("tokens");
+        let tokens = refresh(&ask, &secret("rt 1+"), true).await.expect("tokens");
         assert_eq!(tokens.refresh.as_ref().map(shown), Some("rt2"));
         let mut expected = with_proof(&[
             ("grant_type", "refresh_token"),
@@ -101,7 +101,7 @@ async fn a_refresh_whose_answer_has_no_lifetime_uses_the_usual_one() {
     let (server, client) = one(&json("200 OK", r#"{"access_token":"at"}"#)).await;
     let (oauth, variables) = (server.oauth("access_ttl: 2h"), BTreeMap::new());
     let ask = server.ask(&oauth, &client, &variables);
-    let tokens = refresh(&ask, &secret("rt")).await.expect("tokens");
+    let tokens = refresh(&ask, &secret("rt"), true).await.expect("tokens");
     assert!(tokens.refresh.is_none());
     let life = tokens.expires.map(|end| end.duration_since(noon()).as_hours());
     assert_eq!(life, Some(2));
@@ -128,7 +128,7 @@ async fn the_refresh_token_beside_an_unusable_access_token_is_the_next_one() {
     ] {
         let (server, client) = one(&json(status, answer)).await;
         let (oauth, variables) = (server.oauth(more), BTreeMap::new());
-        let result = refresh(&server.ask(&oauth, &client, &variables), &secret("rt")).await;
+        let result = refresh(&server.ask(&oauth, &client, &variables), &secret("rt"), true).await;
         let failure = result.expect_err(answer);
         let found = failure.next.as_ref().map(|next| (shown(&next.token), next.is_sure));
         assert_eq!(found, next, "{status} {answer}: {failure:?}");
@@ -144,7 +144,7 @@ async fn a_provider_may_require_json_renamed_and_further_parameters_and_headers(
          extra_headers: { X-Version: '2026' }, renew_params: { type: refresh }",
     );
     let variables = BTreeMap::new();
-    refresh(&server.ask(&oauth, &client, &variables), &secret("rt")).await.expect("tokens");
+    refresh(&server.ask(&oauth, &client, &variables), &secret("rt"), true).await.expect("tokens");
     let request = server.received().await;
     assert_eq!(request.fields["content-type"], "application/json");
     assert_eq!(request.fields["x-version"], "2026");
@@ -401,7 +401,7 @@ async fn a_refused_exchange_does_not_show_its_token() {
 async fn failed(answer: &str) -> Temporary {
     let (server, client) = one(answer).await;
     let (oauth, variables) = (server.oauth(""), BTreeMap::new());
-    let result = refresh(&server.ask(&oauth, &client, &variables), &secret("rt")).await;
+    let result = refresh(&server.ask(&oauth, &client, &variables), &secret("rt"), true).await;
     match result.expect_err(answer).failure {
         TokenFailure::Temporary(temporary) => temporary,
         other => panic!("{answer}: {other:?}"),
@@ -448,7 +448,7 @@ async fn an_app_without_an_endpoint_must_be_corrected_by_the_operator() {
     let (mut server, client) = one(&json("200 OK", TOKEN)).await;
     let facts = OAuth { token: None, ..OAuth::clone(&oauth("")) };
     let variables = BTreeMap::new();
-    let result = refresh(&server.ask(&facts, &client, &variables), &secret("rt")).await;
+    let result = refresh(&server.ask(&facts, &client, &variables), &secret("rt"), true).await;
     let result = result.map_err(|refused| refused.failure);
     let Err(TokenFailure::Permanent { who: ActingParty::Operator(_), code, .. }) = result else {
         panic!("{result:?}")

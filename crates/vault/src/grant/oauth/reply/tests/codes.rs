@@ -203,3 +203,88 @@ fn codes_that_end_a_grant_or_refuse_a_client_do_so_in_any_status() {
         }
     }
 }
+
+/// oauth 9.words: the answers of services to a refresh token that has ended.
+#[test]
+fn the_words_of_a_service_for_an_ended_refresh_token_end_the_grant() {
+    let strava = r#"{"message":"Bad Request","errors":[{"resource":"RefreshToken","field":"refresh_token","code":"invalid"}]}"#;
+    for (id, status, body, said) in [
+        (
+            "x",
+            400,
+            r#"{"error":"invalid_request","error_description":"Value passed for the token was invalid."}"#,
+            "Value passed for the token was invalid.",
+        ),
+        ("strava", 400, strava, "Bad Request"),
+        ("zoho-crm", 200, r#"{"error":"invalid_code"}"#, ""),
+        (
+            "twitch",
+            400,
+            r#"{"status":400,"message":"Invalid refresh token"}"#,
+            "Invalid refresh token",
+        ),
+        (
+            "fitbit",
+            400,
+            r#"{"errors":[{"errorType":"invalid_grant","message":"Refresh token invalid: x"}],"success":false}"#,
+            "Refresh token invalid: x",
+        ),
+        ("reddit", 400, r#"{"message":"Bad Request","error":400}"#, "Bad Request"),
+        ("zoom", 401, r#"{"reason":"Invalid Token!","error":"invalid_request"}"#, "Invalid Token!"),
+    ] {
+        let over = refused_by(id, status, body);
+        let TokenFailure::Permanent { who, said: told, .. } = &over else {
+            panic!("{id}: {over:?}")
+        };
+        assert_eq!(
+            (*who, told.as_deref().unwrap_or_default()),
+            (ActingParty::Person, said),
+            "{id}"
+        );
+    }
+}
+
+/// oauth 9.words: the same code for another reason, another resource, a code of the client.
+#[test]
+fn other_answers_of_these_services_end_no_grant() {
+    for (id, body) in [
+        (
+            "x",
+            r#"{"error":"invalid_request","error_description":"Missing required parameter [grant_type]."}"#,
+        ),
+        (
+            "strava",
+            r#"{"message":"Bad Request","errors":[{"resource":"Application","field":"client_id","code":"invalid"}]}"#,
+        ),
+        ("twitch", r#"{"status":400,"message":"missing client id"}"#),
+        ("zoom", r#"{"reason":"Bad Request","error":"invalid_request"}"#),
+    ] {
+        let failure = refused_by(id, 400, body);
+        assert!(passes(&failure).unknown_code, "{id}: {failure:?}");
+    }
+    let client = r#"{"errors":[{"errorType":"invalid_client","message":"no"}],"success":false}"#;
+    assert!(refused_by("fitbit", 401, client).is_of_invalid_client());
+}
+
+/// oauth 9.said: no code, and still words.
+#[test]
+fn the_message_of_an_answer_without_a_code_is_kept_cut_and_cleaned() {
+    for (body, said) in [
+        (
+            r#"{"message":"This installation has been suspended","documentation_url":"https://x"}"#,
+            "This installation has been suspended",
+        ),
+        (r#"{"detail":"a\u0007 b\n c"}"#, "a b c"),
+        (r#"{"errors":[{"message":"first"},{"message":"second"}]}"#, "first"),
+    ] {
+        for status in [403, 404, 422] {
+            assert_eq!(
+                passes(&refused(status, body)).said.as_deref(),
+                Some(said),
+                "{status} {body}"
+            );
+        }
+    }
+    let long = format!(r#"{{"message":"{}"}}"#, "x".repeat(1_000));
+    assert_eq!(passes(&refused(422, &long)).said.as_ref().map(String::len), Some(200));
+}

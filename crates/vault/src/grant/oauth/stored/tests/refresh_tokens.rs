@@ -65,3 +65,48 @@ async fn the_refresh_token_before_one_of_an_error_answer_is_tried_if_that_is_ref
         assert_eq!(form["refresh_token"], sent);
     }
 }
+
+fn id_token(subject: &str) -> String {
+    use base64::Engine as _;
+    let claims = format!(r#"{{"iss":"x","aud":"id","sub":"{subject}"}}"#);
+    format!("e30.{}.", base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(claims))
+}
+
+/// oauth 7.subject
+#[tokio::test]
+async fn a_refresh_with_an_id_token_of_another_subject_gives_no_token() {
+    let tokens = |subject: &str| {
+        json("200 OK", &format!(r#"{{"access_token":"new","id_token":"{}"}}"#, id_token(subject)))
+    };
+    let script =
+        [tokens("1"), tokens("1"), tokens("2"), json("200 OK", r#"{"access_token":"new"}"#)];
+    let script: Vec<_> = script.iter().map(String::as_str).collect();
+    let server = Server::start(&script).await;
+    let (oauth, client) = (server.oauth(""), client("s3cret-canary"));
+    let variables = BTreeMap::new();
+    let ask = server.ask(&oauth, &client, &variables);
+    let first = as_oauth(&expired(Some("rt1"))).renewed(&ask).await.expect("the first subject");
+    let first = again(&Grant::OAuth(first));
+    as_oauth(&first).renewed(&ask).await.expect("the same one");
+    let other = as_oauth(&first).renewed(&ask).await.expect_err("another account");
+    assert_eq!(other.code().map(|code| code.as_str()), Some("other_account"));
+    as_oauth(&first).renewed(&ask).await.expect("no ID token says nothing");
+}
+
+/// oauth 5.answer: an answer is awaited for minutes only where it may have the only refresh token.
+#[tokio::test]
+async fn only_a_refresh_token_that_a_server_may_replace_can_be_spent() {
+    let same = r#"{"access_token":"new","refresh_token":"rt1"}"#;
+    let none = r#"{"access_token":"new"}"#;
+    let other = r#"{"access_token":"new","refresh_token":"rt2"}"#;
+    for (answer, may_be_spent) in [(same, false), (none, false), (other, true)] {
+        let server = Server::start(&[&json("200 OK", answer)]).await;
+        let (oauth, client) = (server.oauth(""), client("s3cret-canary"));
+        let variables = BTreeMap::new();
+        let before = expired(Some("rt1"));
+        assert!(as_oauth(&before).may_be_spent(), "nothing is known yet");
+        let newer = as_oauth(&before).renewed(&server.ask(&oauth, &client, &variables)).await;
+        let newer = again(&Grant::OAuth(newer.expect("tokens")));
+        assert_eq!(as_oauth(&newer).may_be_spent(), may_be_spent, "{answer}");
+    }
+}
