@@ -1,6 +1,6 @@
 //! Which environment variables a provider may name, and which text it may put before the random part of a placeholder.
-//! Whoever may add a provider decides with them about the environment of `keyward run`, which reaches every program
-//! there. So a name is one of a key or an account, and a text means nothing to a shell.
+//! A person who may add a provider decides with them about the environment of `keyward run`, which every program there
+//! has. So a name is one of a key or an account, and a text means nothing to a shell.
 
 /// The last words of the variables that the built-in providers name. Variables that run code or load it have others:
 /// `BASH_ENV`, `LD_PRELOAD`, `PATH`, `GIT_SSH_COMMAND`, `NODE_OPTIONS`, `PERL5OPT`, `PAGER`, `EDITOR`.
