@@ -209,6 +209,28 @@ async fn request_trailers_sent_by_base_url_are_not_forwarded() {
     lab.finish().await;
 }
 
+/// RFC 9110 §8.6. Servers of HTTP/1.1 answer 411 without it; HTTP/2 has no need of it.
+#[tokio::test]
+async fn an_empty_post_over_http2_has_a_length_over_http1() {
+    let mut lab = Lab::simple().await;
+    let client = lab.h2(HOST).await;
+    for (method, length) in
+        [("POST", Some("0")), ("PUT", Some("0")), ("PATCH", Some("0")), ("DELETE", None)]
+    {
+        for ends_with_head in [true, false] {
+            let mut call = client.open(&format!("{method} /a"), ends_with_head).await;
+            if !ends_with_head {
+                call.end();
+            }
+            assert_eq!(call.answer().await.head.status(), 200);
+            let head = lab.origin.arrival().await.head;
+            assert_eq!(head.one("content-length"), length, "{method} {ends_with_head}");
+            assert!(!head.has("transfer-encoding"), "{method} {ends_with_head}");
+        }
+    }
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn a_client_that_expects_100_gets_it_and_then_the_answer() {
     let origin = Origin::scripted(|mut stream: Stream| async move {

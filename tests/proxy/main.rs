@@ -32,6 +32,7 @@ mod h2_websocket;
 mod h2_windows;
 mod host_mismatch;
 mod injection;
+mod interim_answers;
 mod kept_streams;
 mod leaves;
 mod malformed_answers;

@@ -236,6 +236,36 @@ async fn a_few_interim_answers_do_not_disturb_the_final_answer() {
 }
 
 #[tokio::test]
+async fn interim_answers_beyond_the_limit_are_502_and_up_to_it_are_not() {
+    let interim = "HTTP/1.1 102 Processing\r\n\r\n";
+    for (count, status) in [(16, 200), (17, 502)] {
+        let lab = lab(format!("{}{}", interim.repeat(count), ok("late"))).await;
+        let answer = lab.ask("GET /a").await;
+        assert_eq!(answer.head.status(), status, "{count}");
+        assert!(answer.interim.len() <= 16, "{}", answer.interim.len());
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_with_a_longer_head_than_is_read_names_the_limit() {
+    let fields: String = (0..250).map(|number| format!("X-{number}: v\r\n")).collect();
+    let long = format!("X-Long: {}\r\n", "a".repeat(100_000));
+    for fields in [fields, long] {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{fields}\r\nok");
+        let lab = lab(head).await;
+        let answer = lab.ask("GET /a").await;
+        assert_eq!(answer.refusal(), (502, Some("upstream_protocol")));
+        let message = answer.json()["error"]["message"].as_str().expect("text").to_owned();
+        assert!(
+            message.contains("limits.head_fields_max") && !message.contains("malformed"),
+            "{message}"
+        );
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
 async fn an_origin_that_never_answers_is_504() {
     let origin = Origin::scripted(|mut stream: Stream| async move {
         stream.request().await;

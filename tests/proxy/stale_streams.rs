@@ -1,8 +1,9 @@
 //! Idle streams that an upstream has ended: a request of which not one byte was written goes to another stream, whatever
-//! its method; one of which bytes were written is sent once. Streams whose packets are lost are not used again.
+//! its method; one of which bytes were written is sent once more if it is idempotent, and else not. Streams whose packets are lost are not used again.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -88,6 +89,93 @@ async fn a_post_that_the_upstream_has_read_is_never_sent_twice() {
         assert_eq!(posts.count(), 1, "{offer:?}");
         lab.finish().await;
     }
+}
+
+/// Ends the stream of each request to `/ends` without an answer, until it has read `ends` of them.
+fn ending(offer: Offer, ends: usize) -> Origin {
+    let came = Arc::new(AtomicUsize::new(0));
+    let came_too = came.clone();
+    let http1 = move |mut stream: Stream| {
+        let came = came.clone();
+        async move {
+            while let Some(request) = stream.request().await {
+                if request.head.target() == "/ends" && came.fetch_add(1, SeqCst) < ends {
+                    return stream.into_wire().abort();
+                }
+                stream.send(ok(&request.text())).await;
+            }
+        }
+    };
+    let http2 = move |mut ask: Ask| {
+        let came = came_too.clone();
+        async move {
+            let request = ask.whole().await;
+            if request.head.target() == "/ends" && came.fetch_add(1, SeqCst) < ends {
+                return ask.order(Order::Break);
+            }
+            ask.reply(&Reply::ok("fine")).await;
+        }
+    };
+    Origin::either(offer, http1, http2)
+}
+
+/// How often `/ends` was received.
+fn sent(lab: &Lab) -> usize {
+    lab.origin.received().iter().filter(|one| one.head.target() == "/ends").count()
+}
+
+/// RFC 9110 §9.2.2, RFC 9112 §9.3.1.
+#[tokio::test]
+async fn an_idempotent_request_whose_reused_stream_ends_without_an_answer_is_sent_once_more() {
+    for (ends, status) in [(1, 200), (usize::MAX, 502)] {
+        for (method, body) in [("GET", ""), ("PUT", "a body"), ("DELETE", "")] {
+            let lab = Plan::api_key().start(ending(Offer::Http1, ends)).await;
+            let mut wire = lab.tunnel(HOST).await;
+            assert_eq!(wire.ask(request_text("GET /a", HOST)).await.head.status(), 200);
+            let request = format!("{method} /ends\r\nContent-Length: {}", body.len());
+            wire.send(request_text(&request, HOST) + body).await;
+            let answer = wire.answer(method).await;
+            assert_eq!((answer.head.status(), sent(&lab)), (status, 2), "{method}");
+            if status == 200 {
+                assert_eq!(answer.text(), body, "{method}: the whole body");
+            }
+            lab.finish().await;
+        }
+        let lab = Plan::api_key().start(ending(Offer::Http2, ends)).await;
+        let client = lab.h2(HOST).await;
+        assert_eq!(client.ask("GET /a").await.text(), "fine");
+        let answer = client.ask("GET /ends").await;
+        assert_eq!((answer.head.status(), sent(&lab)), (status, 2));
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_post_whose_reused_stream_ends_or_a_request_on_a_new_stream_is_not_repeated() {
+    for (before, request) in [(true, "POST /ends\r\nContent-Length: 0"), (false, "GET /ends")] {
+        let lab = Plan::api_key().start(ending(Offer::Http1, 1)).await;
+        let mut wire = lab.tunnel(HOST).await;
+        if before {
+            wire.ask(request_text("GET /a", HOST)).await;
+        }
+        let answer = wire.ask(request_text(request, HOST)).await;
+        assert_eq!((answer.head.status(), sent(&lab)), (502, 1), "{request}");
+        lab.finish().await;
+    }
+}
+
+/// Programs that upload by `Expect` do so by PUT.
+#[tokio::test]
+async fn an_upload_that_waits_for_100_is_sent_once_more_too() {
+    let lab = Plan::api_key().start(ending(Offer::Http1, 1)).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.ask(request_text("GET /a", HOST)).await;
+    let request = "PUT /ends\r\nContent-Length: 6\r\nExpect: 100-continue";
+    wire.send(request_text(request, HOST)).await;
+    assert_eq!(wire.head().await.expect("an interim answer").status(), 100);
+    wire.send("a body").await;
+    assert_eq!(wire.answer("PUT").await.text(), "a body");
+    lab.finish().await;
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! Upgrades: a websocket handshake carries the credential, then bytes pass as they are. Nothing
-//! else changes the protocol.
+//! Upgrades: a websocket handshake carries the credential, then bytes pass as they are. Other protocols need a
+//! permission.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -164,15 +164,94 @@ async fn a_101_to_another_protocol_is_502() {
 }
 
 #[tokio::test]
-async fn an_upgrade_to_a_protocol_other_than_websocket_is_not_forwarded() {
-    for protocol in ["h2c", "TLS/1.2", "foo", "websocket, h2c"] {
+async fn an_offer_of_newer_http_or_tls_is_dropped_and_its_request_forwarded() {
+    for protocol in ["h2c", "TLS/1.2", "HTTP/2.0, tls/1.3"] {
         let mut lab = Lab::simple().await;
         let request = format!("GET /a\r\nConnection: Upgrade\r\nUpgrade: {protocol}");
-        // The request is forwarded without it.
         let head = lab.delivered(&request).await;
         assert!(!head.has("upgrade") && !head.has("connection"), "{protocol}: {head:?}");
         lab.finish().await;
     }
+}
+
+#[tokio::test]
+async fn an_upgrade_that_nothing_allows_is_refused() {
+    let plan = || Plan::api_key().settings("{ upgrades: [tcp] }");
+    for request in [
+        "GET /a\r\nConnection: Upgrade\r\nUpgrade: foo",
+        "POST /a\r\nContent-Length: 0\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1",
+        "POST /a\r\nContent-Length: 0\r\nConnection: Upgrade\r\nUpgrade: tcp, SPDY/3.1",
+        "GET /a\r\nConnection: keep-alive, upgrade\r\nUpgrade: h2c\r\nUpgrade: foo",
+        "POST /a\r\nContent-Length: 0\r\nConnection: Upgrade\r\nUpgrade: websocket",
+    ] {
+        let lab = plan().start(Origin::saying("fine")).await;
+        let answer = lab.ask(request).await;
+        assert_eq!(answer.refusal(), (403, Some("upgrade_refused")), "{request}");
+        assert!(lab.origin.received().is_empty(), "{request}");
+        let records = lab.finish().await;
+        assert_eq!(records[0]["code"], "upgrade_refused");
+    }
+}
+
+/// Switches to the protocol that is asked for, and answers in capitals.
+fn shouting() -> Origin {
+    Origin::scripted(|mut stream: Stream| async move {
+        let Some(request) = stream.request().await else { return };
+        let protocol = request.head.one("upgrade").expect("an upgrade").to_owned();
+        let switching =
+            format!("HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n");
+        stream.send(switching).await;
+        loop {
+            let bytes = stream.some().await.to_ascii_uppercase();
+            if bytes.is_empty() || stream.try_send(&bytes).await.is_err() {
+                return;
+            }
+        }
+    })
+}
+
+const EXEC: &str = "POST /exec\r\nConnection: Upgrade\r\nContent-Length: 2\r\nUpgrade: spdy/3.1";
+
+#[tokio::test]
+async fn an_allowed_upgrade_carries_the_credential_and_passes_bytes_both_ways() {
+    let plan = Plan::api_key().settings("{ upgrades: [SPDY/3.1, tcp] }");
+    let mut lab = plan.start(shouting()).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text(EXEC, HOST) + "{}").await;
+    let answer = wire.answer("GET").await;
+    assert_eq!((answer.head.status(), answer.head.one("upgrade")), (101, Some("spdy/3.1")));
+    let arrived = lab.origin.arrival().await;
+    assert_eq!(arrived.head.all("x-api-key"), [&*lab.canary.text]);
+    assert_eq!((arrived.head.one("upgrade"), arrived.text()), (Some("spdy/3.1"), "{}".to_owned()));
+    wire.send(b"no frame").await;
+    assert_eq!(wire.exactly(8).await, b"NO FRAME");
+    drop(wire);
+    let records = lab.finish().await;
+    assert_eq!(records.len(), 1);
+    assert_eq!((&records[0]["status"], &records[0]["bytes_out"]), (&101.into(), &8.into()));
+}
+
+#[tokio::test]
+async fn a_revocation_ends_an_upgraded_stream() {
+    let plan = Plan::api_key().settings("{ upgrades: [SPDY/3.1] }");
+    let lab = plan.start(shouting()).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text(EXEC, HOST) + "{}").await;
+    assert_eq!(wire.answer("GET").await.head.status(), 101);
+    revoke(&lab).await;
+    assert!(wire.rest().await.is_empty());
+    assert_eq!(lab.finish().await[0]["outcome"], "ended");
+}
+
+#[tokio::test]
+async fn a_websocket_is_chosen_of_several_protocols() {
+    let handshake = HANDSHAKE.replace("Upgrade: websocket", "Upgrade: h2c, WebSocket");
+    let mut lab = Plan::api_key().start(echoing()).await;
+    let mut wire = lab.sent(&handshake).await;
+    assert_eq!(wire.answer("GET").await.head.status(), 101);
+    assert_eq!(lab.origin.arrival().await.head.one("upgrade"), Some("websocket"));
+    drop(wire);
+    lab.finish().await;
 }
 
 #[tokio::test]
@@ -236,14 +315,8 @@ impl Open {
         Self { lab, wire, at_origin, go_on }
     }
 
-    /// Takes the agent's binding away.
     async fn revoke(&self) {
-        let services = self.lab.gateway.running().services();
-        let (org, view) = (OrgId::default_org(), services.directory.view());
-        let agent = view.find_agent(&org, "ci").expect("the agent").id.clone();
-        let connection = view.find_connection(&org, "acme").expect("the connection").id.clone();
-        let directory = &services.directory;
-        directory.unbind_by(&org, &agent, &connection, ManagedBy::File).await.expect("unbound");
+        revoke(&self.lab).await;
     }
 
     /// All that the origin read, once its stream has ended.
@@ -253,6 +326,16 @@ impl Open {
         let read = self.at_origin.lock().expect("not poisoned").clone();
         (read, records)
     }
+}
+
+/// Takes the agent's binding away.
+async fn revoke(lab: &Lab) {
+    let services = lab.gateway.running().services();
+    let (org, view) = (OrgId::default_org(), services.directory.view());
+    let agent = view.find_agent(&org, "ci").expect("the agent").id.clone();
+    let connection = view.find_connection(&org, "acme").expect("the connection").id.clone();
+    let directory = &services.directory;
+    directory.unbind_by(&org, &agent, &connection, ManagedBy::File).await.expect("unbound");
 }
 
 /// An unmasked close frame.

@@ -154,6 +154,10 @@ codes! {
     PlaintextRefused: "plaintext_refused" 403 Proxy(DENIED),
         "A credential would be sent over cleartext HTTP.",
         "use https, or a rule with `use` and `allow_plaintext: true`";
+    UpgradeRefused: "upgrade_refused" 403 Proxy(DENIED),
+        "The request asks to switch to another protocol than WebSocket (`Upgrade`), which neither the provider nor the \
+         connection's settings allow.",
+        "name the protocol in `upgrades` of the connection's settings: `keyward connection set NAME --upgrades PROTOCOL`; without a connection, a rule with `action: tunnel` passes it";
     TokenEndpointRefused: "token_endpoint_refused" 403 Proxy(DENIED),
         "The URL is an OAuth endpoint of the provider, where nothing is injected.",
         "a rule with `action: pass` lets it through, without a credential";

@@ -22,7 +22,7 @@ section! {
         /// Size of the request target. Above it: 414.
         #[key("bytes")]
         pub target_bytes_max: usize,
-        /// Interim (1xx) responses to one request. Above it: 502.
+        /// Interim (1xx) responses to one request within 10 seconds, which are passed on. Above it: 502.
         #[key("count")]
         pub interim_answers_max: usize,
         /// Time for the complete head of a proxy request, from accept; and of each inner request, from its

@@ -59,6 +59,11 @@ section! {
         #[key("map of text to text", "{}")]
         #[serde(skip_serializing_if = "Headers::is_empty")]
         pub headers: Headers,
+        /// Protocols that requests may switch to by `Upgrade`, such as `SPDY/3.1` or `tcp`; the bytes that follow are not
+        /// inspected. WebSockets need none. Default: the provider's `upgrades`.
+        #[key("list of text")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub upgrades: Option<Vec<FieldText>>,
         /// Databases: sessions are [read-only](../guides/databases.md#read-only).
         #[key("`true` or `false`")]
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -156,6 +161,7 @@ impl Settings {
             concurrency: self.concurrency.or(base.concurrency),
             user_agent: self.user_agent.clone().or_else(|| base.user_agent.clone()),
             headers: self.headers.with_defaults(&base.headers),
+            upgrades: self.upgrades.clone().or_else(|| base.upgrades.clone()),
             read_only: self.read_only.or(base.read_only),
             statement_timeout: self.statement_timeout.or(base.statement_timeout),
             statements: self.statements.clone().or_else(|| base.statements.clone()),
@@ -177,6 +183,7 @@ impl Settings {
             (self.concurrency.is_some(), "concurrency"),
             (self.user_agent.is_some(), "user_agent"),
             (!self.headers.is_empty(), "headers"),
+            (self.upgrades.is_some(), "upgrades"),
         ];
         let has = |setting: fn(DatabaseProtocol) -> bool| protocol.is_some_and(setting);
         let of_databases = [

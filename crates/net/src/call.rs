@@ -115,6 +115,8 @@ pub enum CallError {
         status: Option<StatusCode>,
         /// The response's `Retry-After`.
         retry_after: Option<HeaderValue>,
+        /// Where a redirect leads that keeps method and body, if that is an https URL.
+        location: Option<Uri>,
     },
 }
 
@@ -136,6 +138,7 @@ struct ResponseHead {
     host: Host,
     status: StatusCode,
     retry_after: Option<HeaderValue>,
+    location: Option<Uri>,
 }
 
 impl HttpClient {
@@ -384,6 +387,7 @@ async fn speak(
             why: Unusable::TooLarge,
             status: None,
             retry_after: None,
+            location: None,
         },
         false => CallError::NoAnswer { host: host.clone(), source },
     };
@@ -408,10 +412,14 @@ async fn read(
     bytes_max: usize,
 ) -> Result<Response<Bytes>, CallError> {
     let (mut parts, mut body) = answer.into_parts();
+    let keeps_method = matches!(parts.status.as_u16(), 307 | 308);
+    let location = parts.headers.get(header::LOCATION).filter(|_| keeps_method);
+    let location = location.and_then(|it| Uri::try_from(it.as_bytes()).ok());
     let head = ResponseHead {
         host: host.clone(),
         status: parts.status,
         retry_after: parts.headers.get(header::RETRY_AFTER).cloned(),
+        location: location.filter(|it| it.scheme_str() == Some("https")),
     };
     if parts.status.is_redirection() {
         return Err(head.unusable(Unusable::Redirect));
@@ -437,8 +445,8 @@ async fn read(
 
 impl ResponseHead {
     fn unusable(self, why: Unusable) -> CallError {
-        let Self { host, status, retry_after } = self;
-        CallError::Unusable { host, why, status: Some(status), retry_after }
+        let Self { host, status, retry_after, location } = self;
+        CallError::Unusable { host, why, status: Some(status), retry_after, location }
     }
 }
 

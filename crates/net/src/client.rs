@@ -43,9 +43,11 @@ pub enum HandshakeError {
         source: io::Error,
     },
     /// The peer does not speak TLS, has no common version or suite, or closed the stream.
-    #[error("the TLS handshake with {host} failed")]
+    #[error("the TLS handshake with {host} failed: it {fault}")]
     Handshake {
         host: Host,
+        /// What the peer did; short, and safe to show to an agent.
+        fault: &'static str,
         /// The error of rustls or of the stream; for the log only.
         #[source]
         source: io::Error,
@@ -111,8 +113,35 @@ impl HandshakeError {
                 let fault = CertificateFault::from(error);
                 Self::Certificate { host, fault, source }
             }
-            _ => Self::Handshake { host, source },
+            Some(error) => Self::Handshake { host, fault: fault_of(error), source },
+            None => {
+                Self::Handshake { host, fault: "ended the stream within the handshake", source }
+            }
         }
+    }
+
+    /// Whether another root may help.
+    pub fn is_of_trust(&self) -> bool {
+        use CertificateFault::{Invalid, UnknownIssuer};
+        matches!(self, Self::Certificate { fault: UnknownIssuer | Invalid, .. })
+    }
+}
+
+/// What the peer did in a handshake that failed. The message continues after "it".
+fn fault_of(error: &rustls::Error) -> &'static str {
+    use rustls::AlertDescription as Alert;
+    use rustls::Error::{AlertReceived, InvalidMessage, PeerIncompatible};
+    match error {
+        PeerIncompatible(_)
+        | AlertReceived(
+            Alert::HandshakeFailure | Alert::ProtocolVersion | Alert::InsufficientSecurity,
+        ) => "has no version or cipher of TLS that is not too old",
+        InvalidMessage(_) => "does not speak TLS at this port",
+        AlertReceived(Alert::UnrecognisedName) => "has no certificate for this name",
+        AlertReceived(Alert::UnknownCA | Alert::CertificateRequired | Alert::BadCertificate) => {
+            "asks for another client certificate"
+        }
+        _ => "broke the handshake",
     }
 }
 
@@ -238,6 +267,35 @@ mod tests {
         theirs.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("write");
         let result = connect_tls(ours, &target("api.test"), trusting(cert), LONG).await;
         assert!(matches!(result, Err(HandshakeError::Handshake { .. })), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn a_handshake_that_fails_names_its_cause() {
+        let alert = |code: u8| vec![21, 3, 3, 0, 2, 2, code];
+        for (answer, expected) in [
+            // RFC 8446 §6: handshake_failure, protocol_version, insufficient_security.
+            (alert(40), "too old"),
+            (alert(70), "too old"),
+            (alert(71), "too old"),
+            (alert(112), "for this name"),
+            // unknown_ca, certificate_required
+            (alert(48), "client certificate"),
+            (alert(116), "client certificate"),
+            (alert(80), "broke the handshake"),
+            (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "speak TLS"),
+            (vec![], "ended the stream"),
+        ] {
+            let (cert, _) = certificate("api.test", 2000..4000);
+            let (ours, mut theirs) = duplex(1024);
+            theirs.write_all(&answer).await.expect("write");
+            let open = Some(theirs).filter(|_| !answer.is_empty());
+            let result = connect_tls(ours, &target("api.test"), trusting(cert), LONG).await;
+            drop(open);
+            let Err(error @ HandshakeError::Handshake { fault, .. }) = &result else {
+                panic!("{expected:?}: {result:?}")
+            };
+            assert!(fault.contains(expected) && !error.is_of_trust(), "{answer:?}: {fault}");
+        }
     }
 
     #[tokio::test]

@@ -119,7 +119,10 @@ impl ProxyFault {
                  `upstream.proxy.except`"
             }
             Self::Own => "`upstream.proxy.url` must name another proxy, not this gateway",
-            Self::Tls(_) => "name the root of its certificate in `upstream.trust`",
+            Self::Tls(error) if error.is_of_trust() => {
+                "name the root of its certificate in `upstream.trust`"
+            }
+            Self::Tls(_) => "check the port and the scheme of `upstream.proxy.url`, and its TLS",
             Self::Login => "check `upstream.proxy.user` and `upstream.proxy.password`",
             Self::Refused { .. } => {
                 "check the host's name; ask the person who runs the proxy to allow it, or name \

@@ -7,6 +7,7 @@ pub mod corporate;
 pub mod dial;
 mod dial_error;
 pub mod evictable;
+mod exact_trust;
 pub mod guard;
 pub mod keepalive;
 mod lookups;

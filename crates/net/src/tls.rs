@@ -4,13 +4,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::exact_trust::ExactTrust;
 use keyward_base::secret::Secret;
 
 /// TLS 1.2 and 1.3 (RFC 8996).
@@ -136,7 +137,7 @@ pub fn is_ca(pem: &Secret) -> bool {
     roots_of(pem).is_ok()
 }
 
-/// `base` with a client certificate and its key, and with the only CA that is trusted. Its sessions are its own.
+/// `base` with a client certificate and its key, and with the only CA or certificate that is trusted. Its sessions are its own.
 ///
 /// # Errors
 /// When the texts are not certificates and a key in PEM.
@@ -148,12 +149,8 @@ pub fn connection_config(
     let mut config = base.clone();
     config.resumption = Resumption::in_memory_sessions(CONNECTION_SESSIONS_MAX);
     if let Some(ca) = ca {
-        let verifier =
-            WebPkiServerVerifier::builder_with_provider(roots_of(ca)?.into(), provider());
-        let verifier = verifier.build().map_err(|error| {
-            rustls::Error::General(format!("no certificates can be verified: {error}"))
-        })?;
-        config.dangerous().set_certificate_verifier(verifier);
+        let (roots, given) = roots_of(ca)?;
+        config.dangerous().set_certificate_verifier(ExactTrust::new(roots, given, provider())?);
     }
     if let Some((chain, key)) = identity {
         let identity = ClientIdentity::from_pem(chain, key)?;
@@ -162,14 +159,16 @@ pub fn connection_config(
     Ok(Arc::new(config))
 }
 
-fn roots_of(pem: &Secret) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem.expose()) {
-        roots.add(certificate.map_err(TlsError::Key)?)?;
+/// The certificates of `pem`, each of which is a root, and at least one.
+fn roots_of(pem: &Secret) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), TlsError> {
+    let given = CertificateDer::pem_slice_iter(pem.expose()).collect::<Result<Vec<_>, _>>();
+    let (mut roots, given) = (RootCertStore::empty(), given.map_err(TlsError::Key)?);
+    for certificate in &given {
+        roots.add(certificate.clone())?;
     }
     match roots.is_empty() {
         true => Err(TlsError::Key(pem::Error::NoItemsFound)),
-        false => Ok(roots),
+        false => Ok((roots, given)),
     }
 }
 
@@ -179,7 +178,7 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::clone(&PROVIDER)
 }
 
-/// Verifies upstreams with the platform's roots and `extra`; TLS 1.2 or newer, bounded resumption, ALPN
+/// Verifies upstreams with the platform's roots and `extra`, which may also be the certificates of servers; TLS 1.2 or newer, bounded resumption, ALPN
 /// `http/1.1`. Call it once per TLS identity and share the result, which contains the session cache.
 ///
 /// # Errors
@@ -263,7 +262,8 @@ fn client_config_with(
     }
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)?
-        .with_root_certificates(roots)
+        .dangerous()
+        .with_custom_certificate_verifier(ExactTrust::new(roots, extra.to_vec(), provider())?)
         .with_no_client_auth();
     config.alpn_protocols = vec![ALPN_HTTP1.to_vec()];
     config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);

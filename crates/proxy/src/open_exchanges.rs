@@ -161,9 +161,9 @@ impl CurrentExchange {
     }
 
     /// The exchange is a WebSocket or a tunnel from now on, and `sent` counts its bytes to the agent.
-    pub(crate) fn join(&self, sent: &Arc<AtomicU64>) {
+    pub(crate) fn join(&self, sent: &Arc<AtomicU64>, is_websocket: bool) {
         if let Some(open) = &mut *self.open.lock() {
-            open.is_websocket = matches!(open.subject, ExchangeSubject::Request(_));
+            open.is_websocket = is_websocket;
             open.sent = Some(sent.clone());
         }
     }
@@ -235,6 +235,8 @@ impl OpenExchange {
             ExchangeSubject::Tunnel(_) => OpenKind::Tunnel,
             ExchangeSubject::Database(_) => OpenKind::Database,
             ExchangeSubject::Request(_) if self.is_websocket => OpenKind::Websocket,
+            // It has switched to another protocol.
+            ExchangeSubject::Request(_) if self.sent.is_some() => OpenKind::Tunnel,
             ExchangeSubject::Request(_) => OpenKind::Request,
         }
     }

@@ -82,6 +82,9 @@ pub(in crate::cli) struct RequestArgs {
     /// a field of every request, instead of the agents'; may be given several times
     #[arg(long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
+    /// protocols that requests may switch to by Upgrade, such as SPDY/3.1 or tcp
+    #[arg(long, value_name = "PROTOCOL", value_delimiter = ',')]
+    upgrades: Vec<FieldText>,
 }
 
 /// What is taken away.
@@ -170,6 +173,7 @@ impl RequestArgs {
             ("concurrency", self.concurrency.map(Value::from)),
             ("user_agent", self.user_agent.as_ref().map(|text| json!(text))),
             ("headers", non_empty(self.headers()?)),
+            ("upgrades", (!self.upgrades.is_empty()).then(|| json!(self.upgrades))),
         ];
         Ok(members(settings))
     }
@@ -253,6 +257,8 @@ pub(in crate::cli) fn rows(settings: &Settings) -> Vec<(&'static str, String)> {
         ("concurrency", text(settings.concurrency.map(|max| max.to_string()))),
         ("user agent", text(settings.user_agent.as_ref().map(ToString::to_string))),
     ];
+    let upgrades = settings.upgrades.as_ref();
+    rows.extend(upgrades.map(|all| ("upgrades", listed(all))));
     // Of databases alone.
     rows.extend(settings.read_only.map(|is_set| ("read only", is_set.to_string())));
     let timeout = settings.statement_timeout;
@@ -270,8 +276,8 @@ pub(in crate::cli) fn rows(settings: &Settings) -> Vec<(&'static str, String)> {
     rows
 }
 
-fn listed<T: ToString>(all: &BTreeSet<T>) -> String {
-    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+fn listed<'a, T: ToString + 'a>(all: impl IntoIterator<Item = &'a T>) -> String {
+    all.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

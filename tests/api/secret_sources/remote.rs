@@ -329,3 +329,40 @@ async fn vault_login_uses_the_service_account_token_of_the_pod() {
     let sent = sent.await;
     assert_eq!(sent[..2], ["POST /v1/auth/kubernetes/login", "GET /v1/secret/data/apps/acme"]);
 }
+
+/// <https://developer.hashicorp.com/vault/docs/concepts/ha#client-redirection>
+#[tokio::test]
+async fn a_redirect_of_a_vault_standby_is_followed_once_with_the_token_and_only_to_https() {
+    const ACTIVE: &str = "active.acme.test";
+    for (scheme, redirects, is_given) in
+        [("https", 1, true), ("http", 1, false), ("https", 2, false)]
+    {
+        let (token, value) = (Canary::new("hvs."), Canary::new("cnry"));
+        let (sent, text) = (token.text.clone(), value.text.clone());
+        let keeper = Origin::answering_as(&[KEEPER, ACTIVE], move |request: &Message| {
+            let is_active = request.head.one("host").is_some_and(|host| host.starts_with(ACTIVE));
+            if !is_active || redirects > 1 {
+                let target = request.head.target();
+                return format!(
+                    "HTTP/1.1 307 Temporary Redirect\r\nLocation: {scheme}://{ACTIVE}{target}\r\nContent-Length: 0\r\n\r\n"
+                );
+            }
+            match request.head.one("x-vault-token") == Some(&*sent) {
+                true => ok(&json!({"data": {"data": {"key": text}}}).to_string()),
+                false => absent(),
+            }
+        });
+        let source = format!(
+            "vault: {{ address: 'https://{KEEPER}' }}, credentials: {{ token: {{ env: TOKEN }} }}"
+        );
+        let plan = reached(planned(&source, "apps/acme#key"), &keeper);
+        let plan = plan.resolve(&format!("{ACTIVE}: \"{}\"", keeper.addr)).secret("TOKEN", &token);
+        let mut lab = plan.start(Origin::saying("fine")).await;
+        lab.guard(value.clone());
+        match is_given {
+            true => assert_eq!(lab.delivered("GET /a").await.one("x-api-key"), Some(&*value.text)),
+            false => drop(is_refused(&lab).await),
+        }
+        lab.finish().await;
+    }
+}

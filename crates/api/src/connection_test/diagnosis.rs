@@ -213,9 +213,10 @@ impl TestedConnection<'_> {
                 let message = format!("the certificate of {host} {fault}");
                 Diagnosis::new(O::TlsUntrusted, message).hint(certificate(*fault))
             }
-            TestError::NoTls => {
-                Diagnosis::new(O::TlsUntrusted, format!("the TLS handshake with {host} failed"))
-                    .hint("something else listens there, or a firewall cuts the stream")
+            TestError::NoTls(fault) => {
+                let message = format!("the TLS handshake with {host} failed: it {fault}");
+                Diagnosis::new(O::TlsUntrusted, message)
+                    .hint("check host and port, and that no firewall cuts the stream")
             }
             TestError::Malformed => {
                 Diagnosis::new(O::UnexpectedAnswer, format!("{host} does not answer in HTTP"))
@@ -321,7 +322,7 @@ mod tests {
                 TestError::Untrusted(CertificateFault::UnknownIssuer),
                 TestError::Untrusted(CertificateFault::Expired),
                 TestError::Untrusted(CertificateFault::NameMismatch),
-                TestError::NoTls,
+                TestError::NoTls("does not speak TLS at this port"),
                 TestError::Malformed,
                 not_sent,
             ]

@@ -42,6 +42,8 @@ fn invalid_and_out_of_bounds_settings_are_refused() {
         r#"{"rows_max": 0}"#,
         r#"{"bytes_max": 999}"#,
         r#"{"audit_statements": "yes"}"#,
+        r#"{"upgrades": "tcp"}"#,
+        r#"{"upgrades": [""]}"#,
     ] {
         assert!(read(bad).is_err(), "{bad}");
     }

@@ -172,7 +172,14 @@ mod tests {
         vec![
             (certificate(CertificateFault::UnknownIssuer), CallFailure::TlsUnknownIssuer),
             (certificate(CertificateFault::Expired), CallFailure::TlsCertificate),
-            (HandshakeError::Handshake { host: host(), source: source() }, CallFailure::TlsFailed),
+            (
+                HandshakeError::Handshake {
+                    host: host(),
+                    fault: "broke the handshake",
+                    source: source(),
+                },
+                CallFailure::TlsFailed,
+            ),
             (HandshakeError::Timeout { host: host() }, CallFailure::ConnectTimeout),
         ]
     }
@@ -181,7 +188,13 @@ mod tests {
     #[tokio::test]
     async fn a_call_error_maps_to_its_cause_and_a_cause_has_one_word_and_a_remedy() {
         let why = Unusable::Cut;
-        let cut = CallError::Unusable { host: host(), why, status: None, retry_after: None };
+        let cut = CallError::Unusable {
+            host: host(),
+            why,
+            status: None,
+            retry_after: None,
+            location: None,
+        };
         let dial = dial_errors().into_iter().map(|(error, cause)| (CallError::Dial(error), cause));
         let tls =
             handshake_errors().into_iter().map(|(error, cause)| (CallError::Tls(error), cause));

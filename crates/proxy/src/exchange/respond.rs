@@ -330,10 +330,14 @@ fn table(refusal: &Refusal) -> RefusalView {
                 said(Code::RateLimited).hint(limit_hint(excess)),
             )
         },
+        Refusal::Upgrade => said(Code::UpgradeRefused).into(),
         Refusal::Plaintext => said(Code::PlaintextRefused).hint(PLAINTEXT).into(),
         Refusal::Dial(error) => of_dial(dial_refusal(error)),
         Refusal::Tls(error) => of_tls(error).into(),
         Refusal::Protocol { .. } => said(Code::UpstreamProtocol).into(),
+        Refusal::AnswerHead(_) => {
+            said(Code::UpstreamProtocol).hint("raise the limit, if the upstream needs it").into()
+        }
         Refusal::Scrubbed(fault) => said(scrub_code(*fault)).usual_hint().into(),
         Refusal::AnswerTimeout => said(Code::UpstreamTimeout).into(),
         Refusal::Overloaded(_) => after(1, said(Code::Overloaded)),
@@ -435,17 +439,25 @@ fn of_dial(text: RefusalText) -> RefusalView {
     }
 }
 
-/// Says what is wrong with a certificate; what else went wrong is for the log.
+/// Says what is wrong with the certificate or the handshake. The remedy of the code is about roots.
 fn of_tls(error: &HandshakeError) -> RefusalText {
     const NONE: &str = "no verified TLS with the upstream";
-    match error {
-        HandshakeError::Timeout { .. } => Code::UpstreamTimeout
-            .because("the upstream does not answer the TLS handshake in time")
-            .hint("check that it has TLS at this port; or retry later"),
+    let text = match error {
+        HandshakeError::Timeout { .. } => {
+            Code::UpstreamTimeout.because("the upstream does not answer the TLS handshake in time")
+        }
         HandshakeError::Certificate { fault, .. } => {
             Code::UpstreamTls.because(format!("{NONE}: its certificate {fault}"))
         }
-        HandshakeError::Handshake { .. } => Code::UpstreamTls.because(NONE),
+        HandshakeError::Handshake { fault, .. } => {
+            Code::UpstreamTls.because(format!("{NONE}: it {fault}"))
+        }
+    };
+    match error.is_of_trust() {
+        true => text,
+        false => text.hint(
+            "check host and port of the URL, and this machine's clock; otherwise the upstream's owner must act",
+        ),
     }
 }
 

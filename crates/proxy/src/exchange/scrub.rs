@@ -265,6 +265,9 @@ impl ScannedBody {
             {
                 return Poll::Ready(Some(Ok(frame)));
             }
+            if self.is_cut_short() {
+                return Poll::Ready(Some(Err(InspectError::Unscannable("it is cut short").into())));
+            }
             if self.ended {
                 return Poll::Ready(self.trailers.take().map(|fields| Ok(Frame::trailers(fields))));
             }
@@ -273,6 +276,11 @@ impl ScannedBody {
                 None => self.end()?,
             }
         }
+    }
+
+    /// Whether all was passed on but the end of a coding, which cannot be decoded.
+    fn is_cut_short(&self) -> bool {
+        matches!(&self.look, Scanner::Inspect(inspector, _) if inspector.is_cut_short())
     }
 
     /// Whether the last bytes that are passed on wait for the end of a part. hyper does not poll again after them, and a
@@ -417,7 +425,7 @@ impl Body for ScrubbedBody {
             AnswerContent::Part(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             AnswerContent::ScannedBody(body) => {
                 let nothing_left = body.ready.is_empty() && body.trailers.is_none();
-                body.ended && !body.working && nothing_left
+                body.ended && !body.working && nothing_left && !body.is_cut_short()
             }
         }
     }

@@ -99,7 +99,7 @@ pub enum TestError {
     /// The certificate does not prove the host.
     Untrusted(CertificateFault),
     /// The TLS handshake failed.
-    NoTls,
+    NoTls(&'static str),
     /// The answer is not valid HTTP.
     Malformed,
     /// Keyward did not send the request.
@@ -257,7 +257,7 @@ fn fault(refusal: &Refusal, record: Option<&mut Record>) -> TestError {
         | Refusal::Tls(HandshakeError::Timeout { .. })
         | Refusal::AnswerTimeout => TestError::Timeout,
         Refusal::Tls(HandshakeError::Certificate { fault, .. }) => TestError::Untrusted(*fault),
-        Refusal::Tls(HandshakeError::Handshake { .. }) => TestError::NoTls,
+        Refusal::Tls(HandshakeError::Handshake { fault, .. }) => TestError::NoTls(*fault),
         Refusal::Protocol { .. } => TestError::Malformed,
         _ => TestError::NotSent(text),
     }

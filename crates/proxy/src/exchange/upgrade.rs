@@ -1,5 +1,5 @@
-//! Completes a WebSocket handshake: when the upstream answers 101, the agent's stream and the upstream's are
-//! joined.
+//! Completes a WebSocket handshake or another upgrade: when the upstream answers 101, the agent's stream and the
+//! upstream's are joined.
 
 use http::{HeaderValue, Response, header};
 use hyper_util::rt::TokioIo;
@@ -8,7 +8,7 @@ use super::answer_body::AnswerBody;
 use super::guard::ExchangeGuard;
 use super::scrub::ScrubbedBody;
 use crate::request::agent_upgrade::{AgentUpgrade, UpgradeAborted};
-use crate::tunnel::websocket;
+use crate::tunnel::{StreamPair, websocket};
 use crate::upstream::lease::StreamLease;
 use keyward_rules::inject::strip;
 use keyward_state::observe::event::Outcome;
@@ -21,6 +21,8 @@ pub fn join(
     lease: StreamLease,
 ) -> Response<AnswerBody> {
     let upstream = hyper::upgrade::on(&mut response);
+    let is_opaque = agents.stream.is_opaque();
+    let protocol = response.headers().get(header::UPGRADE).cloned();
     tokio::spawn(async move {
         let mut exchange = exchange;
         let AgentUpgrade { stream, session } = agents;
@@ -28,11 +30,17 @@ pub fn join(
         match tokio::try_join!(stream.joined(), upstream) {
             Ok((agents, upstream)) => {
                 let upstream = TokioIo::new(upstream);
-                let gateway = lease.gateway();
-                websocket::splice(agents, upstream, &mut exchange.record, &session, gateway).await;
+                let (gateway, record) = (lease.gateway(), &mut exchange.record);
+                if is_opaque {
+                    let mut pair = StreamPair::of_bytes(agents, upstream, record);
+                    let end = pair.run(&session, gateway).await;
+                    pair.write_to(record, end.outcome());
+                } else {
+                    websocket::splice(agents, upstream, record, &session, gateway).await;
+                }
             }
             Err(error) => {
-                tracing::debug!(%error, "no WebSocket");
+                tracing::debug!(%error, "no upgrade");
                 exchange.record.set_outcome(Outcome::ClientAborted);
             }
         }
@@ -42,6 +50,6 @@ pub fn join(
     let fields = response.headers_mut();
     strip::answer(fields);
     fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    fields.extend(protocol.map(|protocol| (header::UPGRADE, protocol)));
     response.map(|_| AnswerBody::detached())
 }

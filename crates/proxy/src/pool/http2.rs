@@ -344,7 +344,7 @@ impl Drop for SilenceGuard<'_> {
 
 fn poll_interim(answer: &mut ResponseFuture, interim: &Interim, cx: &mut std::task::Context<'_>) {
     while let Poll::Ready(Some(Ok(response))) = answer.poll_informational(cx) {
-        interim.on_answer(response.status());
+        interim.on_answer(response.status(), response.headers());
     }
 }
 
@@ -362,6 +362,9 @@ fn is_refused(error: &h2::Error) -> bool {
 fn broken(error: h2::Error) -> Refusal {
     let what = match () {
         () if is_refused(&error) => "it did not process the request",
+        () if error.is_reset() && error.is_library() => {
+            "it is not HTTP/2, or its head exceeds `limits.head_bytes_max`"
+        }
         () if error.is_reset() => "it reset the stream",
         () if error.is_go_away() => "it closed the stream",
         () if error.is_library() => "it is not HTTP/2",
@@ -534,7 +537,7 @@ mod tests {
         let mut head = Request::new(());
         (*head.method_mut(), *head.uri_mut()) =
             (http::Method::POST, Uri::from_static("https://api.test/"));
-        let (mut stream_use, interim) = (shared.begin_use(), Interim::new(None, 1));
+        let (mut stream_use, interim) = (shared.begin_use(), Interim::new(None, 1, None, None));
         let wait = AnswerWait::new(&interim, timeout, within);
         shared.clone().send(&mut stream_use, head, body, wait).await
     }

@@ -102,6 +102,11 @@ pub enum Refusal {
     /// A credential would be sent in cleartext to an address that is not on the private list.
     #[error("a credential is not sent over cleartext to this address")]
     Plaintext,
+    /// The request asks for a protocol that the settings do not allow.
+    #[error(
+        "the request asks to switch to another protocol (`Upgrade`), which is not allowed here"
+    )]
+    Upgrade,
     // The upstream, or the way to it.
     #[error(transparent)]
     Dial(#[from] DialError),
@@ -114,6 +119,11 @@ pub enum Refusal {
         /// The error of hyper or h2.
         source: Option<ReceiveError>,
     },
+    /// An answer with a longer head than is read.
+    #[error(
+        "the head of the upstream's answer exceeds `limits.head_fields_max` or `limits.head_bytes_max`"
+    )]
+    AnswerHead(#[source] ReceiveError),
     /// An answer that contains the credential, or that cannot be searched for it.
     #[error(transparent)]
     Scrubbed(#[from] scrub::InspectError),

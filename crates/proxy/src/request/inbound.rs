@@ -7,11 +7,12 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Uri, Version};
 
-use super::agent_upgrade::{AgentUpgrade, PendingStream};
+use super::agent_upgrade::{self, AgentUpgrade, PendingStream};
 use crate::body::request_body::RequestBody;
 use crate::h2::websocket::agents_accept;
 use crate::refusal::Refusal;
 use crate::session::{ProxySession, TargetSource};
+use crate::sockets::watchdog::Watchdog;
 use keyward_base::agent::Agent;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{AgentId, OrgId};
@@ -37,6 +38,8 @@ pub struct Inbound {
     window: ReceiveWindow,
     /// The agent; `None` for a request without an agent.
     agent: Option<Arc<Agent>>,
+    /// The stream to which interim answers go.
+    pub stream: Option<Arc<Watchdog>>,
     /// The head as hyper read it.
     pub head: Parts,
     /// The body. It is held back until the upstream wants it if the agent sent `Expect: 100-continue`.
@@ -131,6 +134,8 @@ impl Inbound {
             session: session.number,
             window: limits.exchange_window(session.agent_descriptors()),
             agent: Some(session.agent.clone()),
+            // HTTP/1.0 has no interim answers (RFC 9110 §15.2).
+            stream: (head.version != Version::HTTP_10).then(|| session.watchdog.clone()),
             head,
             body,
         })
@@ -190,6 +195,7 @@ impl Inbound {
             session: 0,
             window: ReceiveWindow::Large,
             agent: None,
+            stream: None,
             head,
             body,
         }))
@@ -221,6 +227,7 @@ impl Inbound {
             session: self.session,
             window: self.window,
             agent: self.agent.clone(),
+            stream: self.stream.clone(),
             head: self.head.clone(),
             body: RequestBody::empty(),
         }
@@ -415,37 +422,36 @@ fn named(fields: &HeaderMap, by_url: Option<&str>) -> Result<Option<String>, Ref
     }
 }
 
-/// The agent's side of a WebSocket, if the request is a handshake.
+/// The agent's side of a WebSocket or another upgrade, if the request asks for one.
 fn upgrade(request: &mut Request<RequestBody>) -> Option<PendingStream> {
-    match request.body_mut().take_websocket() {
-        Some(joins) => Some(PendingStream::Http2(joins)),
-        None if wants_websocket(request) => {
-            let accept = agents_accept(request.headers());
-            Some(PendingStream::Http1(hyper::upgrade::on(request), accept))
-        }
-        None => None,
+    if let Some(joins) = request.body_mut().take_websocket() {
+        return Some(PendingStream::Http2(joins));
     }
+    let asked = asked_upgrade(request)?;
+    // RFC 6455 §4.1. It is chosen of several protocols.
+    let names_websocket =
+        agent_upgrade::members(&asked).any(|name| name.eq_ignore_ascii_case(b"websocket"));
+    if names_websocket && request.method() == Method::GET {
+        let accept = agents_accept(request.headers());
+        return Some(PendingStream::Http1(hyper::upgrade::on(request), accept));
+    }
+    Some(PendingStream::Opaque(hyper::upgrade::on(request), asked))
 }
 
-/// Whether the request is a WebSocket handshake (RFC 6455 §4.1). Any other upgrade is dropped with the hop-by-hop
-/// fields, so the request is sent without it.
-fn wants_websocket(request: &Request<RequestBody>) -> bool {
+/// The protocols that the request may switch to. Without `Connection: upgrade`, the field is another hop's (RFC 9110 §7.8).
+fn asked_upgrade(request: &Request<RequestBody>) -> Option<HeaderValue> {
     let fields = request.headers();
-    if !fields.contains_key(header::UPGRADE) {
-        return false;
+    if !fields.contains_key(header::UPGRADE) || request.version() != Version::HTTP_11 {
+        return None;
     }
-    let mut upgrades = fields.get_all(header::UPGRADE).iter();
-    let (upgrade, more) = (upgrades.next(), upgrades.next());
     let connection = fields.get_all(header::CONNECTION).iter();
-    let asked = connection
+    let is_asked = connection
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .any(|token| token.trim().eq_ignore_ascii_case("upgrade"));
-    request.method() == Method::GET
-        && request.version() == Version::HTTP_11
-        && asked
-        && more.is_none()
-        && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+    let upgrades: Vec<&[u8]> =
+        fields.get_all(header::UPGRADE).iter().map(HeaderValue::as_bytes).collect();
+    HeaderValue::from_bytes(&upgrades.join(&b", "[..])).ok().filter(|_| is_asked)
 }
 
 #[cfg(test)]

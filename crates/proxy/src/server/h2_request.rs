@@ -32,6 +32,7 @@ use crate::h2::send_body::{SendStop, send_body};
 use crate::h2::websocket::{self, WebSocketHandshake};
 use crate::h2::{BytesGuard, without_fields_of_http1, without_outer_blanks};
 use crate::session::ProxySession;
+use crate::sockets::interim_answers::InterimAnswers;
 
 /// A running exchange, as the connection's task sees it.
 #[derive(Debug)]
@@ -156,7 +157,7 @@ async fn answer(
     let PreparedRequest { request, demand, bridge, unread } = *prepared;
     let response = {
         let exchange = pin!(exchange::answer(core.clone(), session.clone(), request));
-        through(exchange, &mut respond, demand).await?
+        through(exchange, &mut respond, demand, &session.watchdog.interim).await?
     };
     let (head, mut body) = response.into_parts();
     let AnsweredHandshake { head, joins, unread } = AnsweredHandshake::of(head, bridge, unread);
@@ -206,22 +207,27 @@ async fn through(
     mut exchange: Pin<&mut impl Future<Output = Response<AnswerBody>>>,
     respond: &mut SendResponse<Bytes>,
     demand: Option<Arc<BodyDemand>>,
+    interim: &InterimAnswers,
 ) -> Option<Response<AnswerBody>> {
     poll_fn(|cx| {
         // First: where the agent has reset the stream, the exchange fails for that and nothing else.
         if respond.poll_reset(cx).is_ready() {
             return Poll::Ready(None);
         }
-        if let Poll::Ready(response) = exchange.as_mut().poll(cx) {
-            return Poll::Ready(Some(response));
+        let answered = exchange.as_mut().poll(cx);
+        let demand = demand.as_ref().filter(|_| answered.is_pending());
+        if demand.is_some_and(|demand| demand.poll(cx).is_ready()) {
+            interim.add(want_body());
         }
-        if let Some(demand) = &demand
-            && demand.poll(cx).is_ready()
-            && respond.send_informational(interim()).is_err()
-        {
-            return Poll::Ready(None);
+        if interim.is_pending() {
+            for answer in interim.take() {
+                if respond.send_informational(answer).is_err() {
+                    return Poll::Ready(None);
+                }
+            }
+            interim.were_sent();
         }
-        Poll::Pending
+        answered.map(Some)
     })
     .await
 }
@@ -283,11 +289,11 @@ impl PreparedRequest {
     }
 }
 
-/// The body of a request, and its possible rest. A body that has ended without a byte is none: some clients end a GET by
-/// an empty DATA frame.
+/// The body of a request, and its possible rest. A body that has ended without a byte is none: some clients end a GET or an
+/// empty POST by an empty DATA frame.
 fn arriving_body(mut body: Http2Body, head: &request::Parts) -> (IncomingBody, UnreadBody) {
     let mut read: VecDeque<Result<Frame<Bytes>, ReceiveError>> = VecDeque::new();
-    if is_rarely_sent(head) {
+    if is_unannounced(head) {
         // The next poll of the body registers a waker.
         read.extend(poll_fn(|cx| body.poll_frame(cx)).now_or_never().flatten());
         let is_empty = |frame: &Result<Frame<Bytes>, ReceiveError>| {
@@ -302,12 +308,10 @@ fn arriving_body(mut body: Http2Body, head: &request::Parts) -> (IncomingBody, U
     (IncomingBody::Http2Upload(upload).after(read), unread)
 }
 
-/// Whether the method rarely has a body, and no field announces one.
-fn is_rarely_sent(head: &request::Parts) -> bool {
+/// Whether no field announces the body.
+fn is_unannounced(head: &request::Parts) -> bool {
     let is_announced = |name| head.headers.contains_key(name);
-    matches!(head.method, Method::GET | Method::HEAD)
-        && !is_announced(header::CONTENT_LENGTH)
-        && !is_announced(header::EXPECT)
+    !is_announced(header::CONTENT_LENGTH) && !is_announced(header::EXPECT)
 }
 
 /// Joins cookie fields. HTTP/2 allows one field for each pair; elsewhere there is one field (RFC 9113 §8.2.3).
@@ -323,7 +327,7 @@ fn one_cookie(fields: &mut HeaderMap) {
     }
 }
 
-fn interim() -> Response<()> {
+fn want_body() -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::CONTINUE;
     response

@@ -51,6 +51,11 @@ impl CopyDirection {
         Self { moved, frames, rest: Bytes::new(), unflushed: false, stage: CopyStage::Open }
     }
 
+    /// Whether it tracks the frames of a WebSocket.
+    pub fn has_frames(&self) -> bool {
+        self.frames.is_some()
+    }
+
     /// How many bytes were written.
     pub fn moved(&self) -> &Arc<AtomicU64> {
         &self.moved

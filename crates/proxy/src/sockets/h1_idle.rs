@@ -1,7 +1,8 @@
 //! [`H1Idle`] tracks whether hyper's HTTP/1.1 server is idle between two requests. Only then can hyper be removed
 //! from the stream without losing bytes or the position in a message; hyper itself does not report it.
 //!
-//! [`TrackedIo`] also keeps the end of an agent's side from hyper for a while, because hyper drops the answer at once.
+//! [`TrackedIo`] also keeps the end of an agent's side from hyper for a while, because hyper drops the answer at once, and writes
+//! interim answers, which hyper cannot.
 
 use std::io;
 use std::pin::Pin;
@@ -10,10 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::interim_answers::write_head;
 use super::watchdog::Watchdog;
 
 /// How long an agent that has ended its side is still answered, from its end or the last write. It may wait for the
@@ -97,6 +99,8 @@ pub struct TrackedIo<IO> {
     early: Bytes,
     idle: Arc<H1Idle>,
     watchdog: Arc<Watchdog>,
+    /// The rest of the interim answers that are being written.
+    interim: BytesMut,
     /// It carries no more HTTP: the end of the agent's side is passed on at once.
     upgraded: bool,
     /// When hyper gets the end of the agent's side, unless the exchange ends before.
@@ -106,7 +110,8 @@ pub struct TrackedIo<IO> {
 impl<IO> TrackedIo<IO> {
     /// Reports the activity of `io` to `idle`. `early` was read from `io` already.
     pub fn new(io: IO, early: Bytes, idle: Arc<H1Idle>, watchdog: Arc<Watchdog>) -> Self {
-        Self { io, early, idle, watchdog, upgraded: false, ends: None }
+        let interim = BytesMut::new();
+        Self { io, early, idle, watchdog, interim, upgraded: false, ends: None }
     }
 
     pub fn into_inner(self) -> IO {
@@ -155,6 +160,20 @@ impl<IO: AsyncRead + Unpin> AsyncRead for TrackedIo<IO> {
     }
 }
 
+impl<IO: AsyncWrite + Unpin> TrackedIo<IO> {
+    /// Writes the rest of the interim answers.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.interim.is_empty() {
+            let wrote = Pin::new(&mut self.io).poll_write(cx, &self.interim);
+            match ready!(self.wrote(wrote))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.interim.advance(count),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<IO: AsyncWrite + Unpin> AsyncWrite for TrackedIo<IO> {
     fn poll_write(
         self: Pin<&mut Self>,
@@ -162,6 +181,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for TrackedIo<IO> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_interim(cx))?;
         let wrote = Pin::new(&mut this.io).poll_write(cx, bytes);
         this.wrote(wrote)
     }
@@ -172,6 +192,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for TrackedIo<IO> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_interim(cx))?;
         let wrote = Pin::new(&mut this.io).poll_write_vectored(cx, slices);
         this.wrote(wrote)
     }
@@ -182,6 +203,13 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for TrackedIo<IO> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        // hyper flushes when it has written whatever it has, and the final answer waits: they are within no other message.
+        if this.watchdog.interim.is_pending() {
+            let answers = this.watchdog.interim.take();
+            answers.iter().for_each(|answer| write_head(answer, &mut this.interim));
+            ready!(this.poll_interim(cx))?;
+            this.watchdog.interim.were_sent();
+        }
         ready!(Pin::new(&mut this.io).poll_flush(cx))?;
         let was_flushed = this.idle.flushed.swap(true, Relaxed);
         this.upgraded |= this.idle.upgrades.load(Relaxed);

@@ -3,6 +3,7 @@
 pub mod copy;
 pub mod h1_idle;
 pub mod handed_over;
+pub mod interim_answers;
 pub mod listener;
 pub mod probes;
 pub mod progress;

@@ -1,11 +1,13 @@
 //! [`Watchdog`] records the activity of an agent's stream and detects timeouts. Reads, writes and exchanges store a
-//! phase and a time in atomics; one timer for each stream checks them, so no timer is set per read or request.
+//! phase and a time in atomics; one timer for each stream checks them, so no timer is set per read or request. It also
+//! has the interim answers of the exchange, because both sides of the exchange know it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::interim_answers::InterimAnswers;
 use keyward_base::limits::Limits;
 
 /// Phases. `phase` stores one of them and its begin.
@@ -25,6 +27,8 @@ pub struct Watchdog {
     silence_ms: AtomicU64,
     /// Set when the gateway ends the stream.
     cut: AtomicBool,
+    /// Of the running exchange.
+    pub interim: InterimAnswers,
 }
 
 /// The timeout that has expired.
@@ -56,6 +60,7 @@ impl Watchdog {
             moved: AtomicBool::new(false),
             silence_ms: AtomicU64::new(0),
             cut: AtomicBool::new(false),
+            interim: InterimAnswers::default(),
         }
     }
 

@@ -114,7 +114,7 @@ where
         revocation: &Revocation,
         gateway: &Gateway,
     ) -> TunnelEnd {
-        revocation.current().join(self.down.moved());
+        revocation.current().join(self.down.moved(), self.down.has_frames());
         let counts = [self.up.moved().clone(), self.down.moved().clone()];
         let counts = [&*counts[0], &*counts[1]];
         let interrupt = pin!(async {

@@ -32,8 +32,8 @@ pub struct HeadChanges<'a> {
     /// The writes of the credential for this target and path.
     pub writes: &'a [Write],
     pub settings: Option<&'a Settings>,
-    /// Whether the request is a WebSocket handshake.
-    pub websocket: bool,
+    /// The protocols that the request may switch to.
+    pub upgrade: Option<&'a HeaderValue>,
     /// The memory budget for decoding the answer.
     pub decoders: &'a Budget,
     /// The agent whose share of it is charged.
@@ -84,9 +84,9 @@ impl HeadChanges<'_> {
         let uri = origin_form(uri, &head.path, head.query.as_deref())?;
         // 4. Authority.
         set_host(fields, self.target)?;
-        if self.websocket {
+        if let Some(protocols) = self.upgrade {
             fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-            fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            fields.insert(header::UPGRADE, protocols.clone());
         } else if trailers {
             fields.insert(header::TE, HeaderValue::from_static("trailers"));
             fields.insert(header::CONNECTION, HeaderValue::from_static("TE"));

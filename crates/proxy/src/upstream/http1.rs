@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Body;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -30,13 +30,16 @@ use crate::refusal::Refusal;
 use crate::sockets::streams::Io;
 use keyward_net::corporate;
 
-/// An upstream rarely closes a stream so soon after an answer. Only for streams that were idle longer, a copy of
-/// the request is kept.
+/// An upstream rarely closes a stream so soon after an answer. Only for streams that were idle longer, a copy of a
+/// request is kept that is sent again only if no byte of it was written.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// What hyper reads ahead of an answer's body, and what it keeps of a request until it is written; heads may need more. Its
 /// default is 408 KiB, which is much for an agent that has many streams and does not read.
 const BUFFER_MAX: usize = 64 * 1024;
+
+/// Methods that have a meaning for content (RFC 9110 §9.3, RFC 5789).
+const WITH_CONTENT: [Method; 3] = [Method::POST, Method::PUT, Method::PATCH];
 
 const CUT: &str = "it ended before the head was whole";
 const BROKEN: &str = "the stream broke";
@@ -58,9 +61,8 @@ pub async fn send(
         if !fits || !plan.allows(stream.is_private()) {
             continue;
         }
-        // A body that waits for `100 Continue` is not copied.
-        let spare = (stream.idle_before_use() > FRESH && request.body().gate().is_none())
-            .then(|| Box::new(SpareRequest::of(core, &mut request)));
+        let may_need = plan.repeatable || stream.idle_before_use() > FRESH;
+        let spare = may_need.then(|| Box::new(SpareRequest::of(core, &mut request)));
         let (unsent, error) = match try_send(&mut stream, request).await {
             Ok(response) => {
                 discard(spare);
@@ -69,18 +71,20 @@ pub async fn send(
             }
             Err(failed) => failed,
         };
-        request = match unsent {
-            // The upstream ended the stream before hyper wrote any of the request (RFC 9112 §9.3.1).
-            Some(unsent) => {
-                discard(spare);
-                unsent
-            }
-            None => match spare.filter(|_| may_go_again(&error, &stream, &plan)) {
-                // On the heap: few requests are sent again.
-                Some(spare) => Box::pin(spare.into_request()).await.ok_or(error)?,
-                None => return Err(error),
-            },
-        };
+        // The upstream ended the stream before hyper wrote any of the request (RFC 9112 §9.3.1).
+        if let Some(unsent) = unsent {
+            discard(spare);
+            request = unsent;
+            continue;
+        }
+        let spare = spare.filter(|_| may_go_again(&error, &stream, &plan));
+        let Some(spare) = spare else { return Err(error) };
+        // On the heap: few requests are sent again.
+        request = Box::pin(spare.into_request()).await.ok_or(error)?;
+        if stream.has_written() {
+            // Once more, and not on another stream that the upstream may have ended too.
+            break;
+        }
     }
     // On the heap, so that the future of an idle tunnel stays small.
     let fresh = match Box::pin(dial(core, &plan, TlsOffer::Http1)).await {
@@ -120,7 +124,7 @@ async fn try_send(
         return Err((None, Refusal::Internal("a request has a length and no content")));
     }
     corporate::fit(&mut request, stream.forwarding());
-    frame_by_chunks(&mut request);
+    frame(&mut request);
     let sent = stream.sender().try_send_request(*request).await;
     let response = sent.map_err(|mut error| {
         let unsent = error.take_message().map(Box::new);
@@ -140,20 +144,27 @@ fn lacks_content(request: &Request<RequestBody>) -> bool {
     request.body().is_end_stream() && !lengths.iter().all(is_zero)
 }
 
-/// Names the framing of a body of unknown length. Without it hyper sends none of it with a GET or HEAD, although a
-/// request of any method may have content (RFC 9110 §9.3.1).
-fn frame_by_chunks(request: &mut Request<RequestBody>) {
-    let is_named = request.headers().contains_key(CONTENT_LENGTH);
-    let body = request.body();
-    if !is_named && !body.is_end_stream() && body.size_hint().exact().is_none() {
-        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+/// Names the framing of the body. Without it hyper sends none of a body of unknown length with a GET or HEAD, although a
+/// request of any method may have content (RFC 9110 §9.3.1), and says nothing of an empty one, whose length servers ask for
+/// where the method has a meaning for content (RFC 9110 §8.6). HTTP/2 has no need of it.
+fn frame(request: &mut Request<RequestBody>) {
+    if request.headers().contains_key(CONTENT_LENGTH) {
+        return;
     }
+    let (body, method) = (request.body(), request.method());
+    let (name, value) = match body.is_end_stream() {
+        true if WITH_CONTENT.contains(method) => (CONTENT_LENGTH, "0"),
+        false if body.size_hint().exact().is_none() => (TRANSFER_ENCODING, "chunked"),
+        _ => return,
+    };
+    request.headers_mut().insert(name, HeaderValue::from_static(value));
 }
 
 /// Distinguishes an upstream that closed its stream, one that sent invalid HTTP, and a failure of the agent.
 fn refusal(error: hyper::Error) -> Refusal {
     let what = match () {
         () if error.is_user() && is_cut(&error) => return Refusal::AgentGone,
+        () if error.is_parse_too_large() => return Refusal::AnswerHead(error.into()),
         () if error.is_parse() => "it is not HTTP/1.1",
         () if error.is_incomplete_message() => CUT,
         () if error.is_user() => return Refusal::BadRequest("the request's body is malformed"),
@@ -206,7 +217,9 @@ async fn handshake(
 
 fn watch(request: &mut Request<RequestBody>, interim: &Arc<Interim>) {
     let interim = interim.clone();
-    hyper::ext::on_informational(request, move |answer| interim.on_answer(answer.status()));
+    hyper::ext::on_informational(request, move |answer| {
+        interim.on_answer(answer.status(), answer.headers());
+    });
 }
 
 #[cfg(test)]

@@ -33,7 +33,8 @@ enum SelectedStream {
     OnlyHttp1,
 }
 
-/// Sends the request on a stream that has room, and again if the upstream did not process it.
+/// Sends the request on a stream that has room, and again if the upstream did not process it. One that is idempotent is
+/// sent once more if its stream broke.
 ///
 /// # Errors
 /// When there is no stream or no answer.
@@ -42,7 +43,7 @@ pub async fn send(
     request: Box<Request<RequestBody>>,
     plan: Box<SendPlan>,
 ) -> Result<(StreamLease, Response<IncomingBody>), Refusal> {
-    let (mut request, mut tries, mut over_limit) = (request, 0, 0);
+    let (mut request, mut tries, mut over_limit, mut is_repeated) = (request, 0, 0, false);
     loop {
         let (shared, mut stream_use) = match find(core, &plan).await? {
             SelectedStream::Http2(shared, stream_use) => (shared, stream_use),
@@ -66,7 +67,13 @@ pub async fn send(
             SendError::OverLimit(_) if over_limit < OVER_LIMIT_MAX => over_limit += 1,
             _ => tries += 1,
         }
-        if tries >= TRIES_MAX || !may_go_again(&why, &plan) {
+        let may_go_again = match &why {
+            SendError::Broken { gone, .. } => {
+                *gone && plan.repeatable && !std::mem::replace(&mut is_repeated, true)
+            }
+            SendError::Unprocessed(_) | SendError::OverLimit(_) | SendError::WantsHttp1 => true,
+        };
+        if tries >= TRIES_MAX || !may_go_again {
             return Err(refusal(why));
         }
         request = match spare.into_request().await {
@@ -77,13 +84,6 @@ pub async fn send(
             core.protocols.learn(&plan.key.target, KnownProtocol::OnlyHttp1);
             return Box::pin(http1::send(core, request, plan)).await;
         }
-    }
-}
-
-fn may_go_again(why: &SendError, plan: &SendPlan) -> bool {
-    match why {
-        SendError::Unprocessed(_) | SendError::OverLimit(_) | SendError::WantsHttp1 => true,
-        SendError::Broken { gone, .. } => *gone && plan.repeatable,
     }
 }
 

@@ -20,7 +20,7 @@ mod spare_request;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderName, Request, Response, header};
 
 use self::lease::StreamLease;
 use self::plan::{AskedProtocol, SendPlan};
@@ -54,7 +54,7 @@ async fn with_stream(
     }
 }
 
-/// Checks what hyper and h2 do not: statuses are 100 to 599, 101 answers a WebSocket handshake only, and the only
+/// Checks what hyper and h2 do not: statuses are 100 to 599, 101 answers a request for an upgrade only, and the only
 /// coding is `chunked`.
 fn check_head(
     response: &Response<IncomingBody>,
@@ -73,8 +73,7 @@ fn check_head(
 }
 
 fn check_upgrade(fields: &HeaderMap, agents: &PendingStream) -> Result<(), Refusal> {
-    let is_websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
-    if !fields.get(header::UPGRADE).is_some_and(is_websocket) {
+    if !fields.get(header::UPGRADE).is_some_and(|protocol| agents.asks_for(protocol)) {
         return Err(protocol("it switches to another protocol than was requested"));
     }
     match agents.is_agreed_by(fields) {
@@ -124,6 +123,8 @@ fn keep_alive(fields: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]

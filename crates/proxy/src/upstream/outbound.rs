@@ -26,6 +26,7 @@ use crate::refusal::Refusal;
 use crate::request::agent_upgrade::AgentUpgrade;
 use crate::request::inbound::Inbound;
 use crate::sockets::progress::stalled;
+use crate::sockets::watchdog::Watchdog;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::OrgId;
 use keyward_base::limits::ReceiveWindow;
@@ -46,9 +47,9 @@ pub struct Outbound {
     /// The key of the streams that it may use.
     key: PoolKey,
     plaintext: Plaintext,
-    /// The agent's side of a WebSocket handshake.
+    /// The agent's side of a WebSocket handshake or another upgrade.
     upgrade: Option<AgentUpgrade>,
-    /// Whether the request may be sent again when a reused stream turns out to be dead.
+    /// Whether the request may be sent once more when a reused stream ends without an answer (RFC 9110 §9.2.2).
     repeatable: bool,
     /// Whether the agent speaks HTTP/2 and the request can be sent over HTTP/2.
     http2: bool,
@@ -61,6 +62,8 @@ pub struct Outbound {
     /// Whether the credential waits for the host's challenge and is not in the request.
     awaits_challenge: bool,
     part: AskedPart,
+    /// The agent's stream, for interim answers.
+    stream: Option<Arc<Watchdog>>,
 }
 
 impl Outbound {
@@ -80,8 +83,11 @@ impl Outbound {
         }
         let target = permit.target().clone();
         let (org, session) = (inbound.org().clone(), inbound.session());
-        let upgrade = inbound.take_upgrade();
         let settings = permit.settings().map(|settings| &**settings);
+        let upgrade = match inbound.take_upgrade() {
+            Some(upgrade) => upgrade.permitted(settings)?,
+            None => None,
+        };
         let writes = writes(credential.as_deref(), &target, inbound.policy_request().path)?;
         let signing = Signing::read(credential.as_deref(), &target, &inbound)?;
         let (head, agent) = inbound.head_and_agent();
@@ -90,7 +96,7 @@ impl Outbound {
             credential: credential.as_deref(),
             writes,
             settings,
-            websocket: upgrade.is_some(),
+            upgrade: upgrade.as_ref().map(|upgrade| upgrade.stream.asked()),
             decoders: &gateway.decoders,
             agent,
         };
@@ -109,9 +115,9 @@ impl Outbound {
         };
         let fields = &mut inbound.head.headers;
         let part = search_for(signed.token.as_ref(), &mut credential, part, fields);
-        let repeatable = inbound.is_idempotent() && inbound.body.is_end_stream();
+        let repeatable = inbound.is_idempotent();
         let window = inbound.window();
-        let Inbound { mut head, body, .. } = *inbound;
+        let Inbound { mut head, body, stream, .. } = *inbound;
         let http2 = head.version == Version::HTTP_2 && upgrade.is_none();
         (head.uri, head.version) = (signed.uri, Version::HTTP_11);
         Ok(Self {
@@ -127,6 +133,7 @@ impl Outbound {
             retries: retries.cloned(),
             awaits_challenge: signed.awaits_challenge,
             part,
+            stream,
         })
     }
 
@@ -136,18 +143,21 @@ impl Outbound {
     /// When there is no checked, verified stream, or the answer is invalid.
     pub fn send(self, core: &Arc<Core>) -> impl Future<Output = Result<SentRequest, Refusal>> {
         let Self { mut request, upgrade, credential, timeout, window, .. } = self;
-        let Self { key, plaintext, repeatable, http2, retries, awaits_challenge, part, .. } = self;
+        let Self {
+            key, plaintext, repeatable, http2, retries, awaits_challenge, part, stream, ..
+        } = self;
         let asked_protocol = match (http2, &upgrade) {
             (true, _) => AskedProtocol::Http2,
             (false, None) => AskedProtocol::Http1,
-            (false, Some(_)) => AskedProtocol::WebSocket,
+            (false, Some(_)) => AskedProtocol::Upgrade,
         };
         let authority = signed_authority(&key, credential.as_deref());
         let is_verified = key.target.scheme() == Scheme::Https;
         let (uploaded, taken) = (request.body().count(), request.body_mut().count_taken());
         let fault = request.body().form_fault();
         let interim_max = core.gateway.limits.interim_answers_max;
-        let interim = Interim::new(request.body().gate(), interim_max);
+        let gate = request.body().gate();
+        let interim = Interim::new(gate, interim_max, stream, credential.clone());
         // On the heap: three futures pass it on, and each has room for two.
         let plan = Box::new(SendPlan {
             key,

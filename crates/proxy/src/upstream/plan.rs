@@ -35,14 +35,14 @@ pub enum AskedProtocol {
     Http1,
     /// HTTP/2 is tried first.
     Http2,
-    /// It is a WebSocket handshake, which needs HTTP/1.1.
-    WebSocket,
+    /// It is a WebSocket handshake or another upgrade, which needs HTTP/1.1.
+    Upgrade,
 }
 
 impl SendPlan {
-    /// Whether it is a WebSocket handshake.
+    /// Whether it asks for an upgrade.
     pub fn upgrades(&self) -> bool {
-        self.protocol == AskedProtocol::WebSocket
+        self.protocol == AskedProtocol::Upgrade
     }
 
     /// Whether the request may be sent over cleartext to an address that is on the private list or not.

@@ -240,6 +240,7 @@ impl ProviderCheck<'_> {
             templates: text.templates.iter().map(template).collect(),
             scope_words: text.scope_words.clone(),
             default_headers: text.default_headers.clone(),
+            upgrades: text.upgrades.clone(),
             webhook_scheme: text.webhook_scheme.clone(),
             quirks: text.quirks.clone(),
             sources: text.sources.clone(),
@@ -660,7 +661,7 @@ mod tests {
         ),
         (
             "hosts: [a.test]\ndocs: x",
-            "p.yaml:4: docs: unknown key `docs`; known here: id, name, extends, category, protocol, mcp, hosts, paths, variables, auth, git, actions, indirect, clears, repeats, templates, scope_words, default_headers, one_host, test, test_source, retry_headers, webhook_scheme, key_url, docs_url, quirks, sources, confidence, checked",
+            "p.yaml:4: docs: unknown key `docs`; known here: id, name, extends, category, protocol, mcp, hosts, paths, variables, auth, git, actions, indirect, clears, repeats, templates, scope_words, default_headers, one_host, test, test_source, retry_headers, upgrades, webhook_scheme, key_url, docs_url, quirks, sources, confidence, checked",
         ),
         (
             "hosts: [a.test]\ngit: [b.test]",

@@ -82,6 +82,7 @@ use crate::inject::sign::request_signer::SigningScheme;
 use crate::rate_limit::RateLimitFields;
 use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol};
 use keyward_base::pattern::{HostPattern, PathPattern};
+use keyward_base::settings::FieldText;
 
 pub use action_keys::{ActionText, IndirectText, OperationsText, RequestsText};
 pub use actions::NamedAction;
@@ -146,6 +147,8 @@ pub struct ProviderInfo {
     pub scope_words: ScopeWords,
     /// Fields added if the client sent none; templates over fields and variables.
     pub default_headers: BTreeMap<String, String>,
+    /// Protocols that clients switch to by `Upgrade`, apart from WebSocket.
+    pub upgrades: Vec<FieldText>,
     /// How inbound webhooks are signed.
     pub webhook_scheme: Option<String>,
     /// Unusual behaviour, described for people.

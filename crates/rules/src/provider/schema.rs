@@ -22,6 +22,7 @@ use super::variable::VariableKind;
 use crate::inject::placeholder::Letters;
 use crate::inject::placement::LoginPart;
 use keyward_base::database::DatabaseProtocol;
+use keyward_base::settings::FieldText;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,6 +82,9 @@ pub struct ProviderText {
     /// Response fields in which the service states its rate limit.
     #[serde(default)]
     pub retry_headers: RetryText,
+    /// Protocols that clients switch to by `Upgrade`, apart from WebSocket.
+    #[serde(default)]
+    pub upgrades: Vec<FieldText>,
     /// How inbound webhooks are signed.
     pub webhook_scheme: Option<String>,
     /// URL of the page where the owner creates a key.

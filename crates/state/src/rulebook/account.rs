@@ -212,10 +212,14 @@ pub(super) fn connection_facts(
     };
     let own = parts.own_of(&part);
     let (id, name) = (record.id.clone(), record.name.as_str().into());
-    let settings = match app {
+    let mut settings = match app {
         Some(app) => record.settings.with_defaults(&app.settings.requests),
         None => Settings::clone(&record.settings),
     };
+    if settings.upgrades.is_none() {
+        let provided = catalogue.get(&record.provider).map(|provider| &provider.about.upgrades);
+        settings.upgrades = provided.filter(|upgrades| !upgrades.is_empty()).cloned();
+    }
     let settings = (!settings.is_empty()).then(|| Arc::new(settings));
     let remedy = Remedies::new(record, app, catalogue).remedy(RemedyCause::Use).map(Into::into);
     let ProviderPart { hosts, paths, prefixes, database, is_ssh, .. } = part;

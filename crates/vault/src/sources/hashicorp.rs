@@ -103,7 +103,8 @@ impl Protected for HashicorpSecret<'_> {
 impl HashicorpSecret<'_> {
     async fn read_with(&self, token: &Secret) -> Result<ReadAnswer, SourceError> {
         let ask = SourceRequest::get(&self.url)?.with_secret(TOKEN, "", token)?;
-        self.requests.send_or(in_namespace(ask, self.source)?, refusal).await
+        // A standby answers 307 with the address of the active server if it does not forward requests itself.
+        self.requests.send_following(in_namespace(ask, self.source)?, refusal).await
     }
 }
 
@@ -125,7 +126,7 @@ async fn log_in(
         }),
     };
     let ask = in_namespace(SourceRequest::json(&url, &body)?, source)?;
-    let HashicorpLoginAnswer { auth } = requests.send_or(ask, refusal).await?;
+    let HashicorpLoginAnswer { auth } = requests.send_following(ask, refusal).await?;
     let HashicorpAuth { client_token, lease_duration } = auth;
     Ok(SourceLogin { token: Secret::from(client_token), key: None, seconds: lease_duration })
 }

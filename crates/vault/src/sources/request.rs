@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::SourceError;
 use keyward_base::secret::Secret;
-use keyward_net::call::{AllowedServers, Bounds, HttpClient};
+use keyward_net::call::{AllowedServers, Bounds, CallError, HttpClient};
 
 /// RFC 3986 §2.3: all but the unreserved characters.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -107,6 +107,22 @@ impl SourceContext<'_> {
         ask: SourceRequest,
     ) -> Result<T, SourceError> {
         self.send_or(ask, |_, _| None).await
+    }
+
+    /// Like [`Self::send_or`], and follows one redirect to an https URL, with all secrets.
+    pub(super) async fn send_following<T: DeserializeOwned>(
+        &self,
+        ask: SourceRequest,
+        judge: impl Fn(StatusCode, &[u8]) -> Option<SourceError>,
+    ) -> Result<T, SourceError> {
+        let mut again = SourceRequest(ask.0.clone());
+        let answer = self.send_or(ask, &judge).await;
+        let Err(SourceError::Call(CallError::Unusable { location: Some(location), .. })) = &answer
+        else {
+            return answer;
+        };
+        *again.0.uri_mut() = location.clone();
+        self.send_or(again, judge).await
     }
 
     /// Like [`Self::send`]; `judge` reads the body of a refusal.

@@ -1,10 +1,15 @@
 //! [`AnswerRewrite`] adapts an answer for a client that used a base URL: redirects to the same upstream go through
-//! the gateway again, and cookies stay with their connection.
+//! the gateway again, cookies stay with their connection, and nothing is said about the gateway's whole host.
 
 use http::HeaderMap;
 use http::header::{Entry, HeaderValue, LOCATION, SET_COOKIE};
 
 use keyward_base::host::{Scheme, Target};
+
+/// Fields by which an answer changes what a client does with all of its host, or deletes what the host has stored. The
+/// upstream may say so of itself, and not of the gateway's host, where other connections and programs are.
+const OF_WHOLE_HOST: &str = "strict-transport-security clear-site-data public-key-pins public-key-pins-report-only expect-ct \
+    accept-ch critical-ch nel report-to origin-agent-cluster service-worker-allowed set-login";
 
 /// The upstream, and its base URL as the client knows it.
 #[derive(Debug)]
@@ -21,8 +26,11 @@ impl AnswerRewrite {
         Self { scheme, prefix: prefix.to_owned(), target }
     }
 
-    /// Rewrites redirects and cookies; all else is unchanged.
+    /// Rewrites redirects and cookies, and removes what is about the whole host; all else is unchanged.
     pub fn apply(&self, fields: &mut HeaderMap) {
+        for gone in OF_WHOLE_HOST.split(' ') {
+            fields.remove(gone);
+        }
         if let Entry::Occupied(mut locations) = fields.entry(LOCATION) {
             for value in locations.iter_mut() {
                 let rewritten = value.to_str().ok().and_then(|text| self.location(text));
@@ -165,6 +173,20 @@ mod tests {
     #[test]
     fn a_redirect_without_a_scheme_gets_the_scheme_of_the_upstream() {
         assert_eq!(rewritten("/to/work", "//other.test/a"), "https://other.test/a");
+    }
+
+    #[test]
+    fn fields_about_the_whole_host_are_not_passed_from_an_upstream_to_the_gateway_s_host() {
+        for prefix in ["/to/work", ""] {
+            let mut fields = HeaderMap::new();
+            for name in OF_WHOLE_HOST.split(' ') {
+                fields.insert(name, "a".parse().unwrap());
+            }
+            fields.append("strict-transport-security", "max-age=31536000".parse().unwrap());
+            fields.append("cache-control", "no-store".parse().unwrap());
+            rewrite(prefix).apply(&mut fields);
+            assert_eq!(fields.keys().collect::<Vec<_>>(), ["cache-control"], "{prefix}");
+        }
     }
 
     #[test]

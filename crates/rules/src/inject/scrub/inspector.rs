@@ -83,7 +83,7 @@ pub struct Inspector {
     came: u64,
     went: u64,
     ended: bool,
-    /// Whether everything was received, decoded and is complete.
+    /// Whether everything was received, and decoded as far as it can be.
     finished: bool,
 }
 
@@ -98,6 +98,8 @@ struct Layer {
     full: bool,
     consumed: u64,
     produced: u64,
+    /// Whether all that was consumed is decoded, except for a partial symbol.
+    is_settled: bool,
     /// Where the current block begins in the input.
     block: u64,
     /// Input positions and the output written there, at which the decoder was empty.
@@ -185,7 +187,7 @@ impl Inspector {
     /// Decodes for one turn. Returns whether there is more work.
     ///
     /// # Errors
-    /// When a needle was found, or the coding is broken, incomplete or a decompression bomb.
+    /// When a needle was found, or the coding is broken or a decompression bomb.
     pub fn work(&mut self) -> Result<bool, InspectError> {
         let mut turn = 0;
         while turn < TURN_BYTES {
@@ -193,7 +195,7 @@ impl Inspector {
                 // Consuming one byte without output is progress too.
                 Some(produced) => turn += produced.max(64),
                 None => {
-                    self.check_rest()?;
+                    self.settle()?;
                     return Ok(false);
                 }
             }
@@ -252,12 +254,13 @@ impl Inspector {
         Ok(())
     }
 
-    /// Called when there is no work: checks that the body may end here, or that so much may be held.
-    fn check_rest(&mut self) -> Result<(), InspectError> {
+    /// Called when there is no work: takes what was decoded for all at the end of the body, and else checks that so much
+    /// may be held. Servers leave out the end of a coding, or end it by a flush, and clients accept that.
+    fn settle(&mut self) -> Result<(), InspectError> {
         if self.ended {
-            self.finished = self.layers.iter().all(Layer::is_whole);
-            let cut = InspectError::Unscannable("it is cut short");
-            return if self.finished { Ok(()) } else { Err(cut) };
+            self.layers.iter_mut().for_each(Layer::end);
+            self.finished = true;
+            return Ok(());
         }
         match self.came - self.cleared_to() > HELD_BYTES_MAX {
             true => Err(InspectError::Unscannable("too much of it would have to be held")),
@@ -265,17 +268,23 @@ impl Inspector {
         }
     }
 
+    /// Whether the body ends in bytes that cannot be decoded, such as a part of a block. They are not passed on. To be asked
+    /// when all that is cleared was taken.
+    pub fn is_cut_short(&self) -> bool {
+        self.finished && self.went < self.came
+    }
+
     /// The position up to which the body may be sent.
     fn cleared_to(&mut self) -> u64 {
-        if self.finished {
-            // At the end of the body, a partial match is not a needle.
-            return self.came;
-        }
-        let mut cleared = self.decoded.cleared(1);
+        // At the end of the body, a partial match is not a needle.
+        let (mut cleared, coded) = match self.finished {
+            true => (u64::MAX, self.came),
+            false => (self.decoded.cleared(1), self.coded.cleared(CODED_TAIL_MIN)),
+        };
         for layer in self.layers.iter_mut().rev() {
             cleared = layer.clear(cleared);
         }
-        cleared.min(self.coded.cleared(CODED_TAIL_MIN)).max(self.went)
+        cleared.min(coded).max(self.went)
     }
 }
 
@@ -288,6 +297,7 @@ impl Layer {
             full: false,
             consumed: 0,
             produced: 0,
+            is_settled: true,
             block: 0,
             marks: VecDeque::new(),
             cleared: 0,
@@ -305,6 +315,7 @@ impl Layer {
         self.left = 0..produced;
         self.consumed += consumed as u64;
         self.produced += produced as u64;
+        self.is_settled = settled != Settled::None;
         match settled {
             Settled::AfterBlock { shared } => {
                 self.block = self.consumed.saturating_sub(shared);
@@ -335,8 +346,10 @@ impl Layer {
         self.cleared
     }
 
-    /// Whether the input, if any, is complete.
-    fn is_whole(&self) -> bool {
-        self.consumed == 0 || self.decoder.is_done()
+    /// There is no more input: all that was consumed is decoded, unless it is a part of a block.
+    fn end(&mut self) {
+        if self.is_settled {
+            self.mark(self.consumed);
+        }
     }
 }
