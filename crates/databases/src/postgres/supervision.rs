@@ -63,15 +63,10 @@ impl Supervision {
             stream::WatchedStream::new(upstream, AnswerWatch::new(self.watched, ended.clone()));
         let mut frames = AnswerFrames::new(stream.socket());
         let (agents, agent_ended) = watch_agent_end(&mut frames, |read| read.ends_with(TERMINATE));
-        let end = match (self.kept, self.log) {
-            (None, None) => exchange.splice(agents, upstream).await,
-            (kept, log) => {
-                let filter = StatementFilter::new(kept, log);
-                let long_checks = exchange.long_checks();
-                let agents = FilteredStream::new(agents, filter, BytesMut::new(), long_checks);
-                exchange.splice(agents, upstream).await
-            }
-        };
+        let filter = StatementFilter::new(self.kept, self.log);
+        let long_checks = exchange.long_checks();
+        let agents = FilteredStream::new(agents, filter, BytesMut::new(), long_checks);
+        let end = exchange.splice(agents, upstream).await;
         let message = match ended.get() {
             Some(ended) => {
                 note(exchange, *ended);
