@@ -188,6 +188,9 @@ section! {
 pub struct ConnectionFacts {
     /// Whether it can be used.
     pub state: ConnectionState,
+    /// Of the configuration file, and paused by a person. A reload of the file does not resume it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
     /// The user that owns it; `None`: the organisation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<UserId>,
@@ -233,6 +236,9 @@ pub struct ConnectionShown {
     /// `state`, and for `broken` a `reason` and a `detail`, for `draft` a `failure`.
     #[serde(flatten)]
     pub state: ConnectionState,
+    /// Whether it is of the configuration file and was paused by a person, who can resume it; otherwise absent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
     /// The user that owns it; absent: the organisation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
