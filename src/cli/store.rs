@@ -34,6 +34,9 @@ pub(crate) enum Command {
 }
 
 const COPY_HELP: &str = "\
+Each FILE is a configuration, as for `keyward serve --config`, and not a store: its
+`store` is read, or filled. That of --to must be empty.
+
 Rows are copied as they are sealed, so both configurations need the same master
 keys. A running gateway of this machine that has the store sends its rows, and
 continues; so does a database that is in use. Later changes are not copied: stop

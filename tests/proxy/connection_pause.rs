@@ -21,14 +21,20 @@ async fn change(lab: &Lab, name: &str, verb: &str) -> Message {
 }
 
 #[tokio::test]
-async fn the_api_refuses_to_pause_or_resume_a_connection_declared_in_the_file() {
+async fn a_declared_connection_that_is_paused_stays_so_over_reloads_and_cannot_be_removed() {
     let lab = Lab::simple().await;
-    for verb in ["pause", "resume"] {
-        let answer = change(&lab, "acme", verb).await.is(409);
-        let error = &answer.json()["error"];
-        assert_eq!(error["code"], "managed_by_file");
-        assert!(error["hint"].as_str().is_some_and(|hint| hint.contains("file")), "{error}");
-    }
+    change(&lab, "acme", "pause").await.is(200);
+    lab.ask("GET /a").await.is(424);
+    let reloaded = lab.gateway.api("POST", "/reload", "").await;
+    assert!(reloaded.head.status() < 300, "{}", reloaded.text());
+    let refused = lab.ask("GET /a").await.is(424);
+    let hint = refused.json()["error"]["hint"].as_str().map(str::to_owned).unwrap_or_default();
+    assert!(hint.contains("connection resume acme"), "{hint}");
+    let removed = lab.gateway.api("DELETE", "/connections/acme", "").await.is(409);
+    assert_eq!(removed.json()["error"]["code"], "managed_by_file");
+    assert_eq!(change(&lab, "acme", "resume").await.is(200).json()["state"], "active");
+    // Nothing is paused: the file decides.
+    change(&lab, "acme", "resume").await.is(409);
     assert_eq!(lab.ask("GET /a").await.text(), "fine");
     lab.finish().await;
 }

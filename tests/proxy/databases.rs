@@ -5,6 +5,7 @@ mod client;
 mod cloud;
 mod commands;
 mod server;
+mod sessions;
 mod stored;
 
 use futures_util::future::select_all;

@@ -106,7 +106,7 @@ pub(super) async fn begun(
     let now = directory.connection(org, id).cloned();
     let now = now.ok_or_else(|| ApiError::not_found("connection", &draft.name))?;
     let connection = view_with_warnings(admin, &now).await;
-    Ok(ConnectionCreated { connection, consent: None, test: found })
+    Ok(ConnectionCreated { connection, consent: None, test: found, ignored: Vec::new() })
 }
 
 async fn run_test(

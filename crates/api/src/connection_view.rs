@@ -42,6 +42,7 @@ pub(super) fn view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connec
     let soon = || remedies.remedy(RemedyCause::Credential).filter(|_| ends_soon(admin, connection));
     let facts = connection.facts.clone();
     connection.shown(ConnectionShown {
+        held: connection.facts.held,
         state: facts.state,
         said: facts.said,
         usable_until: facts.usable_until,

@@ -221,18 +221,25 @@ async fn given(
 ) -> Result<ConnectionCreated, ApiError> {
     let Context { admin, caller } = context;
     let vault = &admin.deps().vault;
+    let catalogue = vault.catalogue(&new.org);
+    let ignored = catalogue
+        .get(&new.spec.provider)
+        .and_then(|provider| provider.expand_url(&mut BTreeMap::new(), &mut fields.clone()).ok());
+    let ignored = ignored.unwrap_or_default();
     if !test {
         let connection = vault.add(new, fields).await?;
         caller.record_changed("connection", &connection.id, &connection.name);
         let connection = view_with_warnings(admin, &connection).await;
-        return Ok(ConnectionCreated { connection, consent: None, test: None });
+        return Ok(ConnectionCreated { connection, consent: None, test: None, ignored });
     }
     let draft = vault.add_untested(new, fields).await?;
     caller.record_changed("connection", &draft.id, &draft.name);
     let context = context.clone();
     let begun = async move { activations::begun(&context, &draft, true).await };
     // Runs to its end even if the caller disconnects: else the draft would stay in testing.
-    request_id::spawn(begun).await.unwrap_or_else(|error| Err(ApiError::internal(error)))
+    let begun = request_id::spawn(begun).await;
+    let begun = begun.unwrap_or_else(|error| Err(ApiError::internal(error)))?;
+    Ok(ConnectionCreated { ignored, ..begun })
 }
 
 async fn drafted(
@@ -252,10 +259,9 @@ async fn drafted(
     };
     admin.enforce().await?;
     let connection = view(admin, draft);
-    Ok((
-        StatusCode::CREATED,
-        Json(ConnectionCreated { connection, consent: Some(consent), test: None }),
-    ))
+    let (consent, ignored) = (Some(consent), Vec::new());
+    let made = ConnectionCreated { connection, consent, test: None, ignored };
+    Ok((StatusCode::CREATED, Json(made)))
 }
 
 async fn remove(

@@ -132,7 +132,8 @@ async fn reconnect(
     let connection = context.connection(&name)?;
     let consent = begun(&context, &connection, ask).await?;
     let connection = view(&context.admin, &connection);
-    Ok(Json(ConnectionCreated { connection, consent: Some(consent), test: None }))
+    let ignored = Vec::new();
+    Ok(Json(ConnectionCreated { connection, consent: Some(consent), test: None, ignored }))
 }
 
 /// Starts a flow for a connection.

@@ -82,7 +82,7 @@ pub use self::status::{
 pub use self::store::{StoreCheckView, StoreFaultKind, StoreFaultView};
 pub use self::stream::{StreamKind, StreamView};
 pub use self::summary::{AgentNumbers, ConnectionNumbers, PluginNumbers, ProviderCount, Summary};
-pub use self::tested::{ConnectionTested, TestOutcome};
+pub use self::tested::{ConnectionTested, TestOutcome, TestedDatabase};
 pub use self::token::{Failures, TokenRefreshed, TokenStatus};
 pub use self::upstream::UpstreamView;
 pub use self::usage::{

@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
@@ -23,6 +23,14 @@ pub struct Upstream(SecuredStream);
 enum SecuredStream {
     Cleartext(CheckedUpstream),
     Tls(Box<TlsStream<CheckedUpstream>>),
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        // TLS ends with a close_notify. Without waiting: a peer that reads nothing gets none.
+        let mut context = Context::from_waker(Waker::noop());
+        let _ = Pin::new(self).poll_shutdown(&mut context);
+    }
 }
 
 impl Upstream {
@@ -79,26 +87,45 @@ impl Upstream {
 /// result only sets the outcome in the audit log, so message boundaries are not parsed.
 #[derive(Debug)]
 pub struct AgentEndWatch {
-    ended: Arc<AtomicBool>,
+    session: AgentEnded,
     is_last: fn(&[u8]) -> bool,
 }
 
-/// Whether the agent has ended its session.
+/// Whether the agent has ended its session, and whether the session is idle.
+#[derive(Clone, Debug, Default)]
+pub struct AgentEnded {
+    ended: Arc<AtomicBool>,
+    idle: Arc<AtomicBool>,
+}
+
+/// Detects that the server's answer may have ended: `is_end` recognises what comes last, outside of transactions where that can be
+/// seen.
 #[derive(Debug)]
-pub struct AgentEnded(Arc<AtomicBool>);
+pub struct AnswerEndWatch {
+    session: AgentEnded,
+    is_end: fn(&[u8]) -> bool,
+}
 
 /// The agent's stream, and whether its agent has ended the session.
 pub fn watch_agent_end<S>(
     stream: &mut S,
     is_last: fn(&[u8]) -> bool,
 ) -> (WatchedStream<&mut S, AgentEndWatch>, AgentEnded) {
-    let ended = Arc::<AtomicBool>::default();
-    (WatchedStream::new(stream, AgentEndWatch { ended: ended.clone(), is_last }), AgentEnded(ended))
+    let session = AgentEnded::default();
+    (WatchedStream::new(stream, AgentEndWatch { session: session.clone(), is_last }), session)
 }
 
 impl StreamWatch for AgentEndWatch {
     fn observe(&mut self, read: &[u8]) -> Result<(), Abort> {
-        self.ended.store(read.is_empty() || (self.is_last)(read), Relaxed);
+        self.session.ended.store(read.is_empty() || (self.is_last)(read), Relaxed);
+        self.session.idle.store(false, Relaxed);
+        Ok(())
+    }
+}
+
+impl StreamWatch for AnswerEndWatch {
+    fn observe(&mut self, read: &[u8]) -> Result<(), Abort> {
+        self.session.idle.store((self.is_end)(read), Relaxed);
         Ok(())
     }
 }
@@ -106,9 +133,25 @@ impl StreamWatch for AgentEndWatch {
 impl AgentEnded {
     /// Notes how a session has ended. The server ends its stream when the agent has ended the session or closed its side.
     pub fn note(&self, exchange: &mut ServiceExchange, end: SessionEnd) {
-        if end == SessionEnd::ServerClosed && self.0.load(Relaxed) {
+        if end == SessionEnd::ServerClosed && self.ended.load(Relaxed) {
             exchange.completed();
         }
+    }
+
+    /// The server's stream, which is watched for the ends of answers.
+    pub fn answers<U>(
+        &self,
+        upstream: U,
+        is_end: fn(&[u8]) -> bool,
+    ) -> WatchedStream<U, AnswerEndWatch> {
+        // A new session has asked for nothing.
+        self.idle.store(true, Relaxed);
+        WatchedStream::new(upstream, AnswerEndWatch { session: self.clone(), is_end })
+    }
+
+    /// Whether the session waits for nothing of its server.
+    pub fn is_idle(&self) -> bool {
+        self.idle.load(Relaxed)
     }
 }
 

@@ -194,6 +194,9 @@ pub struct ConnectionFacts {
     /// Until when its access token is used although it is broken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usable_until: Option<Timestamp>,
+    /// Of the configuration file, and paused by a person. A reload of the file does not resume it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
     /// The user that owns it; `None`: the organisation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<UserId>,
@@ -245,6 +248,9 @@ pub struct ConnectionShown {
     /// Until when requests use its access token although it is `broken`; absent: they are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usable_until: Option<Timestamp>,
+    /// Whether it is of the configuration file and was paused by a person, who can resume it; otherwise absent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
     /// The user that owns it; absent: the organisation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]

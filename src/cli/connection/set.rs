@@ -58,14 +58,15 @@ fn cleared(text: &str) -> Result<RemovedSetting, String> {
 
 impl Set {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = match self.test {
+        let test = self.tests();
+        let client = match test {
             true => Client::open_to_send(global).await?,
             false => Client::open(global).await?,
         };
         let patch = self.patch(&client).await?;
         let at = path(&self.name);
         let asked = client.patch(&at, &patch);
-        let now: Shown<Connection> = match self.test {
+        let now: Shown<Connection> = match test {
             true => wait::during(&format!("testing {}", self.name), asked).await?,
             false => asked.await?,
         };
@@ -73,6 +74,11 @@ impl Set {
             let settings = settings::shown(&now.settings);
             format!("connection {} is changed\n{settings}", now.name)
         })
+    }
+
+    /// A role is known to the server alone. References cannot be tested.
+    fn tests(&self) -> bool {
+        self.test || (self.settings.sets_role() && self.references.is_empty())
     }
 
     async fn patch(&self, client: &Client) -> Result<Value, Failure> {
@@ -106,7 +112,7 @@ impl Set {
         if patch.is_empty() {
             return Err(Failure::usage("nothing to change: see --help for the options"));
         }
-        patch.insert("test".to_owned(), json!(self.test));
+        patch.insert("test".to_owned(), json!(self.tests()));
         Ok(patch.into())
     }
 }

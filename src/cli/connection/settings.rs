@@ -40,7 +40,7 @@ struct DatabaseSessionArgs {
     /// tables that statements may name, such as orders, sales.orders or sales.*
     #[arg(long, value_name = "TABLE", value_delimiter = ',')]
     tables: Vec<TablePattern>,
-    /// role that sessions begin with, as by SET ROLE
+    /// role that sessions begin with, as by SET ROLE; `set` keeps it only if the server accepts it
     #[arg(long, value_name = "ROLE")]
     role: Option<RoleName>,
     /// rows of one answer, at most
@@ -104,6 +104,11 @@ impl SettingArguments {
         let mut settings = self.requests.to_json()?;
         settings.extend(self.sessions.to_json());
         Ok(settings)
+    }
+
+    /// Whether sessions with a database are to begin with another role.
+    pub(in crate::cli) fn sets_role(&self) -> bool {
+        self.sessions.role.is_some()
     }
 
     /// A merge patch of these and of what is cleared.

@@ -3,6 +3,7 @@
 use super::given::{ConnectionArguments, exposed};
 use super::secrets::FieldSource;
 use crate::cli::failure::Failure;
+use crate::cli::output;
 use crate::cli::secret::Typed;
 use keyward_api::wire::ProviderView;
 use keyward_rules::provider::connection_url::{ConnectionUrl, URL, UrlError};
@@ -33,6 +34,12 @@ pub(super) fn expanded(
 }
 
 fn add(given: &mut ConnectionArguments, parts: ConnectionUrl) -> Result<(), Failure> {
+    if !parts.ignored.is_empty() {
+        let names = parts.ignored.join(", ");
+        output::note(&format!(
+            "note: parameters of the URL that are for clients have no effect: {names}"
+        ));
+    }
     let twice =
         |name: &str| Failure::usage(UrlError::DuplicateParameter(name.to_owned()).to_string());
     for (name, value) in parts.variables {

@@ -31,23 +31,31 @@ fn overrides(variables: &[(String, String)]) -> &'static [&'static str] {
 /// Adds the variables for the agent's database of each protocol: its only one, or its default. Notes what a program does not
 /// get; inherited variables of that name would lead it past the listeners, and are withheld.
 pub(super) fn add(made: &mut AgentEnvironment, facts: &EnvironmentFacts, token: &str) {
-    let mut urls = 0;
+    let mut wanted = Vec::new();
     for protocol in DatabaseProtocol::ALL {
         let mut own = facts.databases.iter().filter(|database| database.protocol == protocol);
         let Some(first) = own.next() else { continue };
-        let Some(at) = listener(&facts.database_listeners, first) else {
-            let names = names(first);
+        let others: Vec<&str> = own.map(|database| database.connection.as_str()).collect();
+        wanted.push((first, others, listener(&facts.database_listeners, first)));
+    }
+    let has_url =
+        |protocol| matches!(protocol, DatabaseProtocol::Postgres | DatabaseProtocol::Mysql);
+    let urls = wanted.iter().filter(|(it, _, at)| at.is_some() && has_url(it.protocol)).count();
+    for (first, others, at) in wanted {
+        let Some(at) = at else {
+            // One that another database sets is not withheld, and one is named once.
+            let is_withheld =
+                |name: &String| !(urls > 0 && name == DATABASE_URL) && !made.removed.contains(name);
+            let names: Vec<String> = names(first).into_iter().filter(is_withheld).collect();
             made.notes.push(without_listener(first, &names));
             made.removed.extend(names);
             continue;
         };
-        let others: Vec<&str> = own.map(|database| database.connection.as_str()).collect();
         if !others.is_empty() {
-            made.notes.push(with_others(first, &others));
+            made.notes.push(with_others(first, &others, urls == 1));
         }
         let found = variables(at, &unambiguous(first, &facts.databases), token);
         made.removed.extend(overrides(&found).iter().map(ToString::to_string));
-        urls += found.iter().filter(|(name, _)| name == DATABASE_URL).count();
         made.variables.extend(found);
     }
     // A program of one protocol would be led to a listener of another.
@@ -98,9 +106,12 @@ fn without_listener(database: &Database, withheld: &[String]) -> String {
     )
 }
 
-fn with_others(database: &Database, others: &[&str]) -> String {
+/// `has_url`: whether `DATABASE_URL` is set for it.
+fn with_others(database: &Database, others: &[&str], has_url: bool) -> String {
     let (names, place) = match database.protocol {
-        DatabaseProtocol::Postgres => ("DATABASE_URL and PGHOST lead", "database"),
+        DatabaseProtocol::Postgres if has_url => ("DATABASE_URL and PGHOST lead", "database"),
+        DatabaseProtocol::Postgres => ("PGHOST leads", "database"),
+        DatabaseProtocol::Mysql if has_url => ("DATABASE_URL and MYSQL_HOST lead", "database"),
         DatabaseProtocol::Redis => ("REDIS_URL leads", "user"),
         DatabaseProtocol::Mysql => ("MYSQL_HOST leads", "database"),
         DatabaseProtocol::Mongodb => ("MONGODB_URI and MONGO_URL lead", "user"),

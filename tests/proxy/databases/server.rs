@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use test_support::pki::pki;
-use test_support::wire::Seen;
+use test_support::wire::{Seen, find};
 
 /// The name that its certificate is for.
 pub(super) const NAME: &str = "db.acme.test";
@@ -23,6 +23,8 @@ pub(super) const UNANSWERED: &[u8] = b"SELECT 'unanswered'";
 
 /// What it receives to cancel the statement of a session, with the key that it gave.
 pub(super) const CANCEL: &[u8] = &[4, 210, 22, 46, 0, 0, 0, 7, 1, 2, 3, 4];
+
+const READ_ONLY: &[u8] = b"default_transaction_read_only";
 
 /// What it does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -41,6 +43,10 @@ pub(super) enum Behaviour {
     Serves,
     /// The same, and drops the parameters that make a session read-only.
     DropsParameters,
+    /// Opens no session that begins with such a parameter.
+    RefusesParameters,
+    /// Opens a session without asking for the password.
+    AsksNothing,
 }
 
 /// A listening server. Stopped when dropped.
@@ -97,7 +103,11 @@ async fn served(mut socket: TcpStream, behaviour: Behaviour, seen: &Seen) -> std
         Behaviour::IsHttp => socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await?,
         Behaviour::IsSilent => {}
         Behaviour::Injects => socket.write_all(b"SR\0\0\0\x08\0\0\0\x03").await?,
-        Behaviour::IsAnother | Behaviour::Serves | Behaviour::DropsParameters => {
+        Behaviour::IsAnother
+        | Behaviour::Serves
+        | Behaviour::DropsParameters
+        | Behaviour::RefusesParameters
+        | Behaviour::AsksNothing => {
             socket.write_all(b"S").await?;
             let tls = TlsAcceptor::from(pki().server(&[name])).accept(socket).await?;
             return session(tls, behaviour, seen).await;
@@ -128,9 +138,17 @@ where
     if startup[..4] == CANCEL[..4] {
         return Ok(());
     }
-    stream.write_all(&message(b'R', &3_u32.to_be_bytes())).await?;
-    let password = read(&mut stream, seen).await?.1;
-    assert!(password.ends_with(b"\0"));
+    if behaviour == Behaviour::RefusesParameters && find(&startup, READ_ONLY).is_some() {
+        let words = "Munsupported startup parameter: default_transaction_read_only\0";
+        let refusal = format!("SFATAL\0VFATAL\0C08P01\0{words}\0");
+        stream.write_all(&message(b'E', refusal.as_bytes())).await?;
+        return stream.shutdown().await;
+    }
+    if behaviour != Behaviour::AsksNothing {
+        stream.write_all(&message(b'R', &3_u32.to_be_bytes())).await?;
+        let password = read(&mut stream, seen).await?.1;
+        assert!(password.ends_with(b"\0"));
+    }
     let opened = [
         message(b'R', &0_u32.to_be_bytes()),
         message(b'S', b"server_version\x0099.1\0"),
@@ -145,15 +163,23 @@ where
             return stream.shutdown().await;
         }
         let text = body.strip_suffix(b"\0").unwrap_or(&body).to_vec();
+        let begins = |begin: &[u8]| text.starts_with(begin);
         if text == UNANSWERED {
             continue;
         }
         let is_on = if behaviour == Behaviour::DropsParameters { "off" } else { "on" };
-        let columns = match text.starts_with(b"SELECT current_setting('transaction_read_only')") {
-            true => vec![is_on.into(), b"on".to_vec(), b"UTF8".to_vec(), b"none".to_vec()],
-            false => vec![text],
+        let columns = if begins(b"SELECT current_setting('transaction_read_only')") {
+            vec![is_on.into(), b"on".to_vec(), b"UTF8".to_vec(), b"none".to_vec()]
+        } else if begins(b"SELECT current_setting('server_version')") {
+            vec![b"99.1".to_vec(), b"app".to_vec(), is_on.into(), b"false".to_vec()]
+        } else if begins(b"SELECT concat_ws(") {
+            vec![b"create roles".to_vec(), b"write to 3 tables".to_vec()]
+        } else {
+            vec![text]
         };
-        let answer = [row(&columns), message(b'C', b"SELECT 1\0"), message(b'Z', b"I")];
+        // Behind `BEGIN`, until the end.
+        let state = if begins(b"BEGIN") { b"T" } else { b"I" };
+        let answer = [row(&columns), message(b'C', b"SELECT 1\0"), message(b'Z', state)];
         stream.write_all(&answer.concat()).await?;
         stream.flush().await?;
     }

@@ -118,3 +118,24 @@ async fn frameworks_work_in_a_read_only_session() {
     assert!(columns.starts_with("a\tint(11)"), "{columns}");
     stage.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_changes_no_password_and_a_test_says_what_the_user_may_beyond_its_mode() {
+    let stage = stage().await;
+    for statement in [
+        "SET PASSWORD = PASSWORD('own')",
+        "SET @a = 1, PASSWORD = PASSWORD('own')",
+        "ALTER USER CURRENT_USER() IDENTIFIED BY 'own'",
+        "SELECT 1; /*!50000 SET PASSWORD = PASSWORD('own') */",
+        "BEGIN NOT ATOMIC SET PASSWORD = PASSWORD('own'); END",
+    ] {
+        let refused = said(&stage.sql("ci", "main", statement).await);
+        assert!(refused.contains("keyward: a session cannot change a password"), "{refused}");
+    }
+    let named = "SELECT 'SET PASSWORD = 1', @password FROM orders LIMIT 1";
+    assert!(stage.served("ci", "main", named).await.starts_with("SET PASSWORD"));
+    let tested = stage.lab.gateway.api("POST", "/connections/reports/test", "").await.json();
+    let rights = tested["database"]["rights"].to_string();
+    assert!(rights.contains("\"insert\""), "{tested}");
+    stage.finish().await;
+}

@@ -72,7 +72,7 @@ async fn no_listed_statement_bypasses_the_rules_on_statements() {
     assert!(missing.contains("\"orders\" does not exist"), "{missing}");
     let refused = said(&stage.sql("own", "own", "SELECT * FROM secret").await);
     assert!(refused.contains("keyward: refused by the connection: secret is none of"), "{refused}");
-    assert!(refused.contains("HINT:  the settings statements and tables"), "{refused}");
+    assert!(refused.contains("(its settings statements and tables)"), "{refused}");
     stage.finish().await;
 }
 
@@ -205,5 +205,26 @@ async fn a_database_is_dumped_by_a_session_that_only_reads() {
     for words in ["COPY public.secret (a) FROM stdin;\nhidden\n", "database dump complete"] {
         assert!(text.contains(words), "{words}: {text}");
     }
+    stage.finish().await;
+}
+
+/// The server is asked itself. psql's `\\password` sends an `ALTER USER` with the hash.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_changes_no_password_and_a_test_says_what_the_role_may_beyond_its_mode() {
+    let stage = stage("{ read_only: true }").await;
+    let hash = "SELECT rolpassword FROM pg_authid WHERE rolname = 'app'";
+    let before = stage.server.sql("app", hash);
+    for statement in ["ALTER USER app PASSWORD 'own'", "ALTER ROLE CURRENT_USER PASSWORD NULL"] {
+        let refused = said(&stage.sql("ci", "main", statement).await);
+        assert!(refused.contains("keyward: a session cannot change a password"), "{refused}");
+    }
+    assert_eq!(stage.server.sql("app", hash), before);
+    assert_eq!(stage.served("ci", "main", "RESET ROLE; TABLE orders LIMIT 1").await, "1");
+    stage.server.sql("app", "ALTER ROLE app CREATEROLE");
+    let tested = stage.lab.gateway.api("POST", "/connections/own/test", "").await.json();
+    let rights = tested["database"]["rights"].to_string();
+    assert!(rights.contains("create roles") && rights.contains("write to "), "{tested}");
+    let tested = stage.lab.gateway.api("POST", "/connections/main/test", "").await.json();
+    assert_eq!(tested["database"]["rights"], serde_json::json!(["create roles"]), "{tested}");
     stage.finish().await;
 }

@@ -439,6 +439,17 @@ impl Lab {
         (Wire::over(tls, socket, seen), alpn)
     }
 
+    /// As [`Lab::secure`], of a client that sends no SNI and verifies `name`.
+    pub async fn secure_without_sni(&self, wire: Wire, name: &str) -> Wire {
+        let (io, socket, seen) = wire.into_parts();
+        let mut tls = rustls::ClientConfig::clone(&trusting(&self.gateway.ca_pem));
+        tls.enable_sni = false;
+        let name = ServerName::try_from(name.to_owned()).expect("a server name");
+        let connecting = TlsConnector::from(Arc::new(tls)).connect(name, io);
+        let tls = patiently("the handshake", connecting).await.expect("the handshake");
+        Wire::over(tls, socket, seen)
+    }
+
     /// As [`Lab::try_secure`], trusting the certificates in `pem`.
     pub async fn secure_trusting(&self, pem: &str, wire: Wire, sni: &str) -> std::io::Result<Wire> {
         let (io, socket, seen) = wire.into_parts();

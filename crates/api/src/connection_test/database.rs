@@ -4,7 +4,7 @@ use super::diagnosis::Diagnosis;
 use super::trial::Trial;
 use crate::error::ApiError;
 use crate::state::Admin;
-use crate::wire::{ConnectionTested, TestOutcome};
+use crate::wire::{ConnectionTested, TestOutcome, TestedDatabase};
 use keyward_databases::{DatabaseFacts, DatabaseReport, DatabaseTestError, DatabaseTestFailure};
 use keyward_state::directory::{BrokenReason, ConnectionRecord, RemedyCause};
 
@@ -30,9 +30,11 @@ pub(super) async fn tested(
         }
     };
     let DatabaseReport { exchange, result, .. } = report;
+    let facts = result.ok();
     Ok(ConnectionTested {
         latency_ms: Some(took_ms),
-        account: result.ok().map(|facts| facts.user),
+        account: facts.as_ref().map(|facts| facts.user.clone()),
+        database: facts.map(shown),
         exchange,
         ..diagnosis.of(connection)
     })
@@ -40,19 +42,38 @@ pub(super) async fn tested(
 
 /// `PostgreSQL 16.4 accepted the login: role app, sessions are read-only (12 ms)`.
 fn answered(provider: &str, facts: &DatabaseFacts, took_ms: u64) -> Diagnosis {
-    let DatabaseFacts { version, user, read_only, superuser, server } = facts;
+    let DatabaseFacts { version, user, read_only, server, .. } = facts;
     let server = server.as_ref().map(|server| format!(" at {server}")).unwrap_or_default();
-    let rights = if *read_only { "sessions are read-only" } else { "sessions may write" };
+    let mode = if *read_only { "sessions are read-only" } else { "sessions may write" };
     let message = format!(
-        "{provider} {version}{server} accepted the login: role {user}, {rights} ({took_ms} ms)"
+        "{provider} {version}{server} accepted the login: role {user}, {mode} ({took_ms} ms)"
     );
     let diagnosis = Diagnosis::new(TestOutcome::Ok, message);
-    match superuser {
-        true => diagnosis.hint(format!(
-            "{user} is a superuser, whom nothing restricts: use a role with the rights that the agent needs"
-        )),
-        false => diagnosis,
+    match warnings(facts).join("; ") {
+        hint if hint.is_empty() => diagnosis,
+        hint => diagnosis.hint(hint),
     }
+}
+
+fn warnings(facts: &DatabaseFacts) -> Vec<String> {
+    let DatabaseFacts { user, superuser, rights, weakness, .. } = facts;
+    let superuser = superuser.then(|| {
+        format!(
+            "{user} is a superuser, whom nothing restricts: use a role with the rights that the agent needs"
+        )
+    });
+    let rights = (!rights.is_empty()).then(|| {
+        let rights = rights.join(", ");
+        format!("{user} has rights beyond what sessions are for, which functions may use: {rights}")
+    });
+    let weakness = weakness.map(|weakness| format!("{weakness}, so the login proves little"));
+    [superuser, rights, weakness].into_iter().flatten().collect()
+}
+
+fn shown(facts: DatabaseFacts) -> TestedDatabase {
+    let DatabaseFacts { version, user, read_only, superuser, rights, weakness, server } = facts;
+    let weakness = weakness.map(str::to_owned);
+    TestedDatabase { version, role: user, server, read_only, superuser, rights, weakness }
 }
 
 /// `remedy`: that of a connection whose login the server rejects.

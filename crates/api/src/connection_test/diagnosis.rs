@@ -56,6 +56,7 @@ impl Diagnosis {
             account: None,
             scopes: Vec::new(),
             missing: Vec::new(),
+            database: None,
             exchange: None,
         }
     }

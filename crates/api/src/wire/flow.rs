@@ -23,6 +23,9 @@ pub struct ConnectionCreated {
     /// What the provider said of its secret; absent when it was not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<ConnectionTested>,
+    /// Parameters of its URL that say how a client works, which have no effect.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<String>,
 }
 
 /// A draft is to become active.

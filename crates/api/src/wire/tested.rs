@@ -39,8 +39,30 @@ pub struct ConnectionTested {
     /// Scopes that it lacks for the test, where the provider tells.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
+    /// What the server of a database says; absent for other services, and when it opens no session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<TestedDatabase>,
     /// As audit and log name it; absent when nothing was asked.
     pub exchange: Option<String>,
+}
+
+/// What the server of a database says of a connection's login.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct TestedDatabase {
+    /// Such as `16.4`.
+    pub version: String,
+    /// The role or user.
+    pub role: String,
+    /// Where it is, if the connection has several servers.
+    pub server: Option<String>,
+    /// Whether sessions are read-only.
+    pub read_only: bool,
+    /// Whether nothing restricts the role.
+    pub superuser: bool,
+    /// What the role may do beyond the mode of the sessions, where the server tells: `create roles`.
+    pub rights: Vec<String>,
+    /// What the login did not prove: `the server has asked for no password`.
+    pub weakness: Option<String>,
 }
 
 /// What a test found.

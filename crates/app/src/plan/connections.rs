@@ -25,12 +25,12 @@ impl Planning<'_> {
         let named = named(&config.connections, |it| (&it.org, &it.name));
         let of_file = view.connections().filter(|it| it.managed_by == ManagedBy::File);
         for found in of_file.filter(|it| !named.contains(&(&it.org, it.name.as_str()))) {
-            if found.facts.state.is_usable() {
+            if found.facts.state.is_usable() || found.facts.held {
                 let subject = StepSubject::new("connection", &found.org, &found.name);
                 let work = Work::Connection(Box::new(ConnectionWork::Pause(found.id.clone())));
                 self.pauses.push(Step::new(subject, PlannedAction::Pause, work));
                 let mut record = ConnectionRecord::clone(found);
-                record.facts.state = ConnectionState::Paused;
+                (record.facts.state, record.facts.held) = (ConnectionState::Paused, false);
                 self.planned.put(Arc::new(record));
             }
         }
@@ -162,7 +162,7 @@ fn changed(
     let spec = taken_over(found, declared);
     let changes = members(&found.spec, &spec);
     let compares_secret = fields.is_some();
-    let resumes = found.facts.state == ConnectionState::Paused;
+    let resumes = resumes(found);
     let change = ConnectionChange { fields, spec, resumes };
     let work = ConnectionWork::Change(found.id.clone(), change);
     let work = Work::Connection(Box::new(work));
@@ -227,10 +227,15 @@ fn taken_over(found: &ConnectionRecord, declared: &Declared<Connection>) -> Conn
 
 fn resumed(found: &ConnectionRecord, declared: &Declared<Connection>) -> ConnectionRecord {
     let mut record = ConnectionRecord { spec: taken_over(found, declared), ..found.clone() };
-    if record.facts.state == ConnectionState::Paused {
+    if resumes(found) {
         record.facts.state = ConnectionState::Active;
     }
     record
+}
+
+/// Whether the file had paused it: what a person has paused stays so.
+fn resumes(found: &ConnectionRecord) -> bool {
+    found.facts.state == ConnectionState::Paused && !found.facts.held
 }
 
 /// With an id that it will not have.

@@ -249,16 +249,17 @@ pub(super) fn remedy(visit: &Visit, connection: &Shown<Connection>, path: &str) 
 /// What a pause means; for a connection of the configuration file, why it is paused.
 pub(super) fn paused(connection: &Shown<Connection>) -> &'static str {
     match connection.managed_by {
-        Some(ManagedBy::File) => "it is no longer in the configuration file",
+        Some(ManagedBy::File) if !connection.facts.held => {
+            "it is no longer in the configuration file"
+        }
         _ => "requests that need it are refused",
     }
 }
 
-/// The action that ends a pause, if the reader may. A connection of the configuration file is resumed
-/// there.
+/// The action that ends a pause, if the reader may. A connection that has left the configuration file is resumed there.
 pub(super) fn resume(visit: &Visit, connection: &Shown<Connection>) -> Option<Action<'static>> {
     let facts = &connection.facts;
-    let is_ours = connection.managed_by != Some(ManagedBy::File);
+    let is_ours = connection.managed_by != Some(ManagedBy::File) || facts.held;
     let may = facts.state == ConnectionState::Paused && visit.may_change(facts.owner.as_ref());
     (may && is_ours).then(|| Action {
         api: format!("POST /connections/{}/resume", segment(&connection.spec.name)),
@@ -268,14 +269,11 @@ pub(super) fn resume(visit: &Visit, connection: &Shown<Connection>) -> Option<Ac
     })
 }
 
-/// Whether the reader may pause the connection: it must be active or in testing, and not managed by the
-/// file.
+/// Whether the reader may pause the connection: it must be active or in testing.
 pub(super) fn may_pause(visit: &Visit, connection: &Shown<Connection>) -> bool {
     let facts = &connection.facts;
     let is_used = matches!(facts.state, ConnectionState::Active | ConnectionState::Testing);
-    is_used
-        && connection.managed_by != Some(ManagedBy::File)
-        && visit.may_change(facts.owner.as_ref())
+    is_used && visit.may_change(facts.owner.as_ref())
 }
 
 /// Why a usable connection needs a person soon.

@@ -61,6 +61,10 @@ const CREDENTIALS: [(&str, &[&str]); 3] = [
     ("config", &["external_validation_keys"]),
 ];
 
+/// The collection of each database in which its server records commands, and where a command names a collection.
+const PROFILE: &str = "system.profile";
+const NAMES_COLLECTIONS: [&str; 5] = ["$unionWith", "coll", "collection", "from", "viewOn"];
+
 /// A document cannot be read to its end, or nests too deep.
 struct Unreadable;
 
@@ -119,12 +123,18 @@ impl MongoAccess {
             if let Some(found) = self.by_name(explained_name, explained)? {
                 return Ok(Some(found));
             }
+            if names_profile(explained, 0)? {
+                return refused(name, "the collection has the commands of others");
+            }
         }
         if self.read_only && has_key(command, &WRITING_STAGES, 0)? {
             return refused(name, "the connection is read-only, and the pipeline writes");
         }
         if database == "admin" && has_key(command, &STAGES_ABOUT_OTHERS, 0)? {
             return refused(name, "it shows the commands of others");
+        }
+        if names_profile(command, 0)? {
+            return refused(name, "the collection has the commands of others");
         }
         if has_closed_namespace(command, 0)? {
             return refused(name, "a collection in it has credentials of the server");
@@ -287,6 +297,28 @@ fn has_closed_namespace(document: &RawDocument, depth: usize) -> Result<bool, Un
     Ok(databases.iter().any(has_closed))
 }
 
+/// Whether a command names [`PROFILE`]: first of all, or where a part of it names a collection.
+fn names_profile(document: &RawDocument, depth: usize) -> Result<bool, Unreadable> {
+    for (at, element) in document.iter_elements().enumerate() {
+        let element = element?;
+        let is_name =
+            (at == 0 && depth == 0) || NAMES_COLLECTIONS.contains(&element.key().as_str());
+        let value = element.value()?;
+        if let RawBsonRef::String(text) | RawBsonRef::Symbol(text) = value
+            && is_name
+            && text.strip_suffix(PROFILE).is_some_and(|own| own.is_empty() || own.ends_with('.'))
+        {
+            return Ok(true);
+        }
+        if let Some(inner) = inner(value, depth)?
+            && names_profile(inner, depth + 1)?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The document that a value is; an array is one too.
 fn inner(value: RawBsonRef<'_>, depth: usize) -> Result<Option<&RawDocument>, Unreadable> {
     let found = match value {
@@ -361,6 +393,25 @@ mod tests {
             (rawdoc! { "explain": { "currentOp": 1 }, "$db": "admin" }, "currentOp is refused"),
             (rawdoc! { "explain": 1, "$db": "admin" }, "no BSON document"),
             (rawdoc! { "insert": "items", "$db": "app" }, "passes"),
+            (rawdoc! { "profile": -1, "$db": "app" }, "profile is refused"),
+            (rawdoc! { "find": "system.profile", "$db": "app" }, "commands of others"),
+            (
+                rawdoc! { "explain": { "count": "system.profile" }, "$db": "app" },
+                "commands of others",
+            ),
+            (
+                rawdoc! { "aggregate": "a", "pipeline": [{ "$lookup": { "from": "system.profile" } }], "$db": "app" },
+                "commands of others",
+            ),
+            (
+                rawdoc! { "aggregate": "a", "pipeline": [{ "$unionWith": "system.profile" }], "$db": "app" },
+                "commands of others",
+            ),
+            (rawdoc! { "renameCollection": "app.system.profile", "$db": "admin" }, "of others"),
+            (
+                rawdoc! { "find": "a", "filter": { "name": "system.profile" }, "$db": "app" },
+                "passes",
+            ),
             (rawdoc! { "aggregate": "a", "pipeline": [{ "$out": "b" }], "$db": "app" }, "passes"),
         ] {
             let found = of(false, &command);

@@ -123,7 +123,8 @@ impl Greeting for MongoClient {
                 BytesMut::new(),
                 exchange.long_checks(),
             );
-            let end = exchange.splice(agents, upstream).await;
+            let upstream = agent_ended.answers(upstream, |_| true);
+            let end = exchange.splice(agents, upstream, || agent_ended.is_idle()).await;
             agent_ended.note(&mut exchange, end);
         }
         if malformed.load(Relaxed) {

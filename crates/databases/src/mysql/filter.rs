@@ -9,7 +9,7 @@ use bytes::{Buf, BytesMut};
 use super::packet::packet;
 use super::statements::check::check;
 use super::statements::{tokens, unwrapped};
-use crate::rules::EnforcedSettings;
+use crate::rules::{CHANGES_LOGIN, Dialect, EnforcedSettings, changes_login};
 use crate::sql::masked;
 use crate::stream::{LONG_STATEMENT_BYTES, StreamFilter};
 use keyward_proxy::StatementLog;
@@ -46,7 +46,7 @@ const NAMING: &[u8] = &[0x02, 0x04];
 /// Checks the packets of an agent.
 #[derive(Debug, Default)]
 pub struct MysqlFilter {
-    /// `None`: every statement may be sent.
+    /// `None`: every statement may be sent that does not change a password.
     kept: Option<EnforcedSettings>,
     log: Option<StatementLog>,
     /// The packet of a statement that is read, as far as it has come.
@@ -63,7 +63,7 @@ pub struct MysqlFilter {
 /// Whether packets may come that are no commands: those of a file that the server loads from the client.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum FilePackets {
-    /// Always: statements are not read.
+    /// Always: nothing is checked that they could evade.
     #[default]
     Passed,
     /// Behind a statement that may load a file.
@@ -139,8 +139,7 @@ impl MysqlFilter {
 
     /// Whether a command with a statement is read as a whole.
     fn is_read(&mut self, command: Option<u8>, length: usize, is_refused: bool) -> bool {
-        let reads = self.files != FilePackets::Passed;
-        if !reads || !command.is_some_and(|command| STATEMENTS.contains(&command)) {
+        if !command.is_some_and(|command| STATEMENTS.contains(&command)) {
             return false;
         }
         if length > STATEMENT_BYTES_MAX {
@@ -174,7 +173,8 @@ impl StreamFilter for MysqlFilter {
 
     fn takes_long(&self, bytes: &[u8]) -> bool {
         let is_complete = !self.statement.is_empty() && self.missing <= bytes.len();
-        is_complete && self.statement.len() + self.missing >= LONG_STATEMENT_BYTES
+        let reads_all = self.kept.is_some() || self.log.is_some();
+        is_complete && reads_all && self.statement.len() + self.missing >= LONG_STATEMENT_BYTES
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -238,15 +238,18 @@ impl MysqlFilter {
             // It may be behind another statement, in a comment that servers run, or in the text of another statement.
             *loads = text.windows(LOAD.len()).any(|word| word.eq_ignore_ascii_case(LOAD));
         }
-        let kept = self.kept.as_ref();
-        let refusal = kept.and_then(|kept| Some((kept.refuser(), check(text, kept).err()?)));
+        let refusal = match &self.kept {
+            Some(kept) => check(text, kept).err().map(|reason| (Some(kept.refuser()), reason)),
+            None => changes_login(Dialect::Mysql, text, |text| tokens(&unwrapped(text)).ok())
+                .then_some((None, CHANGES_LOGIN.into())),
+        };
         if self.log.is_some() {
             let readable = unwrapped(text);
             let shown = masked(&readable, tokens(&readable).ok().as_deref());
             self.record(shown, refusal.is_some());
         }
         match refusal {
-            Some((refuser, reason)) => checked.extend_from_slice(&refused(Some(refuser), &reason)),
+            Some((refuser, reason)) => checked.extend_from_slice(&refused(refuser, &reason)),
             None => checked.extend_from_slice(&packet),
         }
     }
@@ -313,6 +316,8 @@ mod tests {
             (b"\x1e\0\0\0\0", "replication"),
             (b"\x20", "copies of a server"),
             (b"\xfe", "not for clients"),
+            (b"\x03SET PASSWORD = 'x'", "cannot change a password"),
+            (b"\x16ALTER USER app IDENTIFIED BY 'x'", "cannot change a password"),
         ] {
             let all = [&around[..], &packet(0, command), &around].concat();
             for piece in [1, 6, 4096] {

@@ -150,8 +150,13 @@ impl Greeting for MysqlClient {
         let (agents, agent_ended) = watch_agent_end(stream.socket(), |read| read.ends_with(QUIT));
         let filter = MysqlFilter::new(open.kept, open.log);
         let agents = FilteredStream::new(agents, filter, BytesMut::new(), exchange.long_checks());
-        let end = exchange.splice(agents, upstream).await;
+        let upstream = agent_ended.answers(upstream, packet::ends_answer);
+        let end = exchange.splice(agents, upstream, || agent_ended.is_idle()).await;
         agent_ended.note(&mut exchange, end);
+        if end == SessionEnd::Stopped && agent_ended.is_idle() {
+            let last = packet::error(1053, "08S01", "keyward: the gateway stops");
+            return send_last(&mut stream, &packet::packet(0, &last)).await;
+        }
         if matches!(end, SessionEnd::Revoked | SessionEnd::Stopped | SessionEnd::Idle) {
             let gateway = stream.gateway.clone();
             // The client gets its message now, and the record is written.

@@ -130,6 +130,18 @@ pub fn error(number: u16, state: &str, message: &str) -> Vec<u8> {
     payload
 }
 
+/// Whether the bytes end with a packet that ends an answer outside of a transaction: an `EOF_Packet`, or an `OK_Packet` with small
+/// numbers. Any other one may do so too.
+pub fn ends_answer(read: &[u8]) -> bool {
+    // `SERVER_STATUS_IN_TRANS` and `SERVER_MORE_RESULTS_EXISTS`.
+    let is_done = |status: u8| status & 0b1001 == 0;
+    match *read {
+        [.., 5, 0, 0, _, 0xfe, _, _, status, _] => is_done(status),
+        [.., 7, 0, 0, _, OK | 0xfe, 0..=250, 0..=250, status, _, _, _] => is_done(status),
+        _ => false,
+    }
+}
+
 /// Reads the parts of a payload in order. Each method returns `None` if the payload is too short.
 #[derive(Clone, Copy, Debug)]
 pub struct Parts<'a>(pub &'a [u8]);

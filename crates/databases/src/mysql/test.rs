@@ -3,7 +3,7 @@
 use super::login::{MysqlLogin, NegotiatedOptions};
 use super::packet::Parts;
 use super::question::{PROTOCOL, ask};
-use crate::facts::{DatabaseFacts, short};
+use crate::facts::{DatabaseFacts, rights, short};
 use crate::login::ServerError;
 use crate::refused::Refused;
 use keyward_proxy::ServiceExchange;
@@ -13,7 +13,24 @@ use keyward_rules::policy::PermittedLogin;
 const QUESTION: &str = "SELECT VERSION(), CURRENT_USER(), (SELECT COUNT(*) FROM information_schema.USER_PRIVILEGES \
     WHERE PRIVILEGE_TYPE = 'SUPER' AND GRANTEE = CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), ''''))";
 
-/// Logs in and asks one question.
+/// Its rights at the server, its databases and tables, as far as the two lists have them.
+fn rights_question(writes: bool) -> String {
+    const RIGHTS: &str =
+        "'CREATE USER', 'FILE', 'PROCESS', 'RELOAD', 'REPLICATION SLAVE', 'SHUTDOWN'";
+    const WRITES: &str = ", 'ALTER', 'CREATE', 'DELETE', 'DROP', 'EVENT', 'EXECUTE', 'INSERT', \
+        'TRIGGER', 'UPDATE'";
+    let tables = ["USER", "SCHEMA", "TABLE"].map(|of| {
+        format!("SELECT GRANTEE, PRIVILEGE_TYPE FROM information_schema.{of}_PRIVILEGES")
+    });
+    let (tables, writes) = (tables.join(" UNION ALL "), if writes { WRITES } else { "" });
+    format!(
+        "SELECT COALESCE(GROUP_CONCAT(DISTINCT LOWER(PRIVILEGE_TYPE) ORDER BY 1 SEPARATOR ', '), '') \
+         FROM ({tables}) AS p WHERE PRIVILEGE_TYPE IN ({RIGHTS}{writes}) \
+         AND GRANTEE = CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), '''')"
+    )
+}
+
+/// Logs in and asks.
 ///
 /// # Errors
 /// When the server opens no session, or does not answer.
@@ -25,9 +42,17 @@ pub async fn facts(
     let login = MysqlLogin::new(permitted, NegotiatedOptions::of_keyward())?;
     let mut upstream = login.run(exchange).await?.upstream;
     let within = exchange.connect_timeout();
-    let answer = tokio::time::timeout(within, ask(&mut upstream, QUESTION)).await;
-    let row = answer.unwrap_or(Err(ServerError::Timeout))?;
-    let facts = row.and_then(|row| facts_of(&row)).ok_or(PROTOCOL)?;
+    let writes = rights_question(DatabaseFacts::are_writes_beyond(settings.as_deref()));
+    let asked = async {
+        let row = ask(&mut upstream, QUESTION).await?;
+        let facts = row.and_then(|row| facts_of(&row)).ok_or(PROTOCOL)?;
+        // Servers that only speak the protocol may not know all of it.
+        let found = ask(&mut upstream, &writes).await.ok().flatten();
+        let found = found.and_then(|row| Some(rights(Parts(&row).length_encoded()?)));
+        Ok(DatabaseFacts { rights: found.unwrap_or_default(), ..facts })
+    };
+    let answer = tokio::time::timeout(within, asked).await;
+    let facts = answer.unwrap_or(Err(ServerError::Timeout))?;
     // The login has asked the server for it.
     let read_only = settings.is_some_and(|settings| settings.read_only == Some(true));
     Ok(DatabaseFacts { read_only, ..facts })
@@ -37,10 +62,9 @@ fn facts_of(row: &[u8]) -> Option<DatabaseFacts> {
     let mut parts = Parts(row);
     let mut next = || Some(short(&String::from_utf8_lossy(parts.length_encoded()?)));
     Some(DatabaseFacts {
-        server: None,
         version: next()?,
         user: next()?,
-        read_only: false,
         superuser: next()? != "0",
+        ..DatabaseFacts::default()
     })
 }

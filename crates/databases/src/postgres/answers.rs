@@ -4,6 +4,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
@@ -212,6 +213,9 @@ pub struct AnswerFrames<S> {
     open: usize,
     /// Whether statements were executed whose `Sync` has not come.
     executes: bool,
+    /// Whether a transaction is open.
+    in_transaction: bool,
+    idle: Arc<AtomicBool>,
 }
 
 /// The messages of one side.
@@ -253,7 +257,18 @@ impl<S> AnswerFrames<S> {
             requests: Frames::default(),
             open: 0,
             executes: false,
+            in_transaction: false,
+            idle: Arc::new(AtomicBool::new(true)),
         }
+    }
+
+    /// Whether the session runs nothing and has no open transaction, from now on.
+    pub fn idle(&self) -> Arc<AtomicBool> {
+        self.idle.clone()
+    }
+
+    fn note(&self) {
+        self.idle.store(self.are_answered() && !self.in_transaction, Relaxed);
     }
 
     /// Whether everything that was written are whole messages.
@@ -270,6 +285,11 @@ impl<S> AnswerFrames<S> {
     fn wrote(&mut self, bytes: &[u8]) {
         let open = &mut self.open;
         self.answers.follow(bytes, |tag| *open = open.saturating_sub(usize::from(tag == b'Z')));
+        // The only byte of a `ReadyForQuery` is the state of the transaction.
+        if self.answers.header[0] == b'Z' && self.are_whole() {
+            self.in_transaction = bytes.last().is_some_and(|state| *state != b'I');
+        }
+        self.note();
     }
 
     fn read(&mut self, bytes: &[u8]) {
@@ -280,6 +300,7 @@ impl<S> AnswerFrames<S> {
             b'S' => (*open, *executes) = (*open + 1, false),
             _ => {}
         });
+        self.note();
     }
 }
 

@@ -140,25 +140,30 @@ impl PostgresLogin {
         frontend::startup_message(parameters, &mut out)
             .map_err(|_| PostgresLoginError::Protocol)?;
         send(stream, &mut out).await?;
-        self.prove(stream, verified, binding).await?;
-        let started = self.started(stream).await?;
+        let weakness = self.prove(stream, verified, binding).await?;
+        if let Some(weakness) = weakness {
+            tracing::warn!(weakness, "the login at a database server proves little");
+        }
+        let mut started = self.started(stream).await?;
+        started.0.weakness = weakness;
         if self.parameters.mode.needs_confirmation() {
             statements::confirm(stream, &self.parameters.mode).await?;
         }
         Ok(started)
     }
 
-    /// Answers what the server asks for, until it says `AuthenticationOk`.
+    /// Answers what the server asks for, until it says `AuthenticationOk`. Returns what that has not proved.
     async fn prove<S>(
         &self,
         stream: &mut S,
         verified: bool,
         binding: Option<Vec<u8>>,
-    ) -> Result<(), PostgresLoginError>
+    ) -> Result<Option<&'static str>, PostgresLoginError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let (mut proof, mut binding) = (ServerProof::NotAsked, Some(binding));
+        let mut weakness = None;
         let mut out = BytesMut::new();
         loop {
             let (message, _) = messages::read(stream).await?;
@@ -166,7 +171,10 @@ impl PostgresLogin {
                 (Message::AuthenticationOk, ServerProof::Pending(_)) => {
                     return Err(PostgresLoginError::Unproved);
                 }
-                (Message::AuthenticationOk, _) => return Ok(()),
+                (Message::AuthenticationOk, ServerProof::NotAsked) => {
+                    return Ok(Some("the server has asked for no password"));
+                }
+                (Message::AuthenticationOk, _) => return Ok(weakness),
                 (Message::AuthenticationCleartextPassword, ServerProof::NotAsked) if verified => {
                     let sent = frontend::password_message(self.password.expose(), &mut out);
                     sent.map_err(|_| PostgresLoginError::Protocol)?;
@@ -191,10 +199,7 @@ impl PostgresLogin {
                     ServerProof::Pending(Box::new(scram))
                 }
                 (Message::AuthenticationSaslContinue(body), ServerProof::Pending(scram)) => {
-                    if !verified && rounds(body.data()).is_none_or(|rounds| rounds < ROUNDS_MIN) {
-                        let method = "SCRAM with few rounds, by which a password can be guessed";
-                        return Err(PostgresLoginError::Weak { method });
-                    }
+                    weakness = few_rounds(body.data(), verified)?;
                     let scram = continued(scram, &body).await?;
                     let sent = frontend::sasl_response(scram.message(), &mut out);
                     sent.map_err(|_| PostgresLoginError::Protocol)?;
@@ -319,6 +324,21 @@ async fn continued(
         .await
         .map_err(|_| PostgresLoginError::Protocol)?
         .map_err(|_| PostgresLoginError::Unproved)
+}
+
+/// What few rounds of a server's first message do not prove.
+///
+/// # Errors
+/// When the server has not proved its name, so that another one could guess the password.
+fn few_rounds(message: &[u8], verified: bool) -> Result<Option<&'static str>, PostgresLoginError> {
+    match rounds(message).is_some_and(|rounds| rounds >= ROUNDS_MIN) {
+        true => Ok(None),
+        false if verified => Ok(Some("the server asks for SCRAM with few rounds")),
+        false => {
+            let method = "SCRAM with few rounds, by which a password can be guessed";
+            Err(PostgresLoginError::Weak { method })
+        }
+    }
 }
 
 /// The rounds that a server's first message of SCRAM asks for (RFC 5802 §7).

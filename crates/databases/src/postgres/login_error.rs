@@ -70,6 +70,10 @@ impl PostgresLoginError {
                 "a pooler before the server may drop parameters of the session: log in at the server itself",
             ),
             Self::Unproved => Some("another program may answer at this address; check it"),
+            Self::Refused { message, .. } if message.contains("startup parameter") => Some(
+                "a pooler before the server refuses a setting with which the session begins: log in at the server itself, or \
+                 have the pooler ignore the setting, and set it for the role by `ALTER ROLE … SET`",
+            ),
             _ => None,
         }
     }

@@ -35,6 +35,8 @@ pub struct SessionStart {
     pub passed_on: BytesMut,
     /// What the server says of its version.
     pub server_version: Option<String>,
+    /// What the login did not prove.
+    pub weakness: Option<&'static str>,
 }
 
 impl SessionStart {

@@ -1,6 +1,7 @@
 //! [`Supervision`]: the copying of a session's bytes, with what its connection's settings ask for: statements that are checked
 //! or recorded, and limits of answers. When the gateway ends a session, its agent gets the reason.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 
 use bytes::BytesMut;
@@ -62,16 +63,12 @@ impl Supervision {
         let upstream =
             stream::WatchedStream::new(upstream, AnswerWatch::new(self.watched, ended.clone()));
         let mut frames = AnswerFrames::new(stream.socket());
+        let idle = frames.idle();
         let (agents, agent_ended) = watch_agent_end(&mut frames, |read| read.ends_with(TERMINATE));
-        let end = match (self.kept, self.log) {
-            (None, None) => exchange.splice(agents, upstream).await,
-            (kept, log) => {
-                let filter = StatementFilter::new(kept, log);
-                let long_checks = exchange.long_checks();
-                let agents = FilteredStream::new(agents, filter, BytesMut::new(), long_checks);
-                exchange.splice(agents, upstream).await
-            }
-        };
+        let filter = StatementFilter::new(self.kept, self.log);
+        let long_checks = exchange.long_checks();
+        let agents = FilteredStream::new(agents, filter, BytesMut::new(), long_checks);
+        let end = exchange.splice(agents, upstream, || idle.load(Relaxed)).await;
         let message = match ended.get() {
             Some(ended) => {
                 note(exchange, *ended);

@@ -7,7 +7,7 @@ use super::login::{LoggedIn, PostgresLogin};
 use super::login_error::PostgresLoginError;
 use super::parameters::StartupParameters;
 use super::question::ask;
-use crate::facts::{DatabaseFacts, short};
+use crate::facts::{DatabaseFacts, rights, short};
 use crate::refused::Refused;
 use keyward_proxy::ServiceExchange;
 use keyward_rules::policy::PermittedLogin;
@@ -17,7 +17,22 @@ const QUESTION: &str = "SELECT current_setting('server_version'), current_user, 
     current_setting('transaction_read_only'), \
     (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)::text";
 
-/// Logs in and asks one question.
+/// Its rights, and those to write. Servers that only speak the protocol may not know all of it.
+const RIGHTS: &str = "SELECT concat_ws(', ', CASE WHEN rolcreaterole THEN 'create roles' END, \
+    CASE WHEN rolcreatedb THEN 'create databases' END, CASE WHEN rolreplication THEN 'replicate' END, \
+    CASE WHEN rolbypassrls THEN 'bypass row security' END, \
+    (SELECT string_agg('use ' || g.rolname, ', ' ORDER BY g.rolname) FROM pg_catalog.pg_roles g \
+    WHERE g.rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files', \
+    'pg_signal_backend') AND pg_has_role(r.oid, g.oid, 'MEMBER'))), \
+    concat_ws(', ', (SELECT 'write to ' || count(*) || ' tables' FROM pg_catalog.pg_class c \
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'f', 'v') \
+    AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%' \
+    AND has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE') HAVING count(*) > 0), \
+    (SELECT 'create in ' || count(*) || ' schemas' FROM pg_catalog.pg_namespace n \
+    WHERE n.nspname NOT LIKE 'pg\\_%' AND has_schema_privilege(n.oid, 'CREATE') HAVING count(*) > 0)) \
+    FROM pg_catalog.pg_roles r WHERE rolname = current_user";
+
+/// Logs in and asks.
 ///
 /// # Errors
 /// When the server opens no session, or does not answer.
@@ -28,12 +43,30 @@ pub async fn facts(
     let permit = permitted.permit().clone();
     let login = PostgresLogin::new(permitted, StartupParameters::of_test(&permit))?;
     exchange.set_role(login.role());
-    let (mut upstream, LoggedIn { permit: at, .. }) = login.run(exchange).await?;
+    let (mut upstream, LoggedIn { permit: at, start, .. }) = login.run(exchange).await?;
     let within = exchange.connect_timeout();
-    let answer = tokio::time::timeout(within, ask(&mut upstream, QUESTION, facts_of)).await;
-    let facts = answer.unwrap_or(Err(PostgresLoginError::Timeout))?;
-    let facts = facts.ok_or(PostgresLoginError::Protocol)?;
-    Ok(DatabaseFacts { server: permit.endpoint().one_of_several(&at.endpoint().target), ..facts })
+    let asked = async {
+        let facts = ask(&mut upstream, QUESTION, facts_of).await?;
+        let facts = facts.ok_or(PostgresLoginError::Protocol)?;
+        Ok((facts, ask(&mut upstream, RIGHTS, rights_of).await?))
+    };
+    let answer = tokio::time::timeout(within, asked).await;
+    let (facts, found) = answer.unwrap_or(Err(PostgresLoginError::Timeout))?;
+    let [mut rights, writes] = found.filter(|_| !facts.superuser).unwrap_or_default();
+    if DatabaseFacts::are_writes_beyond(permit.wanted().settings.as_deref()) {
+        rights.extend(writes);
+    }
+    let server = permit.endpoint().one_of_several(&at.endpoint().target);
+    Ok(DatabaseFacts { server, rights, weakness: start.weakness, ..facts })
+}
+
+fn rights_of(row: &DataRowBody) -> Option<[Vec<String>; 2]> {
+    let mut ranges = row.ranges();
+    let mut next = || {
+        let range = ranges.next().ok()??;
+        range.map(|range| rights(&row.buffer()[range]))
+    };
+    Some([next()?, next()?])
 }
 
 fn facts_of(row: &DataRowBody) -> Option<DatabaseFacts> {
@@ -43,10 +76,10 @@ fn facts_of(row: &DataRowBody) -> Option<DatabaseFacts> {
         range.map(|range| short(&String::from_utf8_lossy(&row.buffer()[range])))
     };
     Some(DatabaseFacts {
-        server: None,
         version: next()?,
         user: next()?,
         read_only: next()? == "on",
         superuser: next()? == "true",
+        ..DatabaseFacts::default()
     })
 }

@@ -1,7 +1,7 @@
 //! Which commands a session may send, by their names and subcommands. The names are data: `refused.txt` is for all sessions,
 //! `read_only.txt` for read-only ones.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// The longest name of a command or subcommand that is looked up, in bytes.
@@ -9,6 +9,9 @@ pub const NAME_BYTES_MAX: usize = 64;
 
 /// The arguments of `HELLO` and `COPY` that are read.
 const READ_ARGUMENTS_MAX: usize = 8;
+
+/// The arguments that are read of a command that only some of them make write.
+const READ_OPTIONS_MAX: usize = 64;
 
 /// The arguments of a `COPY` without options: its name and two keys.
 const COPY_ARGUMENTS: usize = 3;
@@ -44,8 +47,9 @@ struct RedisRefusal {
 static REFUSED: LazyLock<HashMap<&'static str, RedisRefusal>> =
     LazyLock::new(|| lines(include_str!("refused.txt")).map(refusal).collect());
 
-static READING: LazyLock<HashSet<&'static str>> =
-    LazyLock::new(|| lines(include_str!("read_only.txt")).collect());
+/// Each with the arguments by which it writes.
+static READING: LazyLock<HashMap<&'static str, Vec<&'static str>>> =
+    LazyLock::new(|| lines(include_str!("read_only.txt")).map(reading).collect());
 
 fn lines(text: &'static str) -> impl Iterator<Item = &'static str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
@@ -59,6 +63,11 @@ fn refusal(line: &'static str) -> (&'static str, RedisRefusal) {
     let all = subcommands.starts_with('*');
     let named = words.by_ref().filter(|word| !matches!(*word, "*" | "but")).collect();
     (name, RedisRefusal { all, named, reason })
+}
+
+fn reading(line: &'static str) -> (&'static str, Vec<&'static str>) {
+    let (name, writing) = line.split_once(" but ").unwrap_or((line, ""));
+    (name, writing.split_whitespace().collect())
 }
 
 impl RedisAccess {
@@ -91,10 +100,13 @@ impl RedisAccess {
             return refused(&name, refusal.reason);
         }
         let pair = subcommand.map(|subcommand| format!("{name} {subcommand}"));
-        let reads = READING.contains(&*name) || pair.is_some_and(|it| READING.contains(&*it));
-        match self.read_only && !reads {
-            true => refused(&name, "the connection is read-only"),
-            false => RedisVerdict::Passes,
+        let known = READING.get(&*name).or_else(|| READING.get(&*pair?));
+        match known {
+            _ if !self.read_only => RedisVerdict::Passes,
+            Some(writing) if writing.is_empty() => RedisVerdict::Passes,
+            Some(writing) => unread(&name, &rest, count, READ_OPTIONS_MAX)
+                .unwrap_or_else(|| reads(&name, &rest, writing)),
+            None => refused(&name, "the connection is read-only"),
         }
     }
 
@@ -113,7 +125,7 @@ impl RedisAccess {
         if count <= COPY_ARGUMENTS + 1 {
             return RedisVerdict::Passes;
         }
-        if let Some(undecided) = unread("COPY", rest, count) {
+        if let Some(undecided) = unread("COPY", rest, count, READ_ARGUMENTS_MAX) {
             return undecided;
         }
         let names_another =
@@ -134,16 +146,26 @@ impl RedisAccess {
 }
 
 /// The verdict while not all arguments of a command are known, or when they are too many.
-fn unread(name: &str, rest: &[&[u8]], count: usize) -> Option<RedisVerdict> {
-    if count > READ_ARGUMENTS_MAX {
+fn unread(name: &str, rest: &[&[u8]], count: usize, max: usize) -> Option<RedisVerdict> {
+    if count > max {
         return Some(refused(name, "it has too many arguments"));
     }
     (rest.len() + 1 < count).then_some(RedisVerdict::Undecided)
 }
 
+/// The verdict about a command of a read-only session that these arguments behind its key make write.
+fn reads(name: &str, rest: &[&[u8]], writing: &[&str]) -> RedisVerdict {
+    let writes =
+        |argument: &&[u8]| writing.iter().any(|it| it.as_bytes().eq_ignore_ascii_case(argument));
+    match rest.iter().skip(1).find(|argument| writes(argument)) {
+        Some(_) => refused(name, "the connection is read-only, and an argument makes it write"),
+        None => RedisVerdict::Passes,
+    }
+}
+
 /// `HELLO` may change the version of the protocol, not the login.
 fn hello(rest: &[&[u8]], count: usize) -> RedisVerdict {
-    if let Some(undecided) = unread("HELLO", rest, count) {
+    if let Some(undecided) = unread("HELLO", rest, count, READ_ARGUMENTS_MAX) {
         return undecided;
     }
     // A client may be named `AUTH` too, but no real client is.
@@ -162,7 +184,7 @@ impl RedisRefusal {
 
 fn has_subcommands(name: &str) -> bool {
     let refused = REFUSED.get(name).is_some_and(|refusal| !refusal.named.is_empty());
-    refused || READING.iter().any(|it| it.strip_prefix(name).is_some_and(|it| it.starts_with(' ')))
+    refused || READING.keys().any(|it| it.strip_prefix(name).is_some_and(|it| it.starts_with(' ')))
 }
 
 /// A name in upper case, if it can be one.
@@ -217,6 +239,7 @@ mod tests {
             "REPLICAOF h 1",
             "SLAVEOF h 1",
             "MODULE LOAD x",
+            "MODULE LIST",
             "SHUTDOWN",
             "SYNC",
             "PSYNC ? -1",
@@ -331,7 +354,9 @@ mod tests {
             "JSON.GET k",
             "FT.SEARCH i q",
             "QUIT",
-            "MODULE LIST",
+            "SORT k BY w_* STORE d",
+            "BITFIELD k SET u8 0 1",
+            "PUBLISH c m",
             "SLOWLOG LEN",
             "CLIENT",
             "FLUSHDB",
@@ -359,6 +384,11 @@ mod tests {
             "COMMAND DOCS",
             "OBJECT ENCODING k",
             "EVAL_RO x 0",
+            "SORT k",
+            "sort store by w_* limit 0 5 get # get o_* asc alpha",
+            "BITFIELD k GET u8 0 GET u4 #1",
+            "GEORADIUS k 1 1 1 m WITHCOORD",
+            "FUNCTION LIST WITHCODE",
         ] {
             assert_eq!(verdict(&READS, command), RedisVerdict::Passes, "{command}");
         }
@@ -371,7 +401,8 @@ mod tests {
             "EVAL x 0",
             "EVALSHA x 0",
             "FCALL f 0",
-            "SORT k",
+            "SORT k STORE d",
+            "sort k by w_* limit 0 5 get # get o_* asc alpha store d",
             "FLUSHALL",
             "SCRIPT LOAD x",
             "FUNCTION LOAD x",
@@ -379,7 +410,11 @@ mod tests {
             "XREADGROUP GROUP g c STREAMS s >",
             "SPOP k",
             "GEORADIUS k 1 1 1 m STORE x",
+            "GEORADIUSBYMEMBER k a 1 m STOREDIST x",
             "BITFIELD k SET u8 0 1",
+            "BITFIELD k GET u8 0 incrby u8 0 1",
+            "SPUBLISH c m",
+            "FUNCTION DELETE x",
             "JSON.GET k",
             "UNKNOWN",
             "CLIENT KILL x",
@@ -408,6 +443,6 @@ mod tests {
             assert!(words.len() <= 128, "{words}");
         }
         assert!(READING.len() > 100, "{}", READING.len());
-        assert!(READING.iter().all(|it| !REFUSED.get(it).is_some_and(|it| it.all)));
+        assert!(READING.keys().all(|it| !REFUSED.get(it).is_some_and(|it| it.all)));
     }
 }

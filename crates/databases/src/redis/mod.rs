@@ -115,7 +115,9 @@ impl Greeting for RedisClient {
         let mut first = BytesMut::from(hello);
         filter.read(&self.rest, &mut first);
         let agents = FilteredStream::new(agents, filter, first, exchange.long_checks());
-        let end = exchange.splice(agents, open.upstream).await;
+        // What is queued belongs to a transaction.
+        let upstream = agent_ended.answers(open.upstream, |read| !read.ends_with(b"+QUEUED\r\n"));
+        let end = exchange.splice(agents, upstream, || agent_ended.is_idle()).await;
         agent_ended.note(&mut exchange, end);
         if malformed.load(Relaxed) {
             exchange.refused_by_protocol(Code::BadRequest);

@@ -22,11 +22,10 @@ pub async fn facts(
     let asked = tokio::time::timeout(within, questions(&mut upstream)).await;
     let (version, user) = asked.unwrap_or(Err(ServerError::Timeout))?;
     Ok(DatabaseFacts {
-        server: None,
         version,
         user: user.unwrap_or_else(|| login.user().to_owned()),
         read_only: login.allowed().read_only,
-        superuser: false,
+        ..DatabaseFacts::default()
     })
 }
 

@@ -15,7 +15,8 @@ pub(super) fn known(dialect: Dialect, tokens: Vec<Token>) -> Vec<Token> {
             let length = length_of(form, left)?;
             Some((length, *known))
         });
-        match found.next() {
+        let collation = || collation(dialect, left, last(&all)).map(|length| (length, &[][..]));
+        match found.next().or_else(collation) {
             Some((length, known)) => {
                 all.extend(known.iter().flat_map(|word| {
                     [Token::make_keyword(word), Token::Whitespace(Whitespace::Space)]
@@ -23,6 +24,10 @@ pub(super) fn known(dialect: Dialect, tokens: Vec<Token>) -> Vec<Token> {
                 rest.by_ref().take(length).for_each(drop);
             }
             None => match rest.next() {
+                Some(token) if names_table(&token, last(&all), rest.as_slice()) => {
+                    let [select, from] = ["SELECT", "FROM"].map(Token::make_keyword);
+                    all.extend([select, Token::Mul, from]);
+                }
                 Some(token) if is_division(dialect, &token, all.last()) => all.push(Token::Div),
                 Some(token) => all.push(token),
                 None => break,
@@ -34,6 +39,62 @@ pub(super) fn known(dialect: Dialect, tokens: Vec<Token>) -> Vec<Token> {
         all.truncate(column.unwrap_or_default());
     }
     all
+}
+
+/// The token before, without blanks.
+fn last(tokens: &[Token]) -> Option<&Token> {
+    tokens.iter().rev().find(|token| !is_blank(token))
+}
+
+/// Whether the word behind this token is a label or a field.
+fn is_label(before: Option<&Token>) -> bool {
+    before.is_some_and(|before| *before == Token::Period || is(before, "as"))
+}
+
+/// Whether it is `TABLE name`, a query of the whole table. The parser does not keep how the name is quoted there.
+fn names_table(token: &Token, before: Option<&Token>, behind: &[Token]) -> bool {
+    let is_query = is(token, "table") && !is_truncate(before) && !is_label(before);
+    let next = behind.iter().find(|token| !is_blank(token));
+    is_query && matches!(next, Some(Token::Word(_)))
+}
+
+fn is_truncate(before: Option<&Token>) -> bool {
+    before.is_some_and(|before| is(before, "truncate"))
+}
+
+/// Whether a word is left that the server may read otherwise than the parser: a `TABLE` that may be a query whose name is not kept,
+/// or of PostgreSQL a `COLLATE` whose next word may be no name, since the word is a label there.
+pub(super) fn is_ambiguous(dialect: Dialect, tokens: &[Token]) -> bool {
+    let mut shown = tokens.iter().filter(|token| !is_blank(token));
+    let (mut before, mut prepares) = (None, false);
+    shown.any(|token| {
+        prepares |= before.is_none() && is(token, "prepare");
+        let is_query =
+            is(token, "table") && !is_truncate(before) && (prepares || !is_label(before));
+        let collates = dialect == Dialect::Postgres && is(token, "collate") && !is_label(before);
+        before = Some(token);
+        is_query || collates
+    })
+}
+
+/// How many tokens are `COLLATE name`, which the parser knows behind some expressions only. A keyword behind it is none of a name:
+/// then it is a label.
+fn collation(dialect: Dialect, tokens: &[Token], before: Option<&Token>) -> Option<usize> {
+    let first = tokens.first()?;
+    if dialect != Dialect::Postgres || !is(first, "collate") || is_label(before) {
+        return None;
+    }
+    let mut shown = tokens.iter().enumerate().skip(1).filter(|(_, token)| !is_blank(token));
+    let (mut end, first) = shown.next()?;
+    let Token::Word(name) = first else { return None };
+    if !is_name(name) {
+        return None;
+    }
+    while let (Some((_, Token::Period)), Some((at, Token::Word(_)))) = (shown.next(), shown.next())
+    {
+        end = at;
+    }
+    Some(end + 1)
 }
 
 /// Whether it is the operator `DIV`, for each of which the parser copies all that is before it in the expression.

@@ -7,6 +7,7 @@
 //! dialect          differences between servers
 //! forms            forms of statements that the parser does not know
 //! kinds            checks each statement, query and table in a parsed text
+//! login_change     statements that change a password of the server, in every session
 //! nesting          bounds on how deep a statement nests, before it is parsed
 //! scopes           the names of a query that its `WITH` declares
 //! ```
@@ -17,6 +18,7 @@ mod dialect;
 mod enforced_settings;
 mod forms;
 mod kinds;
+mod login_change;
 #[cfg(test)]
 mod mysql_tests;
 mod nesting;
@@ -35,6 +37,7 @@ use sqlparser::tokenizer::{Token, Tokenizer};
 pub use self::dialect::Dialect;
 pub use self::enforced_settings::{EnforcedSettings, is_recorded};
 use self::kinds::Needs;
+pub use self::login_change::{CHANGES_LOGIN, changes_login};
 use self::nesting::{LEVELS_MAX, POSITION_LEVELS_MAX, levels, position_levels};
 pub use self::statement_rules::{Reason, StatementRules};
 
@@ -62,15 +65,10 @@ impl StatementRules {
             return Err("the statement is longer than 256 KiB".into());
         }
         self.reads_openly(words)?;
-        // `TABLE name` may be in the place of any query, and the parser does not keep how the name is quoted.
-        let query = match words {
-            ["show", "create", "table", rest @ ..] => rest,
-            _ => words,
-        };
-        if self.names_tables() && query.contains(&"table") && words.first() != Some(&"truncate") {
-            return Err("TABLE is not permitted here, SELECT is".into());
+        let tokens = forms::known(self.dialect, self.tokens(text, words)?);
+        if self.names_tables() && forms::is_ambiguous(self.dialect, &tokens) {
+            return Err("TABLE or COLLATE is not permitted here".into());
         }
-        let tokens = self.tokens(text, words)?;
         if position_levels(&tokens) > POSITION_LEVELS_MAX {
             return Err("calls of POSITION are nested too deep in it".into());
         }
@@ -129,7 +127,6 @@ impl StatementRules {
     }
 
     fn parsed(&self, tokens: Vec<Token>, words: &[&str]) -> Result<(), Reason> {
-        let tokens = forms::known(self.dialect, tokens);
         let mut parser = Parser::new(self.dialect.parser()).with_tokens(tokens);
         let statements = parser.parse_statements().map_err(|_| "the statement cannot be parsed")?;
         match &statements[..] {

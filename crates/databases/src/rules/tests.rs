@@ -109,6 +109,26 @@ fn statements_within_the_rules_pass() {
         "DISCARD ALL",
         "SET SESSION AUTHORIZATION DEFAULT; DISCARD SEQUENCES",
         "SELECT lo_revenue FROM orders",
+        "TABLE orders",
+        "(TABLE \"Quoted\" LIMIT 1) UNION ALL TABLE sales.items ORDER BY 1",
+        "WITH x AS (TABLE orders) TABLE x",
+        "DECLARE c CURSOR FOR TABLE orders",
+        "EXPLAIN (ANALYZE, COSTS OFF) TABLE orders",
+        "SELECT 1 AS table, o.table, \"table\" FROM orders o",
+        "SELECT a::text COLLATE \"C\" FROM orders ORDER BY (a || 'x')::text COLLATE pg_catalog.default",
+        "SELECT 1 AS collate, o.collate FROM orders o",
+        "SELECT a FROM orders WHERE b = U&'d\\0061t'",
+    ] {
+        assert_eq!(check(text.as_bytes(), &kept), Ok(()), "{text}");
+    }
+    // What psql and the JDBC driver ask.
+    let kept = rules(POSTGRES, &["select"], &["pg_catalog.*"]);
+    for text in [
+        "SELECT c2.oid::pg_catalog.regclass as \"Table\" FROM pg_catalog.pg_class c2",
+        "SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relname OPERATOR(pg_catalog.~) '^(o)$' \
+         COLLATE pg_catalog.default AND (c.relname || '')::text OPERATOR(pg_catalog.~) 'o' COLLATE \"C\"",
+        "SELECT result.A_ATTNUM, (result.KEYS).x FROM (SELECT a.attnum AS A_ATTNUM, \
+         information_schema._pg_expandarray(i.indkey) AS KEYS FROM pg_attribute a, pg_index i) result",
     ] {
         assert_eq!(check(text.as_bytes(), &kept), Ok(()), "{text}");
     }

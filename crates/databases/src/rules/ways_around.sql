@@ -27,7 +27,11 @@ CREATE VIEW orders2 AS SELECT * FROM secret
 CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'
 CREATE TEMP TABLE orders2 (a int)
 TABLE secret
-TABLE orders
+TABLE ONLY orders
+PREPARE p AS TABLE secret
+SELECT a collate FROM secret
+SELECT a::text COLLATE "C", (TABLE secret) FROM orders
+SELECT 1 table FROM secret
 (TABLE secret)
 SELECT 1 UNION TABLE secret
 SELECT (TABLE secret LIMIT 1)

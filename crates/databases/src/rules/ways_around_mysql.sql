@@ -45,7 +45,6 @@ WITH RECURSIVE secret AS (SELECT 1 AS a) SELECT * FROM (WITH RECURSIVE y AS (SEL
 SELECT * FROM secret (a)
 SELECT * FROM orders JOIN secret (a) ON true
 TABLE secret
-TABLE orders
 SELECT * FROM orders UNION TABLE secret
 SELECT * FROM orders WHERE a IN (TABLE secret)
 VALUES ((SELECT a FROM secret LIMIT 1))
@@ -114,7 +113,7 @@ SET SESSION sql_mode = 'ANSI'
 SET @@sql_mode = 'ANSI'
 SET sql_mode = CONCAT(@@sql_mode, (SELECT a FROM secret LIMIT 1))
 SET sql_mode = '', @a = (SELECT a FROM secret LIMIT 1)
-SET @sql_mode = 'ANSI'
+SET @ sql_mode = 'ANSI'
 SET sql_mode = @sql_mode
 SET NAMES gbk
 SET NAMES DEFAULT

@@ -94,7 +94,8 @@ mod tests {
             ("select count(*) from t; select 2", "select count(*) from t; select ?"),
             ("select 'a\\' , canary", "select ?…"),
             ("select 'canary", "(not readable)"),
-            ("select U&'canary'", "(not readable)"),
+            ("select U&'canary', U&'ca\\0061ry', canary", "select ?, ?…"),
+            ("select U&\"canary\"", "(not readable)"),
             ("", ""),
         ] {
             assert_eq!(masked(text.as_bytes()), expected, "{text}");

@@ -38,6 +38,15 @@ impl Lexed {
             SqlToken::Constant | SqlToken::Symbol(_) => None,
         }
     }
+
+    /// A word without quotes, which alone can be a keyword.
+    pub fn bare_word(&self) -> Option<&str> {
+        self.word().filter(|word| word.len() == self.at.len())
+    }
+
+    pub fn is_symbol(&self, symbol: u8) -> bool {
+        self.token == SqlToken::Symbol(symbol)
+    }
 }
 
 impl Cursor<'_> {
@@ -104,6 +113,35 @@ pub fn lower(name: &[u8]) -> String {
 /// Splits a text at semicolons. A semicolon inside parentheses also splits, which only makes the check stricter.
 pub fn statements(tokens: &[Lexed]) -> impl Iterator<Item = &[Lexed]> {
     tokens.split(|lexed| lexed.token == SqlToken::Symbol(b';'))
+}
+
+/// The words of a text that no lexer reads for certain, without regard to strings and comments. A quote is a constant.
+pub fn loose_tokens(text: &[u8]) -> Vec<Lexed> {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80;
+    let (mut cursor, mut found) = (Cursor { text, at: 0 }, Vec::new());
+    while cursor.at < text.len() {
+        let begun = cursor.at;
+        let token = match cursor.peek(0) {
+            // Marks of comments, and the versions in them.
+            b'/' | b'*' | b'!' | b'0'..=b'9' | 0..=b' ' => {
+                cursor.at += 1;
+                continue;
+            }
+            byte if is_part(byte) => cursor.word(is_part),
+            byte => {
+                cursor.at += 1;
+                match byte {
+                    b'\'' | b'"' | b'$' => SqlToken::Constant,
+                    symbol => SqlToken::Symbol(symbol),
+                }
+            }
+        };
+        // `/*M!`
+        if cursor.peek(0) != b'!' {
+            found.push(Lexed { token, at: begun..cursor.at });
+        }
+    }
+    found
 }
 
 /// The first word of a statement, which may stand in parentheses; empty if it begins with something else. `None`: it is empty.

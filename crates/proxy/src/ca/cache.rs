@@ -21,7 +21,7 @@ use keyward_base::time::Clock;
 pub struct LeafCache {
     authority: Arc<Authority>,
     clock: Clock,
-    slots: Mutex<LruCache<Host, Arc<LeafSlot>>>,
+    slots: Mutex<LruCache<Vec<Host>, Arc<LeafSlot>>>,
     minted: AtomicU64,
 }
 
@@ -52,7 +52,15 @@ impl LeafCache {
     /// # Errors
     /// When signing fails or the CA has expired.
     pub fn server_config(&self, host: &Host) -> Result<Arc<ServerConfig>, CaError> {
-        let slot = Arc::clone(self.slots.lock().get_or_insert_ref(host, Arc::default));
+        self.shared_config(std::slice::from_ref(host))
+    }
+
+    /// The same with one leaf for all of these hosts.
+    ///
+    /// # Errors
+    /// When signing fails or the CA has expired.
+    pub fn shared_config(&self, hosts: &[Host]) -> Result<Arc<ServerConfig>, CaError> {
+        let slot = Arc::clone(self.slots.lock().get_or_insert_ref(hosts, Arc::default));
         let mut place = slot.0.lock();
         let signer = self.authority.signer();
         let now = self.clock.now();
@@ -61,7 +69,7 @@ impl LeafCache {
                 Ok(Arc::clone(&minted.leaf.config))
             }
             _ => {
-                let leaf = Leaf::mint(&signer, host, now)?;
+                let leaf = Leaf::mint(&signer, hosts, now)?;
                 self.minted.fetch_add(1, Ordering::Relaxed);
                 let minted = MintedLeaf { leaf, by: Arc::downgrade(&signer) };
                 Ok(Arc::clone(&place.insert(minted).leaf.config))

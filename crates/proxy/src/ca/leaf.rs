@@ -1,4 +1,4 @@
-//! [`Leaf`]: a certificate for exactly one host, signed by the CA, and the TLS configuration that uses it. Nothing
+//! [`Leaf`]: a certificate for one host, or for the names of a listener, signed by the CA, and the TLS configuration that uses it. Nothing
 //! is copied from the upstream's certificate. `cache.rs` decides when a leaf is made.
 
 use std::net::IpAddr;
@@ -42,8 +42,12 @@ pub(super) struct SignedLeaf {
 
 impl Leaf {
     /// Signs a leaf and makes its configuration.
-    pub(super) fn mint(signer: &LeafSigner, host: &Host, now: Timestamp) -> Result<Self, CaError> {
-        let signed = sign(signer, host, now)?;
+    pub(super) fn mint(
+        signer: &LeafSigner,
+        hosts: &[Host],
+        now: Timestamp,
+    ) -> Result<Self, CaError> {
+        let signed = sign(signer, hosts, now)?;
         let config = Arc::new(server_config(signer, signed.cert.clone(), now)?);
         Ok(Self { config, signed })
     }
@@ -54,10 +58,10 @@ impl Leaf {
     }
 }
 
-/// Signs the certificate of `host`.
+/// Signs the certificate of `hosts`.
 pub(super) fn sign(
     signer: &LeafSigner,
-    host: &Host,
+    hosts: &[Host],
     now: Timestamp,
 ) -> Result<SignedLeaf, CaError> {
     let ca = signer.validity();
@@ -66,7 +70,7 @@ pub(super) fn sign(
     }
     let until = (now + VALID_FOR).min(ca.until);
     let validity = Validity { from: (now - BACKDATED).max(ca.from), until };
-    let mut params = params(host)?;
+    let mut params = params(hosts)?;
     set_validity(&mut params, validity);
     let cert = params.signed_by(&signer.server_keys().public, signer.issuer())?;
     // Two thirds, as renewals commonly go: time enough for a stream opened last to end.
@@ -77,15 +81,15 @@ pub(super) fn sign(
 }
 
 /// The certificate's parameters without its validity. They are the same for every CA.
-fn params(host: &Host) -> Result<CertificateParams, CaError> {
-    let san = match host {
-        Host::Name(name) => SanType::DnsName(name.to_string().try_into()?),
-        Host::V4(v4) => SanType::IpAddress(IpAddr::V4(*v4)),
-        Host::V6(v6) => SanType::IpAddress(IpAddr::V6(*v6)),
+fn params(hosts: &[Host]) -> Result<CertificateParams, CaError> {
+    let san = |host: &Host| match host {
+        Host::Name(name) => Ok(SanType::DnsName(name.to_string().try_into()?)),
+        Host::V4(v4) => Ok(SanType::IpAddress(IpAddr::V4(*v4))),
+        Host::V6(v6) => Ok(SanType::IpAddress(IpAddr::V6(*v6))),
     };
     let mut params = CertificateParams::default();
-    params.subject_alt_names = vec![san];
-    params.distinguished_name = subject(host);
+    params.subject_alt_names = hosts.iter().map(san).collect::<Result<_, CaError>>()?;
+    params.distinguished_name = hosts.first().map(subject).unwrap_or_default();
     params.serial_number = Some(random_serial()?);
     // This also adds the subject key identifier.
     params.is_ca = IsCa::ExplicitNoCa;
@@ -170,7 +174,7 @@ mod tests {
     }
 
     fn signed(ca: &LeafSigner, name: &str) -> CertificateDer<'static> {
-        sign(ca, &host(name), Timestamp::now()).expect(name).cert
+        sign(ca, &[host(name)], Timestamp::now()).expect(name).cert
     }
 
     fn verify(
@@ -239,7 +243,7 @@ mod tests {
     fn a_leaf_has_every_property_that_clients_ask_for() {
         let ca = signer();
         let now = Timestamp::now();
-        let der = sign(&ca, &host("api.example.com"), now).expect("signed").cert;
+        let der = sign(&ca, &[host("api.example.com")], now).expect("signed").cert;
         let (_, leaf) = X509Certificate::from_der(&der).expect("parsed");
         let (_, ca) = X509Certificate::from_der(ca.cert()).expect("parsed");
         assert_eq!(leaf.version(), x509_parser::x509::X509Version::V3);
@@ -349,7 +353,7 @@ mod tests {
     fn a_leaf_is_refused_after_its_time_and_renewed_well_before() {
         let ca = signer();
         let now = Timestamp::now();
-        let leaf = sign(&ca, &host("api.example.com"), now).expect("signed");
+        let leaf = sign(&ca, &[host("api.example.com")], now).expect("signed");
         let days = |n: i64| now + SignedDuration::from_hours(24 * n);
         assert_eq!(verify(&ca, &leaf.cert, "api.example.com", days(29)), Ok(()));
         assert!(verify(&ca, &leaf.cert, "api.example.com", days(31)).is_err());

@@ -31,7 +31,7 @@ const TLS_WANTED: &[u8] = b"HTTP/1.1 400 Bad Request\r\nKeyward-Error: bad_reque
 pub enum ProxyTls {
     /// A configured certificate, which can be replaced.
     Given(ArcSwap<ServerConfig>),
-    /// Leaves of the local CA: for these names, or for the local address if the client sends no known name.
+    /// Leaves of the local CA: for one of these names, or if the client sends none of them, for all and the local address.
     Own(Vec<Host>),
 }
 
@@ -113,13 +113,18 @@ impl ProxyTls {
             Self::Own(names) => names,
         };
         let asked = asked.and_then(|name| Host::parse(name).ok());
-        let known = asked.filter(|name| names.contains(name));
-        // A client that asks for another name is shown ours, and can say what is wrong.
-        let host = known.unwrap_or(match here {
-            IpAddr::V4(v4) => Host::V4(v4),
-            IpAddr::V6(v6) => Host::V6(v6),
-        });
-        leaves.server_config(&host).map_err(io::Error::other)
+        let config = match asked.filter(|name| names.contains(name)) {
+            Some(known) => leaves.server_config(&known),
+            // A client without SNI verifies any of them. One that asks for another name can say what is wrong.
+            None => {
+                let here = match here {
+                    IpAddr::V4(v4) => Host::V4(v4),
+                    IpAddr::V6(v6) => Host::V6(v6),
+                };
+                leaves.shared_config(&[&[here], &names[..]].concat())
+            }
+        };
+        config.map_err(io::Error::other)
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -34,6 +34,26 @@ pub enum Socket {
     Unix(UnixStream),
     /// TLS with the proxy itself.
     Tls(Box<TlsStream<TcpStream>>),
+    /// TLS with a listener for another protocol than HTTP.
+    ServiceTls(ServiceTls),
+}
+
+/// TLS that ends with a close_notify however its stream ends: messages of the protocol show whether an answer is whole.
+#[derive(Debug)]
+pub struct ServiceTls(Box<TlsStream<TcpStream>>);
+
+impl ServiceTls {
+    pub fn new(stream: Box<TlsStream<TcpStream>>) -> Self {
+        Self(stream)
+    }
+}
+
+impl Drop for ServiceTls {
+    fn drop(&mut self) {
+        // Without waiting: a peer that reads nothing gets none.
+        let mut context = Context::from_waker(Waker::noop());
+        let _ = Pin::new(&mut self.0).poll_shutdown(&mut context);
+    }
 }
 
 /// An agent's stream: its socket, bytes that were read ahead of a tunnel, and its watchdog.
@@ -175,7 +195,7 @@ macro_rules! each_socket {
         match &mut $self.socket {
             Socket::Tcp($socket) => $body,
             Socket::Unix($socket) => $body,
-            Socket::Tls($socket) => $body,
+            Socket::Tls($socket) | Socket::ServiceTls(ServiceTls($socket)) => $body,
         }
     };
 }
@@ -201,7 +221,9 @@ impl AsyncRead for AgentStream {
         let result = match &mut this.socket {
             Socket::Tcp(socket) => Pin::new(socket).poll_read(cx, out),
             Socket::Unix(socket) => Pin::new(socket).poll_read(cx, out),
-            Socket::Tls(socket) => Pin::new(socket).poll_read(cx, out),
+            Socket::Tls(socket) | Socket::ServiceTls(ServiceTls(socket)) => {
+                Pin::new(socket).poll_read(cx, out)
+            }
         };
         if out.filled().len() > before {
             this.watchdog.on_read();

@@ -23,9 +23,11 @@ use crate::exchange::respond;
 use crate::gateway::Gateway;
 use crate::record::Record;
 use crate::refusal::Refusal;
+use crate::server::h1::draining;
 use crate::session::{AcceptedStream, AttachedAgent};
+use crate::sockets::progress::stalled;
 use crate::sockets::proxy_tls::{HANDSHAKE, ProxyTls};
-use crate::sockets::streams::{AgentStream, Socket};
+use crate::sockets::streams::{AgentStream, ServiceTls, Socket};
 use crate::tunnel::{StreamPair, TunnelEnd};
 use keyward_base::agent::Agent;
 use keyward_base::codes::{Code, RefusalText};
@@ -103,7 +105,7 @@ impl ServiceStream {
     /// Whether a client may send its token on the stream as it is: nothing but this machine sees it, or it is encrypted.
     pub fn is_confidential(&self) -> bool {
         match self.socket.socket() {
-            Socket::Tls(_) | Socket::Unix(_) => true,
+            Socket::Tls(_) | Socket::ServiceTls(_) | Socket::Unix(_) => true,
             Socket::Tcp(tcp) => {
                 tcp.local_addr().is_ok_and(|at| at.ip().to_canonical().is_loopback())
             }
@@ -132,7 +134,8 @@ impl ServiceStream {
             let cause = cause.escape_debug().to_string();
             tracing::info!(cause, "the TLS handshake with a client of a listener failed");
         });
-        let socket = AgentStream::new(Socket::Tls(entered.ok()?), accepted.watchdog.clone());
+        let socket = Socket::ServiceTls(ServiceTls::new(entered.ok()?));
+        let socket = AgentStream::new(socket, accepted.watchdog.clone());
         Some(Self { gateway, socket, tls: None, accepted })
     }
 
@@ -399,15 +402,34 @@ impl ServiceExchange {
     }
 
     /// Copies bytes in both directions until one side ends, no byte moves for `tunnel_idle_timeout`, the session is
-    /// revoked or cut, or the gateway stops.
-    pub async fn splice<A, U>(&mut self, agents: A, upstream: U) -> SessionEnd
+    /// revoked or cut, or the gateway stops: at once if `is_idle`, else when the drain has waited long enough.
+    pub async fn splice<A, U>(
+        &mut self,
+        agents: A,
+        upstream: U,
+        is_idle: impl Fn() -> bool,
+    ) -> SessionEnd
     where
         A: AsyncRead + AsyncWrite + Unpin,
         U: AsyncRead + AsyncWrite + Unpin,
     {
         let Some(accepted) = self.accepted.clone() else { return SessionEnd::Closed };
         let mut pair = StreamPair::of_bytes(agents, upstream, &self.record);
-        let end = pair.run_until_revoked(&accepted.revocation, &self.gateway).await;
+        let counts = [pair.up.moved().clone(), pair.down.moved().clone()];
+        let idle_in_drain = async {
+            draining(&mut self.gateway.draining.clone()).await;
+            loop {
+                stalled(&[&*counts[0], &*counts[1]], IDLE_AFTER).await;
+                if is_idle() {
+                    break;
+                }
+            }
+        };
+        let end = tokio::select! {
+            biased;
+            end = pair.run_until_revoked(&accepted.revocation, &self.gateway) => end,
+            () = idle_in_drain => TunnelEnd::GatewayStopped,
+        };
         // Clients of databases end a session by closing the stream, servers by closing theirs.
         let outcome = match end {
             TunnelEnd::AgentBroke | TunnelEnd::UpstreamBroke => end.outcome(),
@@ -440,6 +462,9 @@ impl ServiceExchange {
 /// Why a stream was not opened.
 #[derive(Debug)]
 pub struct FailedAttempt(Refusal);
+
+/// How long no byte of a session moves until it may be idle: what came last may have been a part of an answer.
+const IDLE_AFTER: Duration = Duration::from_millis(100);
 
 /// Why a session's bytes are copied no more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -24,7 +24,27 @@ pub struct ConnectionUrl {
     pub user: Option<String>,
     /// The password, if it has one.
     pub password: Option<Zeroizing<String>>,
+    /// Names of parameters that say how a client works, which have no effect here.
+    pub ignored: Vec<String>,
 }
+
+/// Parts of the names of parameters that say who logs in, where, or how the stream is secured. One that is not known is refused.
+const DECIDING_PARTS: [&str; 10] =
+    ["auth", "cert", "gss", "host", "krb", "pass", "proxy", "srv", "ssl", "tls"];
+
+/// Such names as a whole.
+const DECIDING: [&str; 10] = [
+    "database",
+    "db",
+    "dbname",
+    "options",
+    "port",
+    "replication",
+    "role",
+    "service",
+    "user",
+    "username",
+];
 
 /// How connection strings of a protocol look.
 struct UrlForm {
@@ -42,7 +62,7 @@ impl UrlForm {
     fn of(protocol: DatabaseProtocol) -> Self {
         match protocol {
             DatabaseProtocol::Postgres => Self {
-                schemes: &[("postgresql://", None), ("postgres://", None)],
+                schemes: &[("postgresql", None), ("postgres", None)],
                 schemes_shown: "`postgres://` or `postgresql://`",
                 example: "postgres://USER:PASSWORD@HOST/DATABASE",
                 user_is_optional: false,
@@ -50,7 +70,12 @@ impl UrlForm {
             },
             // https://www.iana.org/assignments/uri-schemes/prov/rediss
             DatabaseProtocol::Redis => Self {
-                schemes: &[("rediss://", Some(VERIFY_FULL)), ("redis://", Some(DISABLE))],
+                schemes: &[
+                    ("rediss", Some(VERIFY_FULL)),
+                    ("redis", Some(DISABLE)),
+                    ("valkeys", Some(VERIFY_FULL)),
+                    ("valkey", Some(DISABLE)),
+                ],
                 schemes_shown: "`rediss://` or `redis://`",
                 example: "rediss://:PASSWORD@HOST",
                 user_is_optional: true,
@@ -58,7 +83,7 @@ impl UrlForm {
             },
             // https://dev.mysql.com/doc/refman/8.4/en/connecting-using-uri-or-key-value-pairs.html
             DatabaseProtocol::Mysql => Self {
-                schemes: &[("mysql://", None), ("mariadb://", None)],
+                schemes: &[("mysql", None), ("mariadb", None), ("mysql2", None)],
                 schemes_shown: "`mysql://` or `mariadb://`",
                 example: "mysql://USER:PASSWORD@HOST/DATABASE",
                 user_is_optional: false,
@@ -66,7 +91,7 @@ impl UrlForm {
             },
             // https://www.mongodb.com/docs/manual/reference/connection-string/
             DatabaseProtocol::Mongodb => Self {
-                schemes: &[("mongodb+srv://", Some(VERIFY_FULL)), ("mongodb://", Some(DISABLE))],
+                schemes: &[("mongodb+srv", Some(VERIFY_FULL)), ("mongodb", Some(DISABLE))],
                 schemes_shown: "`mongodb://` or `mongodb+srv://`",
                 example: "mongodb://USER:PASSWORD@HOST/DATABASE",
                 user_is_optional: false,
@@ -116,7 +141,7 @@ pub enum UrlError {
     /// `tls` has no meaning.
     #[error("`tls` of the URL is neither `true` nor `false`")]
     Tls,
-    /// A parameter that has no effect.
+    /// A parameter that would decide who logs in, where, or how the stream is secured.
     #[error(
         "parameter `{name}` of the URL is not supported: omit it (a private CA goes into \
          `upstream.trust`)"
@@ -132,7 +157,7 @@ pub enum UrlError {
 
 impl Provider {
     /// Replaces the field `url` by the variables and fields that it contains. For providers that are not databases,
-    /// `url` is an ordinary field.
+    /// `url` is an ordinary field. Returns the names of its parameters that have no effect.
     ///
     /// # Errors
     /// When it is not a connection string, or gives something that is given already.
@@ -140,9 +165,9 @@ impl Provider {
         &self,
         variables: &mut BTreeMap<String, String>,
         fields: &mut BTreeMap<String, Secret>,
-    ) -> Result<(), UrlError> {
-        let Some(protocol) = self.protocol else { return Ok(()) };
-        let Some(url) = fields.remove(URL) else { return Ok(()) };
+    ) -> Result<Vec<String>, UrlError> {
+        let Some(protocol) = self.protocol else { return Ok(Vec::new()) };
+        let Some(url) = fields.remove(URL) else { return Ok(Vec::new()) };
         let text = url.expose_text().ok_or(UrlError::Encoding("text"))?;
         let parts = ConnectionUrl::parse(protocol, text.trim(), &self.variables)?;
         for (name, value) in parts.variables {
@@ -158,7 +183,7 @@ impl Provider {
                 return Err(UrlError::DuplicateParameter(name.to_owned()));
             }
         }
-        Ok(())
+        Ok(parts.ignored)
     }
 }
 
@@ -173,11 +198,13 @@ impl ConnectionUrl {
         variables: &[Variable],
     ) -> Result<Self, UrlError> {
         let form = UrlForm::of(protocol);
-        let after = |(scheme, mode): &(&str, Option<&'static str>)| {
-            Some((text.strip_prefix(scheme)?, *mode))
-        };
-        let found = form.schemes.iter().find_map(after);
-        let (rest, mode) = found.ok_or(UrlError::Scheme(form.schemes_shown))?;
+        let found = text.split_once("://").and_then(|(scheme, rest)| {
+            let of = |name: &str| form.schemes.iter().find(|(own, _)| *own == name);
+            // Frameworks name their driver behind a `+`.
+            let found = of(scheme).or_else(|| of(scheme.split('+').next()?));
+            found.map(|(scheme, mode)| (*scheme, rest, *mode))
+        });
+        let (scheme, rest, mode) = found.ok_or(UrlError::Scheme(form.schemes_shown))?;
         let rest = rest.split_once('#').map_or(rest, |(before, _)| before);
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         // A password may hold a slash or an `@` that was not encoded: the last `@` ends it.
@@ -196,7 +223,7 @@ impl ConnectionUrl {
         if let Some(password) = password.filter(|password| !password.is_empty()) {
             found.password = Some(Zeroizing::new(decoded(password, "password")?));
         }
-        let is_srv = text.starts_with("mongodb+srv://");
+        let is_srv = scheme == "mongodb+srv";
         match protocol {
             DatabaseProtocol::Mongodb => found.hosts_of_mongodb(host, is_srv, variables)?,
             DatabaseProtocol::Postgres => found.several_hosts(host, variables)?,
@@ -237,11 +264,11 @@ impl ConnectionUrl {
         value: &str,
         variables: &[Variable],
     ) -> Result<(), UrlError> {
-        match name {
-            "db" => self.set(DATABASE, decoded(value, "database")?, variables),
-            // The agent's to choose.
-            "protocol" | "client_name" => Ok(()),
-            _ => Err(unsupported(name)),
+        match (name, value) {
+            ("db", _) => self.set(DATABASE, decoded(value, "database")?, variables),
+            // The scheme says whether there is TLS, and Keyward always verifies it.
+            ("ssl_cert_reqs", "required" | "optional" | "none") => Ok(()),
+            _ => self.other_parameter(name),
         }
     }
 
@@ -251,21 +278,43 @@ impl ConnectionUrl {
         value: &str,
         variables: &[Variable],
     ) -> Result<(), UrlError> {
-        match (name, &*value.to_ascii_lowercase().replace('-', "_")) {
+        let value = decoded(value, "parameters")?.to_ascii_lowercase().replace('-', "_");
+        let mode = match (&*name.to_ascii_lowercase().replace('-', "_"), &*value) {
             // As of PostgreSQL: the modes between become the stricter one.
             (
-                "ssl-mode" | "ssl_mode" | "sslmode",
+                "ssl_mode" | "sslmode",
                 "verify_identity" | "verify_full" | "verify_ca" | "required" | "require"
                 | "preferred" | "prefer",
-            ) => self.set(SSLMODE, VERIFY_FULL.to_owned(), variables),
-            ("ssl-mode" | "ssl_mode" | "sslmode", "disabled" | "disable") => {
-                self.set(SSLMODE, DISABLE.to_owned(), variables)
-            }
-            ("ssl-mode" | "ssl_mode" | "sslmode", _) => Err(UrlError::SslMode),
-            // The agent's to choose.
-            ("charset" | "collation", _) => Ok(()),
-            _ => Err(unsupported(name)),
+            )
+            | ("sslaccept", "strict" | "accept_invalid_certs")
+            | ("ssl" | "tls" | "usessl", "true" | "1" | "preferred" | "skip_verify") => VERIFY_FULL,
+            // An object of options, such as `{"rejectUnauthorized":true}`.
+            ("ssl", options) if options.starts_with('{') => VERIFY_FULL,
+            ("ssl_mode" | "sslmode", "disabled" | "disable")
+            | ("ssl" | "tls" | "usessl", "false" | "0") => DISABLE,
+            ("ssl_mode" | "sslmode", _) => return Err(UrlError::SslMode),
+            _ => return self.other_parameter(name),
+        };
+        self.set(SSLMODE, mode.to_owned(), variables)
+    }
+
+    /// Notes a parameter that says how a client works.
+    ///
+    /// # Errors
+    /// When it would say more than that.
+    pub(super) fn other_parameter(&mut self, name: &str) -> Result<(), UrlError> {
+        let is_of_name =
+            |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'-' | b'.');
+        let is_name = name.len() <= 40 && name.bytes().all(is_of_name);
+        let lower = name.to_ascii_lowercase();
+        let decides = DECIDING.contains(&lower.as_str())
+            || DECIDING_PARTS.iter().any(|part| lower.contains(part));
+        if decides || !is_name {
+            let name = if is_name { name } else { "…" };
+            return Err(UrlError::Parameter { name: name.to_owned() });
         }
+        self.ignored.push(name.to_owned());
+        Ok(())
     }
 
     pub(super) fn set(
@@ -284,13 +333,6 @@ impl ConnectionUrl {
         self.variables.insert(name.to_owned(), value);
         Ok(())
     }
-}
-
-pub(super) fn unsupported(name: &str) -> UrlError {
-    let is_name =
-        name.len() <= 32 && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    let name = if is_name { name } else { "…" };
-    UrlError::Parameter { name: name.to_owned() }
 }
 
 pub(super) fn host_of(host: &str) -> Result<String, UrlError> {
@@ -353,6 +395,9 @@ mod tests {
                 Some("default"),
             ),
             ("redis://:p@@h?db=5", "h", Some("5"), "disable", None),
+            ("valkeys://u:p@@h?family=0&ssl_cert_reqs=none", "h", None, "verify-full", Some("u")),
+            ("valkey://:p@@h", "h", None, "disable", None),
+            ("rediss+async://:p@@h", "h", None, "verify-full", None),
         ] {
             let found = parsed_for("redis", url).unwrap();
             assert_eq!(found.variables["host"], host, "{url}");
@@ -414,6 +459,18 @@ mod tests {
             ("mariadb://u:p@sql.test:3307/app?charset=utf8mb4", "sql.test:3307", None),
             ("mysql://u:p@h/app?ssl-mode=REQUIRED", "h", Some("verify-full")),
             ("mysql://u:p@h/app?ssl-mode=DISABLED", "h", Some("disable")),
+            (
+                "mysql+pymysql://u:p@h/app?sslaccept=strict&connection_limit=1",
+                "h",
+                Some("verify-full"),
+            ),
+            (
+                "mysql2://u:p@h/app?ssl=%7B%22rejectUnauthorized%22:true%7D",
+                "h",
+                Some("verify-full"),
+            ),
+            ("mariadb+mariadbconnector://u:p@h/app?tls=skip-verify", "h", Some("verify-full")),
+            ("mysql://u:p@h/app?useSSL=false&serverTimezone=UTC", "h", Some("disable")),
         ] {
             let found = parsed_for("mysql", url).unwrap();
             assert_eq!((&*found.variables["host"], &*found.variables["database"]), (host, "app"));
@@ -424,7 +481,9 @@ mod tests {
             ("mysql://u:canary@h", "names no database"),
             ("mysql://u:canary@a,b/d", "several hosts"),
             ("mysql://u:p@h/d?ssl-mode=canary", "`sslmode` of the URL"),
-            ("mysql://u:p@h/d?allowPublicKeyRetrieval=canary", "parameter `…`"),
+            ("mysql://u:p@h/d?allowPublicKeyRetrieval=canary&user=x", "parameter `user`"),
+            ("mysql://u:p@h/d?ssl-ca=/canary", "parameter `ssl-ca`"),
+            ("mysql://u:p@h/d?sslaccept=canary", "parameter `sslaccept`"),
         ] {
             let error = parsed_for("mysql", url).unwrap_err().to_string();
             assert!(error.contains(says), "{url}: {error}");

@@ -2,37 +2,8 @@
 //! <https://www.mongodb.com/docs/manual/reference/connection-string-options/>
 
 use super::Variable;
-use super::connection_url::{ConnectionUrl, UrlError, decoded, host_of, unsupported};
+use super::connection_url::{ConnectionUrl, UrlError, decoded, host_of};
 use super::database::{AUTH_SOURCE, DISABLE, HOST, SEEDS, SRV, SSLMODE, VERIFY_FULL};
-
-/// Options that are the agent's to choose, in its own connection string.
-const OF_AGENTS: [&str; 25] = [
-    "appname",
-    "compressors",
-    "connecttimeoutms",
-    "directconnection",
-    "heartbeatfrequencyms",
-    "journal",
-    "loadbalanced",
-    "localthresholdms",
-    "maxidletimems",
-    "maxpoolsize",
-    "maxstalenessseconds",
-    "minpoolsize",
-    "readconcernlevel",
-    "readpreference",
-    "readpreferencetags",
-    "replicaset",
-    "retryreads",
-    "retrywrites",
-    "serverselectiontimeoutms",
-    "sockettimeoutms",
-    "srvmaxhosts",
-    "uuidrepresentation",
-    "w",
-    "waitqueuetimeoutms",
-    "wtimeoutms",
-];
 
 impl ConnectionUrl {
     /// The servers of a replica set, or the name under which DNS lists them.
@@ -66,8 +37,9 @@ impl ConnectionUrl {
             ("authsource", _) => self.set(AUTH_SOURCE, decoded(value, "authSource")?, variables),
             // Keyward takes the strongest that the server offers the user.
             ("authmechanism", "SCRAM-SHA-256" | "SCRAM-SHA-1") => Ok(()),
-            (option, _) if OF_AGENTS.contains(&option) => Ok(()),
-            _ => Err(unsupported(name)),
+            // The servers that DNS lists are all asked.
+            ("srvmaxhosts", _) => Ok(()),
+            _ => self.other_parameter(name),
         }
     }
 }
@@ -140,7 +112,7 @@ mod tests {
             ("mongodb+srv://u:canary@h.test:27017/d", "one host without a port"),
             ("mongodb+srv://u:canary@a.test,b.test/d", "one host without a port"),
             ("mongodb+srv://u:canary@/d", "names no host"),
-            ("mongodb+srv://u:p@h.test/?srvServiceName=canary", "parameter `…`"),
+            ("mongodb+srv://u:p@h.test/?srvServiceName=canary", "parameter `srvServiceName`"),
             ("mongodb://canary", "names no user"),
             ("mongodb://u:canary@/d", "names no host"),
             ("mongodb://u:canary@a.test,,b.test/d", "names no host"),
@@ -148,8 +120,8 @@ mod tests {
             ("mongodb://u:p@h/canary%20", "the database of the URL cannot be used"),
             ("mongodb://u:p@h/?tls=canary", "`tls` of the URL"),
             ("mongodb://u:p@h/?authSource=canary%20", "the auth_source of the URL"),
-            ("mongodb://u:p@h/?authMechanism=canary", "parameter `…`"),
-            ("mongodb://u:p@h/?tlsAllowInvalidCertificates=true", "parameter `…`"),
+            ("mongodb://u:p@h/?authMechanism=canary", "parameter `authMechanism`"),
+            ("mongodb://u:p@h/?tlsAllowInvalidCertificates=true", "parameter `tls"),
             ("mongodb://u:p@h/?tlsCAFile=/canary", "`upstream.trust`"),
         ] {
             let error = parsed(url).unwrap_err().to_string();

@@ -2,7 +2,7 @@
 //! <https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING>
 
 use super::Variable;
-use super::connection_url::{ConnectionUrl, UrlError, decoded, host_of, unsupported};
+use super::connection_url::{ConnectionUrl, UrlError, decoded, host_of};
 use super::database::{DISABLE, HOST, MORE_HOSTS, SESSION_ATTRS, SSLMODE, VERIFY_FULL};
 
 impl ConnectionUrl {
@@ -28,21 +28,27 @@ impl ConnectionUrl {
     ) -> Result<(), UrlError> {
         match (name, value) {
             // Keyward verifies the certificate, or does not encrypt: the modes between become the stricter one.
-            ("sslmode", "verify-full" | "verify-ca" | "require" | "prefer" | "allow") => {
-                self.set(SSLMODE, VERIFY_FULL.to_owned(), variables)
+            (
+                "sslmode",
+                "verify-full" | "verify-ca" | "require" | "prefer" | "allow" | "no-verify",
+            )
+            | ("sslaccept", "strict" | "accept_invalid_certs")
+            | ("ssl", "true" | "1") => self.set(SSLMODE, VERIFY_FULL.to_owned(), variables),
+            ("sslmode", "disable") | ("ssl", "false" | "0") => {
+                self.set(SSLMODE, DISABLE.to_owned(), variables)
             }
-            ("sslmode", "disable") => self.set(SSLMODE, DISABLE.to_owned(), variables),
             ("sslmode", _) => Err(UrlError::SslMode),
             ("target_session_attrs", attrs) => {
                 self.set(SESSION_ATTRS, decoded(attrs, "target_session_attrs")?, variables)
             }
             // Hosts are tried in their order.
             ("load_balance_hosts", "disable") => Ok(()),
-            // Always used where TLS is; the name and the encoding are the agent's to choose.
-            ("channel_binding" | "application_name" | "client_encoding" | "connect_timeout", _) => {
-                Ok(())
-            }
-            _ => Err(unsupported(name)),
+            // Keyward uses what the server offers, and the roots of the system.
+            ("channel_binding", _)
+            | ("sslnegotiation", "postgres" | "direct")
+            | ("sslrootcert", "system")
+            | ("gssencmode", "disable" | "prefer") => Ok(()),
+            _ => self.other_parameter(name),
         }
     }
 }
@@ -79,6 +85,46 @@ mod tests {
             assert_eq!(url.user.as_deref(), Some("u"));
             assert_eq!(url.password.as_ref().map(|text| text.as_str()), password);
         }
+    }
+
+    #[test]
+    fn parameters_of_clients_are_ignored_and_named_and_those_that_decide_are_refused() {
+        let url = parsed(
+            "postgresql+psycopg2://u:p@h/app?pgbouncer=true&schema=public&connection_limit=1\
+             &sslmode=require&channel_binding=require&tcp_user_timeout=5&application_name=canary",
+        );
+        let url = url.unwrap();
+        let names =
+            ["pgbouncer", "schema", "connection_limit", "tcp_user_timeout", "application_name"];
+        assert_eq!(url.ignored, names);
+        assert_eq!(url.variables["sslmode"], "verify-full");
+        for (query, sslmode) in [
+            ("sslaccept=strict", Some("verify-full")),
+            ("ssl=true&sslnegotiation=direct&sslrootcert=system", Some("verify-full")),
+            ("sslmode=no-verify", Some("verify-full")),
+            ("ssl=false", Some("disable")),
+        ] {
+            let url = parsed(&format!("postgres+asyncpg://u:p@h/app?{query}")).unwrap();
+            assert_eq!(url.variables.get("sslmode").map(String::as_str), sslmode, "{query}");
+            assert!(url.ignored.is_empty(), "{query}");
+        }
+        for query in [
+            "user=x",
+            "HOST=x",
+            "hostaddr=x",
+            "sslcert=x",
+            "sslPassword=x",
+            "passfile=x",
+            "requireauth=none",
+            "options=x",
+            "service=x",
+            "role=x",
+            "replication=database",
+        ] {
+            let refused = parsed(&format!("postgres://u:p@h/app?schema=a&{query}")).unwrap_err();
+            assert!(matches!(refused, UrlError::Parameter { .. }), "{query}: {refused}");
+        }
+        assert!(parsed("mysql+postgres://u:p@h/app").is_err(), "what is before `+` decides");
     }
 
     #[test]

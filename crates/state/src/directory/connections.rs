@@ -63,7 +63,7 @@ impl Stored for Connection {
     /// Anyone may remove a connection that was removed from the configuration file.
     fn may_remove(record: &Record<Self>, by: ManagedBy, view: &View) -> Result<(), DirectoryError> {
         match record.facts.state {
-            ConnectionState::Paused => {}
+            ConnectionState::Paused if !record.facts.held => {}
             _ => check::editable(record, by)?,
         }
         check::named_by_no_rule(record, view)?;
@@ -120,10 +120,11 @@ impl View {
 
 impl Directory {
     /// Pauses or resumes a connection. Resuming also repairs a connection that a failed test broke; one that is
-    /// broken for another reason stays broken. Writes only if the state changes.
+    /// broken for another reason stays broken. Writes only if the state changes. One of the file may be paused by a person, who
+    /// alone can resume it then.
     ///
     /// # Errors
-    /// When the file manages it (and `by` is not the file), or there is no such connection.
+    /// When the file manages it and has paused it (and `by` is not the file), or there is no such connection.
     pub async fn set_connection_paused(
         &self,
         org: &OrgId,
@@ -131,10 +132,17 @@ impl Directory {
         paused: bool,
         by: ManagedBy,
     ) -> Result<Arc<ConnectionRecord>, DirectoryError> {
-        if let Some(connection) = self.view().connection(org, id) {
+        if let Some(connection) = self.view().connection(org, id)
+            && !paused
+            && !connection.facts.held
+        {
             check::editable(connection, by)?;
         }
         self.change::<Connection>(org, id, |connection| {
+            let is_usable = connection.facts.state.is_usable();
+            if is_usable || !paused || by == ManagedBy::File {
+                connection.facts.held = is_usable && paused && connection.managed_by != by;
+            }
             match (&connection.facts.state, paused) {
                 (ConnectionState::Active | ConnectionState::Testing, true) => {
                     connection.facts.state = ConnectionState::Paused

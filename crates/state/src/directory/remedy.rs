@@ -162,11 +162,11 @@ impl<'a> Remedies<'a> {
     fn for_pause(&self) -> String {
         let name = &self.connection.name;
         match self.connection.managed_by {
-            ManagedBy::Store => format!("resume it: `keyward connection resume {name}`"),
-            ManagedBy::File => format!(
+            ManagedBy::File if !self.connection.facts.held => format!(
                 "put it back under `connections:` of the configuration file, or remove it: `keyward \
                  connection remove {name}`"
             ),
+            _ => format!("resume it: `keyward connection resume {name}`"),
         }
     }
 

@@ -56,6 +56,9 @@ const PASSWORD_HASH: Reason = Reason::Borrowed("it shows the hash of a password"
 const REFUSED_WORDS: &[&str] =
     &["dumpfile", "nextval", "outfile", "setval", "sys_eval", "sys_exec"];
 
+/// A lock that other sessions wait for. It is a function where it is called.
+const ADVISORY_LOCK: &str = "get_lock";
+
 /// Checks a text with any number of statements.
 ///
 /// # Errors
@@ -100,6 +103,10 @@ fn statement(tokens: &[Lexed], text: &[u8], kept: &EnforcedSettings) -> Result<(
 fn reads(first: &str, words: &[&str], tokens: &[Lexed], text: &[u8]) -> Result<(), Reason> {
     if !READING.contains(&first) {
         return Err(ONLY_READING);
+    }
+    let locks = |two: &[Lexed]| two[0].word() == Some(ADVISORY_LOCK) && two[1].is_symbol(b'(');
+    if tokens.windows(2).any(locks) {
+        return Err("advisory locks reach other sessions, which a read does not".into());
     }
     match first {
         "begin" if words.get(1) == Some(&"not") => Err(ONLY_READING),

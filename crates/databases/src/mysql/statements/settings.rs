@@ -121,7 +121,8 @@ fn permits(part: &[Lexed], text: &[u8], kept: &EnforcedSettings) -> Result<(), R
     let is_kept = |word: &str| {
         KEPT_SETTINGS.contains(&word) || kept.read_only && MODE_SETTINGS.contains(&word)
     };
-    if without_default(part).iter().filter_map(Lexed::word).any(is_kept) {
+    let target = target(part).unwrap_or(part);
+    if !is_variable(target) && target.iter().filter_map(Lexed::word).any(is_kept) {
         return Err("this setting cannot be changed".into());
     }
     // MySQL compares names of settings by a collation that takes `ò` for `o`.
@@ -134,26 +135,24 @@ fn permits(part: &[Lexed], text: &[u8], kept: &EnforcedSettings) -> Result<(), R
     }
 }
 
-/// The part without `= DEFAULT`: the word names roles elsewhere.
-fn without_default(part: &[Lexed]) -> &[Lexed] {
-    match part {
-        [target @ .., sign, value]
-            if sign.token == SqlToken::Symbol(b'=') && value.word() == Some("default") =>
-        {
-            target
-        }
-        _ => part,
-    }
+/// What a part sets: what is before its sign. A form without a name has no sign.
+fn target(part: &[Lexed]) -> Option<&[Lexed]> {
+    part.iter().position(|lexed| lexed.is_symbol(b'=')).map(|sign| &part[..sign])
 }
 
-/// Whether it is `name = value`, also with `:=`, a scope, or the `@` of variables. A form without a name has no such sign.
+/// Whether it is `@name`, a variable of the client. Behind `@@`, and behind a blank, it is a setting.
+fn is_variable(target: &[Lexed]) -> bool {
+    let [sign, name, rest @ ..] = target else { return false };
+    let is_one = sign.is_symbol(b'@') && sign.at.end == name.at.start && name.word().is_some();
+    is_one && rest.iter().all(|lexed| lexed.is_symbol(b':'))
+}
+
+/// Whether it is `name = value`, also with `:=`, a scope, or the `@` of variables.
 fn is_assignment(part: &[Lexed]) -> bool {
-    let sign = part.iter().position(|lexed| lexed.token == SqlToken::Symbol(b'='));
-    let target = &part[..sign.unwrap_or_default()];
     let is_of_name = |lexed: &Lexed| {
         matches!(lexed.token, SqlToken::Word(_) | SqlToken::Symbol(b'@' | b'.' | b':'))
     };
-    !target.is_empty() && target.iter().all(is_of_name)
+    target(part).is_some_and(|target| !target.is_empty() && target.iter().all(is_of_name))
 }
 
 /// Whether this is a safe character set with or without a collation, and nothing else.
@@ -302,7 +301,8 @@ mod tests {
             "SET collation_connection = utf8mb4_bin, NAMES gbk",
             "SET collation_connection = @utf8mb4",
             "SET GLOBAL collation_connection = utf8mb4_bin",
-            "SET @collation_connection = utf8mb4_bin",
+            "SET @@collation_connection = gbk_bin",
+            "SET @ collation_connection = gbk_bin",
             "SET SESSION character_set_client = gbk",
             "SET SESSION NAMES gbk",
             "SET @names = 1, NAMES gbk",
@@ -372,7 +372,8 @@ mod tests {
             "SET @@global.sql_mode = ''",
             "SET GLOBAL sql_mode = ''",
             "SET PERSIST sql_mode = ''",
-            "SET @sql_mode = ''",
+            "SET @ sql_mode = ''",
+            "SET @a.sql_mode = ''",
             "SET STATEMENT sql_mode = '' FOR SELECT 1",
             "SET sql_mode = '', sql_mode = 'ANSI'",
             "SET @a = 1, SESSION sql_mode = 'ANSI'",
@@ -399,6 +400,9 @@ mod tests {
         for text in [
             "SET NAMES 'utf8mb4' COLLATE 'utf8mb4_unicode_ci', SESSION sql_mode='ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,\
              NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
+            "SET @OLD_SQL_MODE=@@SQL_MODE, @OLD_CHARACTER_SET_CLIENT=@@CHARACTER_SET_CLIENT",
+            "SET @old = @@tx_read_only, @sql_mode := '', @collation_connection = utf8mb4_bin",
+            "SET wait_timeout = @names, @a = @@global.sql_mode",
             "SET NAMES utf8mb4, @@SESSION.sql_mode = CONCAT(CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), \
              ',NO_AUTO_VALUE_ON_ZERO'), @@SESSION.sql_auto_is_null = 0, @@SESSION.wait_timeout = 2147483",
             "SET sql_mode=STRICT_TRANS_TABLES",

@@ -121,3 +121,7 @@ SET DEFAULT ROLE = DEFAULT
 LOCK TABLES t READ /*!32311 LOCAL */
 LOCK TABLES t READ
 UNLOCK TABLES; INSERT INTO t VALUES (5)
+SELECT GET_LOCK('a', 1)
+SELECT 1 FROM t WHERE get_lock /* x */ ('a', 1)
+SET @ tx_read_only = 0
+SET @a = 1, @@tx_read_only = 0

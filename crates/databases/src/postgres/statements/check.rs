@@ -27,7 +27,6 @@ const READING: &[&str] = &[
     "fetch",
     "listen",
     "move",
-    "notify",
     "prepare",
     "release",
     "reset",
@@ -61,9 +60,6 @@ const PATH_SETTINGS: &[&str] = &["schema", "search_path"];
 
 /// The setting that `statement_timeout` of the connection sets.
 const STATEMENT_TIMEOUT: &str = "statement_timeout";
-
-/// Settings that `set_config` may change: drivers and frameworks set them when a session begins.
-const CONFIGURED: &[&str] = &["bytea_output", "datestyle", "intervalstyle", "jit", "timezone"];
 
 /// The statement by which `pg_dump` sets a setting that servers have or have not. It changes no other one.
 const OF_PG_DUMP: &[u8] =
@@ -179,6 +175,10 @@ const REFUSED_CALLS: &[&str] = &[
     "schedule",
 ];
 
+/// Functions that reach other sessions as `NOTIFY` and locks do, by how their names begin. A read-only session calls none.
+const REACHING_PREFIXES: &[&str] =
+    &["pg_advisory_lock", "pg_advisory_xact_lock", "pg_notify", "pg_try_advisory_"];
+
 /// Words after which a name and a parenthesis are a table with its columns.
 const BEFORE_COLUMNS: &[&str] = &["as", "copy", "into", "recursive", "with"];
 
@@ -212,6 +212,8 @@ const OTHER_PATH: Reason = Cow::Borrowed(
 const ENDS_ROLE: Reason =
     Cow::Borrowed("it would end the role of the connection at a server of this version");
 const NOTIFIES: Reason = Cow::Borrowed("pg_notify is refused as NOTIFY is: it is no read of data");
+const REACHES_OTHERS: Reason =
+    Cow::Borrowed("notifications and advisory locks reach other sessions, which a read does not");
 const TWO_PHASES: Reason = Cow::Borrowed("transactions in two phases are not permitted");
 
 /// Checks a text with any number of statements.
@@ -221,7 +223,7 @@ const TWO_PHASES: Reason = Cow::Borrowed("transactions in two phases are not per
 pub fn check(text: &[u8], kept: &EnforcedSettings) -> Result<(), Reason> {
     let tokens = tokens(text).map_err(|error| match error {
         LexError::Unterminated => "a string, name or comment does not end",
-        LexError::UnicodeEscapes => "names and strings with U& are refused",
+        LexError::UnicodeEscapes => "names with U& are refused",
         LexError::Continued => "a string with escapes continues on another line",
         LexError::Control => "the statement has a control character",
     })?;
@@ -247,14 +249,17 @@ fn statement(tokens: &[Lexed], text: &[u8], kept: &EnforcedSettings) -> Result<(
         "set" if sets_own_user(tokens) => {}
         "set" if sets_usual_strings(tokens, text) => {}
         "set" if kept.rules.as_ref().is_some_and(|rules| sets_safe_path(tokens, text, rules)) => {}
-        "set" | "reset" => settings(&words, kept)?,
+        // The role is then the one with which the session has begun.
+        "reset" if words == ["reset", "role"] && !kept.loses_role => {}
+        "set" | "reset" => settings(&target(tokens), kept)?,
         // It contains SET SESSION AUTHORIZATION DEFAULT.
         "discard" if kept.loses_role && words.contains(&"all") => return Err(ENDS_ROLE),
         "commit" | "rollback" if words.contains(&"prepared") => return Err(TWO_PHASES),
         "prepare" if words.get(1) == Some(&"transaction") => return Err(TWO_PHASES),
         _ => {}
     }
-    if first == "set" && words.iter().any(is_of_encoding) && !is_safe_encoding_set(tokens, text) {
+    let names_encoding = || target(tokens).iter().any(is_of_encoding);
+    if first == "set" && names_encoding() && !is_safe_encoding_set(tokens, text) {
         return Err("the client encoding must be UTF8, written as a word or a plain string".into());
     }
     match &kept.rules {
@@ -291,24 +296,49 @@ fn is_of_session(words: &[&str], tokens: &[Lexed]) -> bool {
 fn reads(first: &str, words: &[&str], tokens: &[Lexed]) -> Result<(), Reason> {
     // What a SELECT locks: `pg_dump` does so before it reads.
     // In quotes they would be names of tables, and the lock the strongest one.
-    let is_bare = |lexed: &Lexed| lexed.word().is_some_and(|word| word.len() == lexed.at.len());
     let locks_as_a_read = first == "lock"
         && words.ends_with(&["in", "access", "share", "mode"])
-        && tokens.iter().rev().take(4).all(is_bare);
+        && tokens.iter().rev().take(4).all(|lexed| lexed.bare_word().is_some());
     if !READING.contains(&first) && !locks_as_a_read {
         return Err("only statements that read are permitted".into());
     }
     // Servers create the table of a prepared SELECT … INTO for EXPLAIN ANALYZE EXECUTE also in a read-only transaction, at
     // least up to version 15. The same holds for EXPLAIN ANALYZE of the statement itself.
-    if words.contains(&"into") {
+    if (0..tokens.len()).any(|at| is_into(tokens, at)) {
         return Err("only statements that read are permitted, none with INTO".into());
+    }
+    if words.iter().any(|word| REACHING_PREFIXES.iter().any(|prefix| word.starts_with(prefix))) {
+        return Err(REACHES_OTHERS);
     }
     match first {
         "set" | "begin" | "start" | "abort" | "commit" | "end" | "rollback" => mode(words),
         "copy" => copy(tokens),
-        "explain" => explain(words),
+        "explain" => explain(tokens),
         _ => Ok(()),
     }
+}
+
+/// Whether the keyword `INTO` is here: in quotes, behind `AS`, or as a field, it is a name. `1.` and `1_0.` are numbers.
+fn is_into(tokens: &[Lexed], at: usize) -> bool {
+    let before = |count: usize| at.checked_sub(count).map(|at| &tokens[at]);
+    let is_field = match [before(1), before(2), before(3)] {
+        [Some(dot), Some(row), _] if dot.is_symbol(b'.') && row.word().is_none() => {
+            row.is_symbol(b')') || row.is_symbol(b']')
+        }
+        [Some(dot), Some(row), before] if dot.is_symbol(b'.') => {
+            before.is_none_or(|it| it.token != SqlToken::Constant || it.at.end < row.at.start)
+        }
+        _ => false,
+    };
+    let is_label = before(1).is_some_and(|it| it.bare_word() == Some("as"));
+    tokens[at].bare_word() == Some("into") && !is_field && !is_label
+}
+
+/// The words of the setting that `SET` or `RESET` names: those before its value.
+fn target(tokens: &[Lexed]) -> Vec<&str> {
+    let is_sign = |lexed: &Lexed| lexed.bare_word() == Some("to") || lexed.is_symbol(b'=');
+    let named = tokens.split(is_sign).next().unwrap_or_default();
+    named.iter().filter_map(Lexed::word).collect()
 }
 
 /// Names of functions stand anywhere in a statement, also quoted, after a schema, or after a value without parentheses:
@@ -330,9 +360,8 @@ fn functions(words: &[&str]) -> Result<(), Reason> {
 
 /// Whether it calls one of [`REFUSED_CALLS`]. Columns of a table of such a name are no call.
 fn calls_refused(tokens: &[Lexed]) -> bool {
-    let is_symbol = |at: usize, symbol: u8| {
-        tokens.get(at).is_some_and(|lexed| lexed.token == SqlToken::Symbol(symbol))
-    };
+    let is_symbol =
+        |at: usize, symbol: u8| tokens.get(at).is_some_and(|lexed| lexed.is_symbol(symbol));
     let is_call = |at: usize| {
         let begins = if at > 1 && is_symbol(at - 1, b'.') { at - 2 } else { at };
         let before = tokens[..begins].last().and_then(Lexed::word);
@@ -342,21 +371,22 @@ fn calls_refused(tokens: &[Lexed]) -> bool {
     (0..tokens.len()).any(|at| is_named(at) && is_call(at))
 }
 
-/// Whether each `set_config` is a call that names one of [`CONFIGURED`] as a plain string, or the search path where `SET` may
-/// change that. The comma must follow it: a string may go on in another line.
+/// Whether each `set_config` is a call that names, as a plain string, a setting that `SET` may change. The comma must follow it: a
+/// string may go on in another line.
 fn configures_safely(tokens: &[Lexed], text: &[u8], kept: &EnforcedSettings) -> bool {
-    let is_symbol = |lexed: &Lexed, symbol: u8| lexed.token == SqlToken::Symbol(symbol);
-    let is_configured =
-        |name: &str| CONFIGURED.contains(&name) || (name == "search_path" && !kept.names_tables());
+    let is_configured = |name: &str| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
+        name.chars().all(is_plain) && !is_of_encoding(&name) && settings(&[name], kept).is_ok()
+    };
     let is_safe = |at: usize| {
         let [_, open, name, comma, ..] = &tokens[at..] else { return false };
         let source = &text[name.at.clone()];
         let name = source.strip_prefix(b"'").and_then(|rest| rest.strip_suffix(b"'"));
         let is_servers = match &tokens[..at] {
-            [.., catalogue, dot] if is_symbol(dot, b'.') => catalogue.word() == Some("pg_catalog"),
+            [.., catalogue, dot] if dot.is_symbol(b'.') => catalogue.word() == Some("pg_catalog"),
             _ => true,
         };
-        let is_call = is_symbol(open, b'(') && is_symbol(comma, b',') && is_servers;
+        let is_call = open.is_symbol(b'(') && comma.is_symbol(b',') && is_servers;
         is_call && name.is_some_and(|name| is_configured(&lower(name)))
     };
     let is_named = |at: &usize| tokens[*at].word() == Some("set_config");
@@ -377,8 +407,7 @@ fn sets_usual_strings(tokens: &[Lexed], text: &[u8]) -> bool {
 /// word is the name of a user.
 fn sets_own_user(tokens: &[Lexed]) -> bool {
     let words = ["set", "session", "authorization", "default"];
-    let is_bare = |lexed: &Lexed| lexed.word().is_some_and(|word| word.len() == lexed.at.len());
-    tokens.iter().map(Lexed::word).eq(words.map(Some)) && tokens.iter().all(is_bare)
+    tokens.iter().map(Lexed::bare_word).eq(words.map(Some))
 }
 
 fn mode(words: &[&str]) -> Result<(), Reason> {
@@ -437,11 +466,23 @@ fn is_safe_encoding_set(tokens: &[Lexed], text: &[u8]) -> bool {
     name.iter().all(is_plain) && std::str::from_utf8(name).is_ok_and(is_safe_encoding)
 }
 
-/// Servers create a table for `EXPLAIN ANALYZE CREATE TABLE … AS` also in a read-only transaction, at least up to version 15.
-fn explain(words: &[&str]) -> Result<(), Reason> {
-    match words.iter().any(|word| matches!(*word, "create" | "refresh")) {
-        true => Err("only statements that read are explained".into()),
-        false => Ok(()),
+/// Servers create a table for `EXPLAIN ANALYZE CREATE TABLE … AS` also in a read-only transaction, at least up to version 15. What
+/// is explained follows words and a list of options.
+fn explain(tokens: &[Lexed]) -> Result<(), Reason> {
+    let is_option = |lexed: &&Lexed| {
+        matches!(lexed.bare_word(), Some("explain" | "analyze" | "analyse" | "verbose"))
+    };
+    let mut rest = &tokens[tokens.iter().take_while(is_option).count()..];
+    if let [open, option, ..] = rest
+        && open.is_symbol(b'(')
+        && option.word().is_some_and(|word| !READING.contains(&word))
+    {
+        let end = rest.iter().position(|lexed| lexed.is_symbol(b')'));
+        rest = end.map_or(rest, |end| &rest[end + 1..]);
+    }
+    match first_word(rest) {
+        Some("create" | "refresh") => Err("only statements that read are explained".into()),
+        _ => Ok(()),
     }
 }
 
@@ -508,6 +549,7 @@ mod tests {
             "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
             "SHOW default_transaction_read_only",
             "RESET ALL",
+            "RESET ROLE",
             "DISCARD ALL",
             // What Npgsql sends in place of that.
             "SET SESSION AUTHORIZATION DEFAULT;RESET ALL;CLOSE ALL;UNLISTEN *;\
@@ -529,6 +571,13 @@ mod tests {
             "SELECT set_config('jit', $1, false)",
             "SELECT set_config('TimeZone', 'UTC', false)",
             "SELECT pg_catalog.set_config('search_path', '', false);",
+            "SELECT set_config('app.user_id', $1, true), set_config('lock_timeout', '5s', true)",
+            "SET application_name TO role",
+            "SELECT \"into\", t.into, (t).into, a[1].into, 1 AS into FROM t",
+            "SELECT U&'d\\0061t\\+000061', U&'x' UESCAPE '!' FROM t",
+            "EXPLAIN SELECT refresh, \"create\" FROM t",
+            "EXPLAIN (ANALYZE, COSTS OFF) SELECT f(x) refresh FROM t",
+            "EXPLAIN ANALYZE VERBOSE (SELECT refresh FROM t)",
             "SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings \
              WHERE name = 'restrict_nonsystem_relation_kind'",
             "LOCK TABLE public.t, public.u IN ACCESS SHARE MODE",
@@ -538,6 +587,19 @@ mod tests {
         ] {
             assert_eq!(check(text.as_bytes(), &read_only()), Ok(()), "{text}");
         }
+    }
+
+    #[test]
+    fn what_reaches_other_sessions_is_refused_in_a_read_only_one() {
+        for text in [
+            "SELECT pg_notify('a', 'b')",
+            "SELECT pg_advisory_lock(1)",
+            "SELECT pg_catalog.\"pg_advisory_xact_lock_shared\"(1)",
+            "SELECT pg_try_advisory_lock(1, 2)",
+        ] {
+            assert_eq!(check(text.as_bytes(), &read_only()), Err(REACHES_OTHERS), "{text}");
+        }
+        assert!(check(b"NOTIFY a, 'b'", &read_only()).is_err());
     }
 
     #[test]

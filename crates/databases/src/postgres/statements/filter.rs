@@ -10,7 +10,7 @@ use bytes::{Buf, BufMut, BytesMut};
 
 use super::check::check;
 use super::lexer::tokens;
-use crate::rules::{EnforcedSettings, Reason};
+use crate::rules::{CHANGES_LOGIN, Dialect, EnforcedSettings, Reason, changes_login};
 use crate::sql::masked;
 use crate::stream::{LONG_STATEMENT_BYTES, StreamFilter};
 use keyward_proxy::StatementLog;
@@ -21,7 +21,7 @@ const STATEMENT_BYTES_MAX: usize = 1024 * 1024;
 /// Checks the messages of an agent.
 #[derive(Debug)]
 pub struct StatementFilter {
-    /// `None`: every statement may be sent.
+    /// `None`: every statement may be sent that does not change a password.
     kept: Option<EnforcedSettings>,
     log: Option<StatementLog>,
     state: MessageState,
@@ -108,7 +108,7 @@ impl StreamFilter for StatementFilter {
 
     fn takes_long(&self, bytes: &[u8]) -> bool {
         match &self.state {
-            MessageState::Statement(message, left) => {
+            MessageState::Statement(message, left) if self.reads_all() => {
                 *left <= bytes.len() && message.len() + left >= LONG_STATEMENT_BYTES
             }
             _ => false,
@@ -124,13 +124,23 @@ impl StreamFilter for StatementFilter {
 }
 
 impl StatementFilter {
+    /// Whether each statement is read, and not only one that may change a password.
+    fn reads_all(&self) -> bool {
+        self.kept.is_some() || self.log.is_some()
+    }
+
     /// Continues with the next header when a message is complete.
     fn end(&mut self, checked: &mut BytesMut) {
         match &self.state {
             MessageState::Passing(0) => {}
             MessageState::Statement(message, 0) => {
-                let refusal = self.kept.as_ref().and_then(|kept| refusal(message, kept));
-                if let Some(text) = text_of(message) {
+                let refusal = match &self.kept {
+                    Some(kept) => refusal(message, kept),
+                    None => login_refusal(message),
+                };
+                if let Some(text) = text_of(message)
+                    && self.log.is_some()
+                {
                     let shown = masked(text, tokens(text).ok().as_deref());
                     record(&mut self.log, shown, refusal.is_some());
                 }
@@ -141,8 +151,8 @@ impl StatementFilter {
                 let Some(kept) = &self.kept else { return };
                 let reason = "the statement is longer than 1 MiB".into();
                 // Its name is not known: a later use of that fails as well.
-                let failing = FailingStatement { tag: *tag, name: b"", has_parameters: false };
-                checked.extend_from_slice(&failing.message(&reason, kept));
+                let failing = FailingStatement { tag: *tag, name: b"" };
+                checked.extend_from_slice(&failing.message(&kept_words(&reason, kept)));
             }
             _ => return,
         }
@@ -158,8 +168,6 @@ struct FailingStatement<'m> {
     tag: u8,
     /// Of a prepared statement.
     name: &'m [u8],
-    /// One with parameters fails when it is parsed: a `DO` would fail for its number of parameters first, with other words.
-    has_parameters: bool,
 }
 
 fn record(log: &mut Option<StatementLog>, statement: String, is_refused: bool) {
@@ -178,61 +186,64 @@ fn text_of(message: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// What is sent instead of a statement that is refused.
+/// What is sent instead of a statement that the session may not send for its settings.
 fn refusal(message: &[u8], kept: &EnforcedSettings) -> Option<Vec<u8>> {
     let (tag, body) = (message[0], &message[5..]);
-    let failing = |name, has_parameters| FailingStatement { tag, name, has_parameters };
+    let failing = |name, reason: &Reason| {
+        Some(FailingStatement { tag, name }.message(&kept_words(reason, kept)))
+    };
     let malformed = Cow::Borrowed("the message is malformed");
     match tag {
         b'Q' => {
             let text = body.strip_suffix(b"\0").filter(|text| !text.contains(&0));
-            let reason = match text {
-                Some(text) => check(text, kept).err()?,
-                None => malformed,
-            };
-            Some(failing(b"", false).message(&reason, kept))
+            match text {
+                Some(text) => failing(b"", &check(text, kept).err()?),
+                None => failing(b"", &malformed),
+            }
         }
         b'P' => {
             let mut parts = body.splitn(3, |byte| *byte == 0);
             let (name, text, rest) = (parts.next(), parts.next(), parts.next());
             let (Some(name), Some(text), Some(_)) = (name, text, rest) else {
-                return Some(failing(b"", false).message(&malformed, kept));
+                return failing(b"", &malformed);
             };
-            let reason = check(text, kept).err()?;
-            Some(failing(name, text.contains(&b'$')).message(&reason, kept))
+            failing(name, &check(text, kept).err()?)
         }
-        _ => {
-            let reason = "messages that call functions are not permitted".into();
-            Some(failing(b"", false).message(&reason, kept))
-        }
+        _ => failing(b"", &"messages that call functions are not permitted".into()),
     }
 }
 
+/// The same in a session without such settings: only of what changes a password.
+fn login_refusal(message: &[u8]) -> Option<Vec<u8>> {
+    let text = text_of(message)?;
+    let name = match message[0] {
+        b'P' => message[5..].split(|byte| *byte == 0).next().unwrap_or_default(),
+        _ => b"",
+    };
+    let is_refused = changes_login(Dialect::Postgres, text, |text| tokens(text).ok());
+    let failing = FailingStatement { tag: message[0], name };
+    is_refused.then(|| failing.message(&format!("keyward: {CHANGES_LOGIN}")))
+}
+
+/// The words of a refusal, with the settings that decide.
+fn kept_words(reason: &Reason, kept: &EnforcedSettings) -> String {
+    let settings = match kept.rules {
+        None => "its setting read_only",
+        Some(_) => "its settings statements and tables",
+    };
+    format!("keyward: {}: {reason} ({settings})", kept.refuser())
+}
+
 impl FailingStatement<'_> {
-    /// A message of the same kind.
-    fn message(&self, reason: &Reason, kept: &EnforcedSettings) -> Vec<u8> {
-        // 25006: read_only_sql_transaction; 42501: insufficient_privilege.
-        let (state, setting) = match kept.rules {
-            None => ("25006", "the setting read_only of the connection decides this"),
-            Some(_) => (
-                "42501",
-                "the settings statements and tables of the connection say what is permitted",
-            ),
-        };
-        let words = format!("keyward: {}: {reason}", kept.refuser());
-        let text = match self.has_parameters {
-            true => format!("SELECT '{words}'::pg_catalog.int4"),
-            false => format!(
-                "DO $keyward$BEGIN RAISE EXCEPTION USING ERRCODE = '{state}', MESSAGE = '{words}', \
-                 HINT = '{setting}'; END$keyward$"
-            ),
-        };
+    /// A message of the same kind. Every server knows the cast, needs no language for it, and fails when it parses the statement, in
+    /// the simple protocol and the extended one.
+    fn message(&self, words: &str) -> Vec<u8> {
         let mut body = Vec::new();
         if self.tag == b'P' {
             body.extend(self.name);
             body.push(0);
         }
-        body.extend(text.as_bytes());
+        body.extend(format!("SELECT '{words}'::pg_catalog.int4").as_bytes());
         body.push(0);
         if self.tag == b'P' {
             body.put_u16(0);
@@ -294,7 +305,7 @@ mod tests {
             (message(b'Q', b"SELECT 1\0SET ROLE x\0"), b"Q", b"malformed"),
             (message(b'Q', b"SELECT 1"), b"Q", b"malformed"),
             (message(b'P', b"n\0DO $$ $$\0\0\0"), b"P", b"SELECT 'keyward"),
-            (message(b'P', b"n\0CALL x()\0\0\0"), b"P", b"n\0DO $keyward$"),
+            (message(b'P', b"n\0CALL x()\0\0\0"), b"P", b"n\0SELECT 'keyward"),
             (message(b'P', b"n\0SELECT set_config($1,$2,$3)\0\0\0"), b"P", b"n\0SELECT 'keyward"),
             (message(b'P', b"n"), b"P", b"malformed"),
             (message(b'F', &[0; 12]), b"Q", b"messages that call functions"),
@@ -323,6 +334,23 @@ mod tests {
                 messages.feed(piece, &mut checked).unwrap();
                 sent += piece.len();
                 assert_eq!(checked.len(), sent, "{header:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_session_without_settings_cannot_change_a_password_by_either_protocol() {
+        let around = message(b'Q', b"SELECT password FROM t\0");
+        for (refused, begins) in [
+            (message(b'Q', b"ALTER USER app PASSWORD 'x'\0"), &b"SELECT 'keyward: a session"[..]),
+            (message(b'P', b"n\0ALTER ROLE app PASSWORD 'x'\0\0\0"), b"n\0SELECT 'keyward: a"),
+        ] {
+            let all = [&around[..], &refused, &around].concat();
+            for piece in [1, 6, 4096] {
+                let (mut filter, mut sent) = (StatementFilter::new(None, None), BytesMut::new());
+                all.chunks(piece).try_for_each(|piece| filter.feed(piece, &mut sent)).unwrap();
+                let sent = sent.strip_prefix(&*around).unwrap().strip_suffix(&*around).unwrap();
+                assert!(sent[0] == refused[0] && sent[5..].starts_with(begins), "{sent:?}");
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::sql::{Cursor, Lexed, SqlToken};
 pub enum LexError {
     /// A string, a name or a comment does not end.
     Unterminated,
-    /// `U&"…"` and `U&'…'`, whose characters are written in several ways.
+    /// `U&"…"`, a name whose characters are written in several ways.
     UnicodeEscapes,
     /// A string with escapes that goes on in another line.
     Continued,
@@ -46,8 +46,13 @@ impl PostgresLexer<'_> {
                 self.cursor.at += 1;
                 self.escaped_string()?
             }
-            (b'u' | b'U', b'&') if matches!(self.cursor.peek(2), b'\'' | b'"') => {
+            (b'u' | b'U', b'&') if self.cursor.peek(2) == b'"' => {
                 return Err(LexError::UnicodeEscapes);
+            }
+            // No escape in it is a quote.
+            (b'u' | b'U', b'&') if self.cursor.peek(2) == b'\'' => {
+                self.cursor.at += 2;
+                self.string()?
             }
             (b'b' | b'B' | b'x' | b'X' | b'n' | b'N', b'\'') => {
                 self.cursor.at += 1;
@@ -193,6 +198,7 @@ mod tests {
             "select 1*-- set\n1 x",
             "select b'01' x'ff' n'set' x",
             "select 'a'\n'set' x",
+            "select u&'set\\' x",
             "select 1$$set$$ x",
             "select 1e5, 1.5E-3, 2e+7 x",
         ] {
@@ -215,7 +221,7 @@ mod tests {
             ("select $a$ b $$", Unterminated),
             ("select /* /* */", Unterminated),
             ("select U&\"set\\005fconfig\"('a','b',true)", UnicodeEscapes),
-            ("select u&'a'", UnicodeEscapes),
+            ("select u&'a", Unterminated),
             ("select E'a'\n'b\\'", Continued),
             ("select E'a' -- c\n 'b'", Continued),
             ("select \u{1}", Control),

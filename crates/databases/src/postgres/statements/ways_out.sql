@@ -39,6 +39,10 @@ SELECT set_config('role', 'postgres', false)
 SELECT set_config('jit'\n'_above_cost', '1', false)
 SELECT set_config(E'jit', 'off', false)
 SELECT set_config($$jit$$, 'off', false)
+SELECT set_config(U&'jit', 'off', false)
+SELECT set_config('Transaction_Read_Only', 'off', false)
+SELECT set_config('client_encoding', 'SJIS', false)
+SELECT set_config('session_authorization', 'postgres', false)
 SELECT set_config('jit' || '', 'off', false)
 SELECT set_config('jit'::text, 'off', false)
 SELECT set_config(('jit'), 'off', false)
@@ -130,5 +134,13 @@ EXPLAIN ANALYZE SELECT 1 INTO x
 PREPARE p AS SELECT 1 AS a INTO x
 SELECT 1 AS a INTO x
 WITH y AS (SELECT 1 AS a) SELECT a INTO x FROM y
+SELECT 1. INTO x
+EXPLAIN ANALYZE SELECT 1. INTO x
+EXPLAIN ANALYZE SELECT 1 AS a INTO "into"
+EXPLAIN (ANALYZE) (SELECT 1 AS a INTO x)
+EXPLAIN VERBOSE CREATE TABLE x AS SELECT 1
+NOTIFY a
+SELECT pg_notify('a', 'b')
+SELECT pg_advisory_lock(1)
 EXPLAIN ANALYZE SELECT 1 AS a INTO TABLE x FROM t
 EXPLAIN ANALYZE CREATE MATERIALIZED VIEW x AS SELECT 1

@@ -35,7 +35,7 @@ async fn resources_of_the_file_cannot_be_changed_by_others() {
         directory.unbind(org, &agent.id, &connection.id).await,
         directory.bind(org, &agent.id, &other.id, none, by).await.map(drop),
         directory.revoke_token(org, &agent.id, &token).await,
-        directory.set_connection_paused(org, &connection.id, true, by).await.map(drop),
+        directory.set_connection_paused(org, &connection.id, false, by).await.map(drop),
     ] {
         let refused = refused.unwrap_err();
         assert!(matches!(refused, DirectoryError::ManagedByFile { .. }), "{refused}");
@@ -43,6 +43,27 @@ async fn resources_of_the_file_cannot_be_changed_by_others() {
     let view = directory.view();
     assert_eq!(view.agent(org, &agent.id).unwrap().facts.bindings.len(), 1);
     assert!(view.authenticate(TOKEN, world.now()).is_some());
+}
+
+#[tokio::test]
+async fn a_person_pauses_a_connection_of_the_file_and_alone_resumes_it() {
+    let world = World::new().await;
+    let (_, connection) = filed(&world).await;
+    let (directory, org) = (&world.directory, &world.org);
+    let paused = async |is_paused, by| {
+        let changed = directory.set_connection_paused(org, &connection.id, is_paused, by).await;
+        changed.map(|it| (it.facts.state == ConnectionState::Paused, it.facts.held))
+    };
+    assert_eq!(paused(true, ManagedBy::Store).await.unwrap(), (true, true));
+    let removed = directory.remove::<Connection>(org, &connection.id, ManagedBy::Store).await;
+    assert!(matches!(removed, Err(DirectoryError::ManagedByFile { .. })), "it is still declared");
+    assert_eq!(paused(false, ManagedBy::Store).await.unwrap(), (false, false));
+    // The file no longer names it: a person may remove it, and not resume it.
+    assert_eq!(paused(true, ManagedBy::Store).await.unwrap(), (true, true));
+    assert_eq!(paused(true, ManagedBy::File).await.unwrap(), (true, false));
+    assert!(paused(false, ManagedBy::Store).await.is_err());
+    assert_eq!(paused(true, ManagedBy::Store).await.unwrap(), (true, false));
+    directory.remove::<Connection>(org, &connection.id, ManagedBy::Store).await.unwrap();
 }
 
 #[tokio::test]
