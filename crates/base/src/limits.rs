@@ -117,6 +117,10 @@ section! {
         /// Audit events that wait for the writer. When the queue is full, exchanges wait for a slot.
         #[key("count")]
         pub audit_queue_max: usize,
+        /// Refused requests of one agent, per minute, that leave a record each. Above it, those that have sent no credential are
+        /// counted in one record for each code. Clients that have not authenticated count as one agent.
+        #[key("count")]
+        pub refusal_records_per_minute_max: u32,
         /// Rules without hosts; they are evaluated for every host.
         #[key("count")]
         pub hostless_rules_max: usize,
@@ -232,6 +236,8 @@ impl Default for Limits {
             // 100 per second: a console and scripts stay far below.
             api_requests_per_minute_max: 6_000,
             audit_queue_max: 8_192,
+            // Records of at most 2 KiB: a log of 4 GiB keeps those of others for five days.
+            refusal_records_per_minute_max: 300,
             hostless_rules_max: 100,
             // A request whose credential was evicted from the cache reads it from the store.
             cached_credentials_max: 100_000,
