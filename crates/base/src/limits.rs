@@ -137,6 +137,11 @@ section! {
         /// Size of the body of an admin request.
         #[key("bytes")]
         pub admin_body_bytes_max: usize,
+        /// Memory for all bodies whose sender has not proved anything yet: webhooks of services before their signature is
+        /// verified, and sign-ins. Above it: 429. An address may have one body of any length; for more, it may use at most as
+        /// much as it leaves free for others.
+        #[key("bytes")]
+        pub unproved_body_bytes_total: usize,
         /// Size of a request body that a credential is written into, and that is therefore buffered. Above it:
         /// 413; `multipart/form-data` is sent while it arrives.
         #[key("bytes")]
@@ -246,6 +251,8 @@ impl Default for Limits {
             // Each has a row of about 1 KiB, for a day.
             connect_sessions_max: 10_000,
             admin_body_bytes_max: 1024 * 1024,
+            // Two webhooks of the largest size that services document.
+            unproved_body_bytes_total: 64 * 1024 * 1024,
             // Prompts with images have this size.
             written_body_bytes_max: 8 * 1024 * 1024,
             written_body_bytes_total: 128 * 1024 * 1024,

@@ -17,6 +17,10 @@ use jiff::Timestamp;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Hook {}
 
+/// Longest body that a hook can accept. GitHub's are the largest that a service documents
+/// (<https://docs.github.com/en/webhooks/webhook-events-and-payloads#payload-cap>).
+pub const HOOK_BODY_BYTES_MAX: usize = 25 * 1024 * 1024;
+
 section! {
     /// What a person gives.
     #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]

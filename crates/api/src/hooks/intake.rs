@@ -22,6 +22,7 @@ use keyward_base::id::OrgId;
 use keyward_hooks::{EventAnswer, Incoming, Scheme};
 use keyward_inbox::{Accepted, BODY_BYTES_MAX, HookKeyRequest, InboxRefusal};
 use keyward_model::{Hook, Record};
+use keyward_proxy::BudgetShare;
 use keyward_proxy::test_request::{self, TestError};
 use keyward_state::observe::change::{Actor, Change};
 use keyward_state::observe::event::Outcome;
@@ -71,7 +72,9 @@ async fn receive(admin: &Admin, org: &OrgId, name: &str, request: extract::Reque
     if parts.method == Method::HEAD && !scheme.is_some_and(Scheme::checks_by_head) {
         return ApiError::Method.into_response();
     }
-    let body = match whole(admin, body).await {
+    // Held until the request is answered: a proved body is stored from this memory.
+    let mut memory = admin.unproved_body(&parts.extensions);
+    let body = match whole(admin, body, &mut memory).await {
         Ok(body) => body,
         Err(error) => return error.into_response(),
     };
@@ -79,6 +82,7 @@ async fn receive(admin: &Admin, org: &OrgId, name: &str, request: extract::Reque
     let (admin, url) = (admin.clone(), url(admin, &hook, &parts.uri));
     // To its end, also when the service goes away: else an event could be stored and not queued.
     let work = async move {
+        let _memory = memory;
         let Parts { method, headers, .. } = &parts;
         let incoming = Incoming { method, url: &url, headers, body: &body };
         let ask = |question| key_of_service(&admin, question);
@@ -124,8 +128,12 @@ async fn key_of_service(admin: &Admin, question: HookKeyRequest) -> Result<Bytes
     }
 }
 
-async fn whole(admin: &Admin, body: Body) -> Result<zeroize::Zeroizing<Vec<u8>>, ApiError> {
-    let read = collect(body, BODY_BYTES_MAX);
+async fn whole(
+    admin: &Admin,
+    body: Body,
+    memory: &mut BudgetShare,
+) -> Result<zeroize::Zeroizing<Vec<u8>>, ApiError> {
+    let read = collect(body, BODY_BYTES_MAX, Some(memory));
     let slow = |_| ApiError::Unreadable("the body came too slowly".to_owned());
     tokio::time::timeout(admin.deps().limits.head_timeout, read).await.map_err(slow)?
 }
