@@ -152,7 +152,8 @@
 //! 7. Concurrent requests for the same leaf or credential make one: `proxy::ca::cache`, `vault::flight`.
 //! 8. Everything is bounded: `base::limits`.
 //! 9. Every exchange leaves exactly one audit event, also when aborted: `proxy::exchange` has a guard
-//!    that reserves a place in the log before the exchange begins.
+//!    that reserves a place in the log before the exchange begins. Refusals of one agent beyond
+//!    `limits.refusal_records_per_minute_max` are counted in one event for each code: `state::observe::refusals`.
 //! 10. A request whose connection was used before never waits for the store: `state::directory::View`, `vault` and
 //!     `state::rulebook` have its data in memory.
 //! 11. Revoking a token, binding, connection or agent ends its open streams: `proxy/src/session/revocation.rs`.

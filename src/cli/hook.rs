@@ -44,13 +44,18 @@ pub(crate) enum Command {
     /// change one, pause or resume its deliveries
     Set(Set),
     /// set another secret of the service, or sign deliveries with another key
-    #[command(after_help = "The previous secret or key is valid for one more day.")]
+    #[command(
+        after_help = "The previous secret or key is valid for one more day, unless --no-overlap is given."
+    )]
     Rotate {
         /// name or id
         name: String,
         /// read the secret of the service from standard input
         #[arg(long)]
         secret_stdin: bool,
+        /// end the previous one at once: others may have it
+        #[arg(long)]
+        no_overlap: bool,
     },
     /// print the secret that a service sent, to enter it there; until its first event
     #[command(
@@ -71,6 +76,12 @@ pub(crate) enum Command {
         /// those whose deliveries all failed
         #[arg(long)]
         dead: bool,
+        /// those that were delivered and are kept, the newest first
+        #[arg(long, conflicts_with = "dead")]
+        delivered: bool,
+        /// those after the event with this id
+        #[arg(long, value_name = "EVENT")]
+        after: Option<String>,
     },
     /// deliver an event again
     Resend {
@@ -107,6 +118,21 @@ pub(crate) struct Add {
     /// read the secret of the service from a file
     #[arg(long, value_name = "FILE", conflicts_with = "secret_stdin")]
     secret_file: Option<PathBuf>,
+    #[command(flatten)]
+    bounds: HookBounds,
+}
+
+/// What a hook accepts and keeps.
+#[derive(Debug, Args, Serialize)]
+struct HookBounds {
+    /// longest body of a request, in bytes
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_max: Option<u64>,
+    /// how many delivered events are kept
+    #[arg(long, value_name = "NUMBER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_events: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -134,6 +160,8 @@ pub(crate) struct Set {
     /// end the pause
     #[arg(long, conflicts_with = "pause")]
     resume: bool,
+    #[command(flatten)]
+    bounds: HookBounds,
 }
 
 /// What is posted to make one.
@@ -148,12 +176,16 @@ struct New {
     to: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<Typed>,
+    #[serde(flatten)]
+    bounds: HookBounds,
 }
 
 #[derive(Serialize)]
 struct NewSecret {
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<Typed>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    no_overlap: bool,
 }
 
 impl Command {
@@ -176,12 +208,13 @@ impl Command {
             Self::List { q } => asked.list::<Hook>(q.as_deref()).await,
             Self::Show(Named { name }) => asked.show::<Hook>(&name).await,
             Self::Set(set) => asked.set::<Hook>(&set.name, &set.patch()?).await,
-            Self::Rotate { name, secret_stdin } => {
+            Self::Rotate { name, secret_stdin, no_overlap } => {
                 let secret = secret_stdin.then(Typed::from_stdin).transpose()?;
                 let what =
                     if secret.is_some() { "has another secret" } else { "signs with another key" };
                 let at = format!("{}/rotate", path::<Hook>(&name));
-                let made: HookCreated = asked.client.post(&at, &NewSecret { secret }).await?;
+                let new = NewSecret { secret, no_overlap };
+                let made: HookCreated = asked.client.post(&at, &new).await?;
                 output::show(global.json, &made, |made| added(made, what))
             }
             Self::Reveal(Named { name }) => {
@@ -194,10 +227,12 @@ impl Command {
                 let all: List<HookScheme> = asked.client.get("/api/v1/hook-schemes").await?;
                 output::show(global.json, &all, |all| schemes(&all.items, &output::layout(global)))
             }
-            Self::Events { name, dead } => {
-                let at = format!("{}/events?limit=100&dead={dead}", path::<Hook>(&name));
+            Self::Events { name, dead, delivered, after } => {
+                let after = after.map(|id| format!("&after={}", segment(&id))).unwrap_or_default();
+                let which = format!("limit=100&dead={dead}&delivered={delivered}{after}");
+                let at = format!("{}/events?{which}", path::<Hook>(&name));
                 let all: List<HookEventView> = asked.client.get(&at).await?;
-                output::show(global.json, &all, |all| events(&all.items, &output::layout(global)))
+                output::show(global.json, &all, |all| events(all, &output::layout(global)))
             }
             Self::Resend { name, event } => {
                 let at = format!("{}/events/{}/resend", path::<Hook>(&name), segment(&event));
@@ -214,7 +249,8 @@ impl Command {
 impl Add {
     /// Asks for the secret on a terminal. A service that hands it over needs none: then an empty line is right.
     fn read(self) -> Result<New, Failure> {
-        let Self { name, connection, scheme, to, queue: _, secret_stdin, secret_file } = self;
+        let Self { name, connection, scheme, to, queue: _, secret_stdin, secret_file, bounds } =
+            self;
         let secret = match secret_file {
             Some(file) => Some(Typed::from_file(&file)?),
             None if secret_stdin => Some(Typed::from_stdin()?),
@@ -223,7 +259,7 @@ impl Add {
             )?,
             None => None,
         };
-        Ok(New { name, connection, scheme, to, secret })
+        Ok(New { name, connection, scheme, to, secret, bounds })
     }
 }
 
@@ -252,8 +288,11 @@ impl Set {
                 ),
                 ("scheme", self.scheme.as_ref().map(|scheme| json!(scheme))),
                 ("paused", (self.pause || self.resume).then(|| json!(self.pause))),
+                ("body_max", self.bounds.body_max.map(|bytes| json!(bytes))),
+                ("keep_events", self.bounds.keep_events.map(|number| json!(number))),
             ],
-            "name a --to, a --connection or a --scheme, or --no-connection, --queue, --pause or --resume",
+            "name a --to, a --connection or a --scheme, or --no-connection, --queue, --pause, --resume, \
+             --body-max or --keep-events",
         )
     }
 }
@@ -272,6 +311,7 @@ impl Columns for Hook {
         }),
         Column::both("WAITING", "waiting", |it| it.facts.waiting.to_string()),
         Column::both("DEAD", "dead", |it| it.facts.dead.to_string()),
+        Column::shown("delivered and kept", |it| it.facts.delivered.to_string()),
         Column::shown("last delivery", |it| {
             let last = it.facts.last.as_ref();
             last.map(|last| format!("{}, {}", last.what, moment(last.at))).unwrap_or_default()
@@ -318,9 +358,9 @@ fn schemes(all: &[HookScheme], layout: &TableLayout) -> String {
     table.render("no schemes", layout)
 }
 
-fn events(all: &[HookEventView], layout: &TableLayout) -> String {
+fn events(all: &List<HookEventView>, layout: &TableLayout) -> String {
     let mut table = Table::new(["ID", "RECEIVED", "STATE", "TRIES", "WHY"]);
-    for event in all {
+    for event in &all.items {
         table.row([
             event.id.clone().into(),
             event.received.into(),
@@ -329,5 +369,6 @@ fn events(all: &[HookEventView], layout: &TableLayout) -> String {
             event.why.clone().unwrap_or_default().into(),
         ]);
     }
-    table.render("no events", layout)
+    let next = all.next.as_ref().map(|id| format!("more: add --after {id}\n"));
+    table.render("no events", layout) + &next.unwrap_or_default()
 }

@@ -1,11 +1,12 @@
 //! Hooks: webhooks of services for programs. `refused` has what must not arrive, `delivered` what a program gets, `queue`
-//! what waits for a reader, `listen` programs that read, `challenges` the requests that check a URL, `removed` hooks
+//! what waits for a reader, `kept` delivered events, `listen` programs that read, `challenges` the requests that check a URL, `removed` hooks
 //! without their connection.
 
 mod challenges;
 mod delivered;
 mod fetched;
 mod file;
+mod kept;
 mod killed;
 mod listen;
 mod listener;
@@ -37,11 +38,16 @@ struct World {
 impl World {
     /// With hook `ci` of the scheme `github`.
     async fn start(plan: Plan) -> Self {
+        Self::of(plan, "github").await
+    }
+
+    /// With hook `ci` of this scheme.
+    async fn of(plan: Plan, scheme: &str) -> Self {
         let program = Hooks::start().await;
         let plan = program.reached(plan).no_agents();
         let mut lab = plan.start(Origin::saying("fine")).await;
         lab.guard(Canary::of(SECRET.to_owned()));
-        let hook = json!({"name": "ci", "scheme": "github", "to": program.url(), "secret": SECRET});
+        let hook = json!({"name": "ci", "scheme": scheme, "to": program.url(), "secret": SECRET});
         let made = api(&lab, "POST", "/hooks", hook, 201).await;
         let key = Canary::of(made["signing_key"].as_str().expect("shown once").to_owned());
         lab.guard(key.clone());
@@ -64,7 +70,12 @@ impl World {
 
     /// What GitHub sends.
     async fn push(&self, body: &str) -> Message {
-        let signature = format!("X-Hub-Signature-256: sha256={}\r\n", signed(SECRET, body));
+        self.push_signed_by(SECRET, body).await
+    }
+
+    /// The same with this secret.
+    async fn push_signed_by(&self, secret: &str, body: &str) -> Message {
+        let signature = format!("X-Hub-Signature-256: sha256={}\r\n", signed(secret, body));
         let fields = format!("{signature}X-GitHub-Event: push\r\nCookie: a=b\r\n");
         send(&self.lab, "/hooks/ci", &fields, body).await
     }

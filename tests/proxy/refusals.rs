@@ -236,3 +236,79 @@ async fn a_refusal_after_a_binding_or_connection_is_removed_names_the_true_reaso
         }
     }
 }
+
+// === floods ===
+
+/// With default settings, requests with long paths removed the records of others within half a minute.
+#[tokio::test]
+async fn refusals_of_one_agent_remove_no_records_of_another() {
+    let rotation = "audit: { file_bytes_max: 65536, files_max: 2 }";
+    let plan = denying().top(rotation).limit("refusal_records_per_minute_max: 5");
+    let lab = plan.agent("other", "acme").start(origin()).await;
+    assert_eq!(lab.ask_as("other", HOST, "GET /of-other").await.text(), "fine");
+    let refused = async |path: &str| {
+        let mut wire = lab.tunnel(HOST).await;
+        for _ in 0..100 {
+            wire.send(request_text(&format!("DELETE {path}"), HOST)).await;
+            assert_eq!(wire.answer("DELETE").await.head.status(), 403);
+        }
+    };
+    let long = format!("/{}", "x".repeat(15_700));
+    tokio::join!(refused(&long), refused("/a"), refused("/b"));
+    let metrics = lab.gateway.metrics().await;
+    let counted = "keyward_refusals_total{code=\"denied\"} 300";
+    assert!(metrics.lines().any(|line| line == counted), "{metrics}");
+    let records = lab.finish().await;
+    let of = |agent: &str| -> Vec<&Value> {
+        records.iter().filter(|record| record["agent"] == agent).collect()
+    };
+    assert_eq!(of("other").len(), 1, "{records:?}");
+    // The minute may end meanwhile.
+    let (counts, own): (Vec<_>, Vec<_>) = of("ci").into_iter().partition(|it| it["count"].is_u64());
+    let more: u64 = counts.iter().filter_map(|record| record["count"].as_u64()).sum();
+    assert_eq!((more + own.len() as u64, own.len() % 5), (300, 0), "{records:?}");
+    for record in counts {
+        assert_eq!((&record["code"], &record["outcome"]), (&"denied".into(), &"refused".into()));
+        let (time, until) = (record["time"].as_str(), record["until"].as_str());
+        assert!(time.is_some() && time <= until, "{record}");
+        assert_eq!((&record["path"], &record["method"]), (&Value::Null, &Value::Null));
+    }
+    for record in own {
+        let path = record["path"].as_str().expect("a path");
+        assert!(path.len() < 1200, "{path}");
+        assert_eq!(path.len() > 100, path.contains("(15701 bytes, SHA-256 "), "{path}");
+    }
+}
+
+/// Also one that an upstream's silence ends.
+#[tokio::test]
+async fn a_request_that_has_sent_a_credential_has_a_record_of_its_own() {
+    let limit = "refusal_records_per_minute_max: 1";
+    let closing = Origin::scripted(|mut stream| async move {
+        stream.request().await;
+    });
+    let lab = Plan::api_key().limit(limit).start(closing).await;
+    for _ in 0..3 {
+        assert_eq!(lab.ask("POST /sent").await.head.status(), 502);
+    }
+    let records = lab.finish().await;
+    assert_eq!(records.iter().filter(|record| record["path"] == "/sent").count(), 3, "{records:?}");
+}
+
+#[tokio::test]
+async fn clients_that_have_not_authenticated_share_the_records_of_one_agent() {
+    let limit = "refusal_records_per_minute_max: 2";
+    let lab = denying().limit(limit).start(origin()).await;
+    for _ in 0..6 {
+        let mut wire = lab.client().await;
+        wire.send("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n").await;
+        assert_eq!(wire.answer("CONNECT").await.head.status(), 407);
+    }
+    assert_eq!(lab.ask("DELETE /a").await.head.status(), 403);
+    let records = lab.finish().await;
+    let of_agent = records.iter().filter(|record| record["agent"] == "ci").count();
+    assert_eq!(of_agent, 1, "{records:?}");
+    let counted: u64 = records.iter().filter_map(|record| record["count"].as_u64()).sum();
+    assert_eq!(counted as usize + records.iter().filter(|it| it["count"].is_null()).count(), 7);
+    assert!(counted >= 2, "{records:?}");
+}

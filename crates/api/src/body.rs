@@ -4,13 +4,14 @@
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Path, Query, Request};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderMap, Method, Uri};
+use http::{Extensions, HeaderMap, Method, Uri};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use zeroize::Zeroizing;
 
 use super::body_bytes::collect;
 use super::error::ApiError;
+use super::host::UnprovedSender;
 use super::state::Admin;
 
 /// A JSON body; its buffer is wiped.
@@ -58,16 +59,20 @@ pub(super) async fn body_of(
     if is_coded(fields) {
         return Err(ApiError::ContentCoding);
     }
-    whole(request.into_body(), admin).await
+    let (parts, body) = request.into_parts();
+    whole(&parts.extensions, body, admin).await
 }
 
-/// The whole body of a request, within the limits of its length and time.
+/// The whole body of a request, within the limits of its length and time, and of the memory for bodies whose sender has
+/// proved nothing yet.
 pub(super) async fn whole(
+    extensions: &Extensions,
     body: axum::body::Body,
     admin: &Admin,
 ) -> Result<Zeroizing<Vec<u8>>, ApiError> {
     let limits = &admin.deps().limits;
-    let body = collect(body, limits.admin_body_bytes_max);
+    let mut memory = extensions.get::<UnprovedSender>().map(|_| admin.unproved_body(extensions));
+    let body = collect(body, limits.admin_body_bytes_max, memory.as_mut());
     let body = tokio::time::timeout(limits.head_timeout, body).await;
     let slow = |_| ApiError::Unreadable("the body came too slowly".to_owned());
     body.map_err(slow)?

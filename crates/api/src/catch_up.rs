@@ -32,7 +32,7 @@ pub(super) async fn run_again(
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
-    let body = match whole(body, &admin).await {
+    let body = match whole(&parts.extensions, body, &admin).await {
         Ok(body) => Bytes::from_owner(body),
         Err(refusal) => return refusal.into_response(),
     };

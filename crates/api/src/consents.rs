@@ -214,7 +214,7 @@ pub(super) async fn form_of(
     if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         return None;
     }
-    let read = collect(body, max_bytes);
+    let read = collect(body, max_bytes, None);
     tokio::time::timeout(admin.deps().limits.head_timeout, read).await.ok()?.ok()
 }
 

@@ -24,8 +24,10 @@ use super::input::{Input, InputChange};
 use super::openapi::{PageOrEvents, Routes};
 use super::request_id;
 use super::resource::{self, Changeable, Exposed};
-use super::wire::{HookCreated, HookEventView, HookEventsRequest, HookScheme, HookSecret, List};
-use keyward_inbox::{EventState, HookEvent, InboxError, NewKeys, QueueReader};
+use super::wire::{
+    HookCreated, HookEventView, HookEventsRequest, HookRotation, HookScheme, HookSecret, List,
+};
+use keyward_inbox::{EventList, EventState, HookEvent, InboxError, NewKeys, QueueReader};
 use keyward_model::{
     Hook, HookCreateOptions, HookFacts, HookShown, HookSpec, ManagedBy, Record, Reference,
     Resource, SecretText, Shown,
@@ -40,7 +42,7 @@ const EVENTS_MAX: usize = 100;
 /// Why a follower gets no more events.
 const NO_ACCESS: &str = "the token or login no longer gives access";
 
-/// Events of one answer by default: a body may have 2 MiB.
+/// Events of one answer by default.
 const EVENTS_USUAL: usize = 20;
 
 pub(super) fn routes() -> Routes {
@@ -59,7 +61,10 @@ pub(super) fn routes() -> Routes {
         )
         .get(
             "/hooks/{hook}/events",
-            ["listHookEvents", "List the events that wait at a hook, or follow them"],
+            [
+                "listHookEvents",
+                "List the events that wait at a hook, failed or were delivered, or follow them",
+            ],
             events,
         )
         .get("/hooks/{hook}/events/{event}", ["getHookEvent", "Show an event"], event)
@@ -112,6 +117,7 @@ impl Exposed for Hook {
             paused: record.facts.paused,
             waiting: status.waiting,
             dead: status.dead,
+            delivered: status.delivered,
             last: status.last,
             refused: status.refused,
         }
@@ -218,7 +224,7 @@ impl GivenKeys {
             }
             None => (None, None),
         };
-        Ok(Self { new: NewKeys { secret, signing_key }, shown })
+        Ok(Self { new: NewKeys { secret, signing_key, no_overlap: false }, shown })
     }
 }
 
@@ -250,14 +256,15 @@ async fn added(context: &Context, hook: &Record<Hook>, shown: Option<String>) ->
     HookCreated { hook: resource::shown(context, hook).await, signing_key }
 }
 
-/// Takes another secret or signing key from now on, and for a day those before as well. Without a body, a new signing key;
-/// a queue has none that is shown.
+/// Takes another secret or signing key from now on, and for a day those before as well, unless they are to end. Without a
+/// body, a new signing key; a queue has none that is shown.
 async fn rotate(
     context: Context,
     Segments(name): Segments<String>,
     if_match: IfMatch,
-    Body(given): Body<HookCreateOptions>,
+    Body(HookRotation { secret, signing_key, no_overlap }): Body<HookRotation>,
 ) -> Result<Json<HookCreated>, ApiError> {
+    let given = HookCreateOptions { secret, signing_key };
     let hook = resource::found::<Hook>(&context, &name)?;
     resource::editable(&*hook)?;
     let fresh = given.secret.is_none();
@@ -266,7 +273,8 @@ async fn rotate(
             .hint("`keyward hook rotate NAME --secret-stdin` sets another secret of the service; `keyward hook set NAME --to URL` \
                 posts events, which are signed"));
     }
-    let keys = GivenKeys::of(given, fresh)?;
+    let mut keys = GivenKeys::of(given, fresh)?;
+    keys.new.no_overlap = no_overlap;
     check_keys(&context, &hook, &keys.new).await?;
     let work = async move {
         let set = |facts: &mut HookFacts, now| facts.rotated = Some(now);
@@ -294,8 +302,8 @@ async fn events(
 ) -> Result<PageOrEvents<HookEventView>, ApiError> {
     let hook = resource::found::<Hook>(&context, &name)?;
     if ask.follow {
-        if ask.dead {
-            return Err(ApiError::field("follow", "is for events that wait"));
+        if ask.dead || ask.delivered || ask.after.is_some() {
+            return Err(ApiError::field("follow", "is for events that wait, from the first"));
         }
         return Ok(PageOrEvents::Events(follow(context, hook)));
     }
@@ -303,9 +311,17 @@ async fn events(
     if !(1..=EVENTS_MAX).contains(&most) {
         return Err(ApiError::field("limit", "must be 1 to 100"));
     }
-    let found = context.deps().inbox.events(&hook, ask.dead, most).await?;
-    let items = found.into_iter().map(|(event, state)| view(event, state)).collect();
-    Ok(PageOrEvents::Page(Json(List { items, next: None })))
+    let list = match (ask.dead, ask.delivered) {
+        (false, false) => EventList::Waiting,
+        (true, false) => EventList::Dead,
+        (false, true) => EventList::Delivered,
+        (true, true) => return Err(ApiError::field("delivered", "contradicts `dead`")),
+    };
+    let found = context.deps().inbox.events(&hook, list, ask.after.as_deref(), most).await?;
+    let (items, has_more) = found;
+    let items: Vec<_> = items.into_iter().map(|(event, state)| view(event, state)).collect();
+    let next = items.last().filter(|_| has_more).map(|last| last.id.clone());
+    Ok(PageOrEvents::Page(Json(List { items, next })))
 }
 
 async fn event(
@@ -344,6 +360,7 @@ fn view(event: HookEvent, state: EventState) -> HookEventView {
     let (state, why) = match state {
         EventState::Waiting => ("waiting", None),
         EventState::Dead { why } => ("dead", Some(why)),
+        EventState::Delivered => ("delivered", None),
     };
     HookEventView {
         id: event.id,

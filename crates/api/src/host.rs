@@ -27,6 +27,10 @@ pub struct Arrival {
     pub is_tls: bool,
 }
 
+/// The client of a request that has not proved anything yet: an extension, which authentication removes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UnprovedSender(pub(super) IpAddr);
+
 impl OwnNames {
     /// `port`: the listener's. `named`: further authorities, such as that of `public_url`.
     pub fn new(port: u16, named: Vec<(Host, u16)>) -> Self {

@@ -42,7 +42,7 @@ where
         Err(refusal) => return ApiError::from(refusal).into_response(),
     };
     let (parts, body) = request.into_parts();
-    let body = match whole(body, admin).await {
+    let body = match whole(&parts.extensions, body, admin).await {
         Ok(body) => body,
         Err(refusal) => return refusal.into_response(),
     };

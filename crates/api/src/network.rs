@@ -23,7 +23,7 @@ use super::auth::login::is_of_own_page;
 use super::auth::{Caller, DOCUMENT, middleware};
 use super::catch_up::catch_up;
 use super::error::ApiError;
-use super::host::{Arrival, OwnNames};
+use super::host::{Arrival, OwnNames, UnprovedSender};
 use super::request_refusal::RequestRefusal;
 use super::sign_in::{is_sign_in, is_sign_in_page, refusal_page};
 use super::state::Admin;
@@ -137,9 +137,13 @@ pub(super) async fn on_network(
     mut request: Request,
     next: Next,
 ) -> Response {
+    let NetworkState { access, .. } = &*network.0;
+    let client = access.client(arrival, request.headers());
+    let peer = arrival.peer.ip().to_canonical();
+    let sender = client.map_or(peer, |NetworkClient(client)| client);
+    request.extensions_mut().insert(UnprovedSender(sender));
     let path = request.uri().path();
     let is_of_api = (path == "/api" || path.starts_with("/api/")) && path != DOCUMENT;
-    let NetworkState { access, .. } = &*network.0;
     let visit = |request: &Request, is_foreign| {
         let NetworkClient(client) = access.client(arrival, request.headers())?;
         let is_https = access.scheme(arrival, request.headers()) == Scheme::Https;
@@ -174,7 +178,10 @@ pub(super) async fn on_network(
                     catch_up(&network.0.admin).await;
                 }
                 match authenticated(&network.0, &request, visit) {
-                    Ok(Some(caller)) => serve(&network.0, caller, request, next).await,
+                    Ok(Some(caller)) => {
+                        request.extensions_mut().remove::<UnprovedSender>();
+                        serve(&network.0, caller, request, next).await
+                    }
                     Ok(None) => next.run(request).await,
                     Err(refusal) => refusal.into_response(),
                 }

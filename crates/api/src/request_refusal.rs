@@ -57,7 +57,12 @@ pub enum RequestRefusal {
     AnswerNotKept,
     /// Too many requests with an `Idempotency-Key` run at once.
     TooManyKeys,
+    /// The bodies of senders that have proved nothing yet take too much memory.
+    TooManyBodies,
 }
+
+/// Senders that are slow have at most `limits.head_timeout` for a body.
+const BODIES_RETRY_AFTER: u64 = 30;
 
 /// How soon a request that runs may be asked for again.
 const IN_PROGRESS_RETRY_AFTER: u64 = 1;
@@ -123,6 +128,9 @@ impl RequestRefusal {
             Self::TooManyKeys => Code::RateLimited
                 .because("too many requests with an `Idempotency-Key` run at once")
                 .hint("retry when `Retry-After` says"),
+            Self::TooManyBodies => Code::RateLimited
+                .because("too many bodies of senders that have not authenticated yet are being read")
+                .hint("retry when `Retry-After` says, or raise `limits.unproved_body_bytes_total`"),
         }
     }
 
@@ -135,6 +143,7 @@ impl RequestRefusal {
             Self::KeyInProgress | Self::TooManyKeys | Self::TooManyRunning | Self::SignInsBusy => {
                 Some(IN_PROGRESS_RETRY_AFTER)
             }
+            Self::TooManyBodies => Some(BODIES_RETRY_AFTER),
             Self::Cleartext
             | Self::ForeignOrigin
             | Self::LoginEnded

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::sync::{Arc, Weak};
 
+use http::Extensions;
 use jiff::Timestamp;
 use tokio::sync::{Mutex, OnceCell, watch};
 
 use super::audit_log::AuditLog;
 use super::error::ApiError;
+use super::host::{Arrival, UnprovedSender};
 use super::run_counter::Runs;
 use super::sign_in::SignInLimits;
 use crate::idempotency::keys::IdempotencyKeys;
@@ -21,9 +23,11 @@ use keyward_base::sign_in::SignInSettings;
 use keyward_base::time::Clock;
 use keyward_databases::StoredListeners;
 use keyward_inbox::Inbox;
+use keyward_model::HOOK_BODY_BYTES_MAX;
 use keyward_net::dial::Dialler;
+use keyward_net::evictable::PeerAddress;
 use keyward_proxy::ca::authority::{self, Authority};
-use keyward_proxy::{Gateway, ListenerOwner, SharedLimits};
+use keyward_proxy::{Budget, BudgetShare, Gateway, ListenerOwner, PerAgent, SharedLimits};
 use keyward_rules::provider::Definition;
 use keyward_state::crypto::challenge::Challenges;
 use keyward_state::directory::Directory;
@@ -136,6 +140,7 @@ struct Inner {
     sign_in_limits: SignInLimits,
     challenges: Challenges,
     store_checks: Mutex<()>,
+    unproved_bodies: Arc<Budget>,
 }
 
 struct Serving {
@@ -165,6 +170,8 @@ impl Admin {
     fn new(deps: Deps, draining: watch::Receiver<bool>, serving: Option<Serving>) -> Self {
         let sign_in_limits = SignInLimits::new(&deps.limits, &deps.shared_limits);
         let shared = deps.directory.shared_key("challenges of passkeys");
+        let each = PerAgent::at_least(HOOK_BODY_BYTES_MAX);
+        let unproved_bodies = Budget::new(deps.limits.unproved_body_bytes_total, each);
         Self(OpaqueArc::new(Inner {
             deps,
             draining,
@@ -175,6 +182,7 @@ impl Admin {
             sign_in_limits,
             challenges: Challenges::new(shared.as_deref()),
             store_checks: Mutex::default(),
+            unproved_bodies,
         }))
     }
 
@@ -226,6 +234,13 @@ impl Admin {
     /// How often clients failed to sign in.
     pub(super) fn sign_in_limits(&self) -> &SignInLimits {
         &self.0.sign_in_limits
+    }
+
+    /// Memory for the body of a request whose sender has proved nothing yet, by its address.
+    pub(super) fn unproved_body(&self, extensions: &Extensions) -> BudgetShare {
+        let peer = || Some(extensions.get::<Arrival>()?.peer.ip().to_canonical());
+        let client = extensions.get::<UnprovedSender>().map(|UnprovedSender(client)| *client);
+        self.0.unproved_bodies.share_at(PeerAddress::of(client.or_else(peer)))
     }
 
     /// Resolves when the gateway stops accepting work.

@@ -53,7 +53,8 @@ pub use self::flow::{
     Activation, ConnectionCreated, ConsentView, FlowDecision, OpenConsent, Reconnect,
 };
 pub use self::hook::{
-    HookAccepted, HookCreated, HookEventView, HookEventsRequest, HookScheme, HookSecret,
+    HookAccepted, HookCreated, HookEventView, HookEventsRequest, HookRotation, HookScheme,
+    HookSecret,
 };
 pub use self::index::ApiIndex;
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};

@@ -117,6 +117,10 @@ section! {
         /// Audit events that wait for the writer. When the queue is full, exchanges wait for a slot.
         #[key("count")]
         pub audit_queue_max: usize,
+        /// Refused requests of one agent, per minute, that leave a record each. Above it, those that have sent no credential are
+        /// counted in one record for each code. Clients that have not authenticated count as one agent.
+        #[key("count")]
+        pub refusal_records_per_minute_max: u32,
         /// Rules without hosts; they are evaluated for every host.
         #[key("count")]
         pub hostless_rules_max: usize,
@@ -133,6 +137,11 @@ section! {
         /// Size of the body of an admin request.
         #[key("bytes")]
         pub admin_body_bytes_max: usize,
+        /// Memory for all bodies whose sender has not proved anything yet: webhooks of services before their signature is
+        /// verified, and sign-ins. Above it: 429. An address may have one body of any length; for more, it may use at most as
+        /// much as it leaves free for others.
+        #[key("bytes")]
+        pub unproved_body_bytes_total: usize,
         /// Size of a request body that a credential is written into, and that is therefore buffered. Above it:
         /// 413; `multipart/form-data` is sent while it arrives.
         #[key("bytes")]
@@ -232,6 +241,8 @@ impl Default for Limits {
             // 100 per second: a console and scripts stay far below.
             api_requests_per_minute_max: 6_000,
             audit_queue_max: 8_192,
+            // Records of at most 2 KiB: a log of 4 GiB keeps those of others for five days.
+            refusal_records_per_minute_max: 300,
             hostless_rules_max: 100,
             // A request whose credential was evicted from the cache reads it from the store.
             cached_credentials_max: 100_000,
@@ -240,6 +251,8 @@ impl Default for Limits {
             // Each has a row of about 1 KiB, for a day.
             connect_sessions_max: 10_000,
             admin_body_bytes_max: 1024 * 1024,
+            // Two webhooks of the largest size that services document.
+            unproved_body_bytes_total: 64 * 1024 * 1024,
             // Prompts with images have this size.
             written_body_bytes_max: 8 * 1024 * 1024,
             written_body_bytes_total: 128 * 1024 * 1024,

@@ -28,7 +28,7 @@ pub use event_answer::EventAnswer;
 pub use fetched::key_place::{HookMessage, KeyPlace};
 pub use key::SecretError;
 pub use rejection::Rejection;
-pub use scheme::Scheme;
+pub use scheme::{BODY_BYTES_MAX, Scheme};
 pub use schemes::{all, get};
 pub use verify::VerifiedRequest;
 

@@ -16,6 +16,9 @@ use crate::{Incoming, Rejection};
 /// How long ids are remembered where no time is signed.
 const REPLAY_WINDOW: SignedDuration = SignedDuration::from_hours(24);
 
+/// Longest body that hooks accept by default: most services' own limits are between 64 KiB and 1 MiB.
+pub const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+
 /// A scheme by which a service signs its webhooks. Data: `schemes.yaml`.
 #[derive(Debug)]
 pub struct Scheme {
@@ -27,6 +30,8 @@ pub struct Scheme {
     pub(crate) answer: EventAnswer,
     /// Whether different events may have the same bytes.
     pub(crate) repeats: bool,
+    pub(crate) redelivers: bool,
+    pub(crate) body_bytes_max: usize,
     /// Empty if keys are fetched.
     pub(crate) ways: Vec<Way>,
     /// Of a service whose keys are fetched.
@@ -72,6 +77,16 @@ impl Scheme {
     /// How the service expects that its events are answered.
     pub fn event_answer(&self) -> EventAnswer {
         self.answer
+    }
+
+    /// Longest body that a hook of this scheme accepts by default.
+    pub fn body_bytes_max(&self) -> usize {
+        self.body_bytes_max
+    }
+
+    /// Whether the service sends an event again only when a person asks for that. A repeated request is then wanted.
+    pub fn redelivers(&self) -> bool {
+        self.redelivers
     }
 
     /// Whether the whole body is signed. Otherwise a sender of a valid signature could have changed it: Mailgun signs a

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use crate::event_answer::EventAnswer;
 use crate::key::{KeyForm, SignatureAlgorithm};
+use crate::scheme::BODY_BYTES_MAX;
 use crate::signature::{Encoding, SignatureLayout};
 use crate::template::SignedTemplate;
 use crate::verify::{ValuePlace, Way};
@@ -80,6 +81,8 @@ impl Scheme {
             challenge: None,
             answer: EventAnswer::default(),
             repeats: false,
+            redelivers: false,
+            body_bytes_max: BODY_BYTES_MAX,
             fetched: None,
             ways: vec![Way {
                 key: KeyForm::Text,

@@ -10,7 +10,7 @@ use super::challenge_form::ChallengeForm;
 use super::event_answer::EventAnswer;
 use super::fetched::form::FetchedForm;
 use crate::key::{KeyForm, SignatureAlgorithm};
-use crate::scheme::Scheme;
+use crate::scheme::{BODY_BYTES_MAX, Scheme};
 use crate::signature::{Encoding, SignatureLayout};
 use crate::template::{SignedTemplate, TemplatePiece};
 use crate::verify::{Time, TimeUnit, ValuePlace, Way};
@@ -33,6 +33,11 @@ struct WrittenScheme {
     /// Whether different events may have the same bytes, so that these identify none.
     #[serde(default)]
     repeats: bool,
+    /// Whether it sends an event again only when a person asks for that.
+    #[serde(default)]
+    redelivers: bool,
+    /// Its longest body in bytes, if it documents one beyond the usual.
+    body_max: Option<usize>,
     /// The ways to sign; the first of which a request has a valid signature counts.
     #[serde(default)]
     by: Vec<WrittenWay>,
@@ -101,13 +106,26 @@ pub(crate) fn read(text: &str) -> Result<Vec<Scheme>, String> {
 }
 
 fn scheme(written: WrittenScheme) -> Result<Scheme, String> {
-    let WrittenScheme { id, name, docs, secret, challenge, answer, repeats, by, fetched } = written;
+    let WrittenScheme { id, name, docs, secret, challenge, answer, .. } = written;
+    let WrittenScheme { repeats, redelivers, body_max, by, fetched, .. } = written;
     let ways = by.into_iter().map(way).collect::<Result<Vec<_>, _>>();
     let ways = ways.map_err(|why| format!("{id}: {why}"))?;
     if ways.is_empty() == fetched.is_none() {
         return Err(format!("{id}: either `by` or `fetched` is needed"));
     }
-    Ok(Scheme { id, name, docs, secret_label: secret, challenge, answer, repeats, ways, fetched })
+    Ok(Scheme {
+        id,
+        name,
+        docs,
+        secret_label: secret,
+        challenge,
+        answer,
+        repeats,
+        redelivers,
+        body_bytes_max: body_max.unwrap_or(BODY_BYTES_MAX),
+        ways,
+        fetched,
+    })
 }
 
 fn way(written: WrittenWay) -> Result<Way, String> {

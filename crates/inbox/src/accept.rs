@@ -1,5 +1,5 @@
 //! Accepts the requests of services: a request is verified over its raw body, and stored before it is answered. A
-//! repeated one is answered and not delivered again.
+//! repeated one is answered and not delivered again, unless its service repeats it only for a person.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
@@ -18,7 +18,11 @@ use keyward_vault::RowError;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Accepted {
     /// The event is stored.
-    Stored { id: String },
+    Stored {
+        id: String,
+        /// Whether it was stored before, and its service was asked to send it again.
+        is_again: bool,
+    },
     /// It was stored before, and is not delivered again.
     Repeated { id: String },
     /// The request is a challenge that is answered without a body.
@@ -112,18 +116,32 @@ impl Inbox {
         }
         let event = HookEvent::new(&hook.id, id.clone(), incoming, scheme, self.clock.now());
         let (row, waiting) = (event.row(), WaitingEvent::of(&hook.org, &event));
-        match self.events.put(&hook.org, &row, &EventRow::Waiting(event), None).await {
-            Ok(_) => {}
-            Err(RowError::Store(StoreError::Conflict { .. })) => {
+        let event = EventRow::Waiting(event);
+        let mut over = None;
+        while let Err(error) = self.events.put(&hook.org, &row, &event, over).await {
+            let RowError::Store(StoreError::Conflict { .. }) = error else {
+                return Err(InboxError::from(error).into());
+            };
+            let known = self.events.get(&hook.org, &row).await.map_err(InboxError::from)?;
+            let is_wanted_again = match &known {
+                Some((EventRow::Waiting(_), _)) => false,
+                Some((EventRow::Dead { .. }, _)) => scheme.redelivers(),
+                Some((EventRow::Taken { until, .. }, _)) => {
+                    scheme.redelivers() || *until <= self.clock.now()
+                }
+                // It was forgotten meanwhile.
+                None => true,
+            };
+            if !is_wanted_again {
                 // It is not queued if its write was made and reported as failed.
                 self.follow(&hook.org, &row).await?;
                 return Ok(Accepted::Repeated { id });
             }
-            Err(error) => return Err(InboxError::from(error).into()),
+            over = known.map(|(_, version)| version);
         }
         self.queue.lock().push(&hook.id, waiting);
         self.signal_change();
-        Ok(Accepted::Stored { id })
+        Ok(Accepted::Stored { id, is_again: over.is_some() })
     }
 
     async fn answer(

@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::event::{self, EventRow, EventState, HookEvent};
-use super::queue::{QueueEntry, WaitingEvent};
+use super::queue::{QueueEntry, TakenEvent, WaitingEvent};
+use super::settled::SettledEvent;
 use super::{Inbox, InboxError};
 use keyward_base::id::{HookId, OrgId};
 use keyward_model::{DeliveryAttempt, Hook, Record};
@@ -27,8 +28,11 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// Hooks that deliver at the same time.
 const AT_ONCE_MAX: usize = 64;
 
-/// Rows that are read at once at the start. One may have 2 MiB of a body.
-const RESUMED_PAGE: usize = 32;
+/// The bodies of deliveries at the same time. Each is in memory about five times: in its row and out of it.
+pub(crate) const BODIES_KIB_MAX: u32 = 64 * 1024;
+
+/// Rows that are read at once at the start. One may have 25 MiB of a body.
+const RESUMED_PAGE: usize = 4;
 
 /// A delivery that failed.
 struct FailedTry {
@@ -68,8 +72,8 @@ impl Inbox {
     async fn resume(&self) -> Result<(), InboxError> {
         let view = self.directory.view();
         for org in view.orgs() {
-            let entry = |row: String, entry: EventRow, _: Version| {
-                let entry = QueueEntry::of(&org.id, &row, entry);
+            let entry = |row: String, entry: EventRow, version: Version| {
+                let entry = QueueEntry::of(&org.id, &row, entry, version);
                 (row, entry)
             };
             let mut entries = self.events.map_all(&org.id, RESUMED_PAGE, entry).await?;
@@ -132,6 +136,9 @@ impl Inbox {
 
     /// One delivery, with its consequences.
     async fn delivered(&self, caller: &HttpClient, hook: &HookId, waiting: WaitingEvent) {
+        let kib = u32::try_from(waiting.bytes / 1024).unwrap_or(u32::MAX).min(BODIES_KIB_MAX);
+        // It is never closed.
+        let _memory = self.delivered_kib.acquire_many(kib).await;
         let last = match self.try_one(caller, hook, &waiting).await {
             Ok(last) => last,
             Err(error) => {
@@ -195,7 +202,7 @@ impl Inbox {
         match tried {
             AttemptResult::Accepted(_) => {
                 // It stays if it was sent again meanwhile.
-                self.replace_by_id(hook, &event.id, version).await?;
+                self.replace_by_id(hook, &waiting.id, version, Some(event)).await?;
             }
             AttemptResult::Gone => {
                 let failed = FailedTry { why: "answered 410".to_owned(), pause: None };
@@ -270,7 +277,7 @@ impl Inbox {
     /// Removes an event if it is still dead: a person may have sent it again, or another replica removed it.
     async fn drop_dead(&self, hook: &Record<Hook>, id: &str) -> Result<bool, InboxError> {
         if let Ok((_, EventState::Dead { .. }, version)) = self.event(hook, id).await
-            && self.replace_by_id(hook, id, version).await?
+            && self.replace_by_id(hook, id, version, None).await?
         {
             return Ok(true);
         }
@@ -304,32 +311,61 @@ impl Inbox {
     }
 
     /// Replaces the event by its id, so that a repeated request is known. A crash before this repeats the delivery, with
-    /// the same id. False if the event was changed meanwhile: it stays then.
+    /// the same id. `kept`: the event, if the hook keeps it. False if it was changed meanwhile: it stays then.
     pub(crate) async fn replace_by_id(
         &self,
         hook: &Record<Hook>,
         id: &str,
         version: Version,
+        kept: Option<HookEvent>,
     ) -> Result<bool, InboxError> {
         let window = self.scheme(hook).map_or_else(Default::default, |it| it.replay_window());
         let until = self.clock.now().checked_add(window).unwrap_or(Timestamp::MAX);
-        let taken = EventRow::Taken { hook: hook.id.clone(), until };
-        let row = event::row(&hook.id, id);
-        match self.events.put(&hook.org, &row, &taken, Some(version)).await {
-            Err(RowError::Store(StoreError::Conflict { .. })) => return Ok(false),
-            other => other.map(|_| ())?,
+        let event = kept.filter(|_| hook.kept_events() > 0).map(Box::new);
+        let kept = event.as_deref().map(SettledEvent::of);
+        let row = EventRow::Taken { hook: hook.id.clone(), until, event };
+        let taken = TakenEvent { id: id.to_owned(), until, version, kept };
+        if !self.write_taken(hook, taken, &row).await? {
+            return Ok(false);
         }
-        let forgotten = self.queue.lock().remove_delivered(&hook.id, &hook.org, id, until);
-        for id in forgotten {
-            self.events.delete(&hook.org, &event::row(&hook.id, &id)).await?;
+        let excess = self.queue.lock().excess_kept(&hook.id, hook.kept_events());
+        for taken in excess {
+            let (id, until) = (taken.id.clone(), taken.until);
+            let row = EventRow::Taken { hook: hook.id.clone(), until, event: None };
+            if !self.write_taken(hook, taken, &row).await? {
+                // It was sent again meanwhile.
+                self.follow(&hook.org, &event::row(&hook.id, &id)).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes the row of a delivered event over this version of it, and updates the queue. False if it has another one.
+    async fn write_taken(
+        &self,
+        hook: &Record<Hook>,
+        taken: TakenEvent,
+        row: &EventRow,
+    ) -> Result<bool, InboxError> {
+        let (org, id) = (&hook.org, event::row(&hook.id, &taken.id));
+        let version = match self.events.put(org, &id, row, Some(taken.version)).await {
+            Err(RowError::Store(StoreError::Conflict { .. })) => return Ok(false),
+            other => other?,
+        };
+        let taken = TakenEvent { version, ..taken };
+        let forgotten = self.queue.lock().remove_delivered(&hook.id, org, taken);
+        for (id, version) in forgotten {
+            let row = event::row(&hook.id, &id);
+            self.events.delete_version(org, &row, version).await?;
         }
         Ok(true)
     }
 
     async fn forget_expired(&self) {
         let expired = self.queue.lock().expired(self.clock.now());
-        for (org, hook, id) in expired {
-            if let Err(error) = self.events.delete(&org, &event::row(&hook, &id)).await {
+        for (org, hook, id, version) in expired {
+            let row = event::row(&hook, &id);
+            if let Err(error) = self.events.delete_version(&org, &row, version).await {
                 tracing::warn!(%error, "cannot delete the expired id of a delivered event: it stays until the next start");
             }
         }

@@ -19,6 +19,9 @@ const FIELDS_BYTES_MAX: usize = 16 * 1024;
 /// 10,000 of 2 MiB, which are 20 GB of the disk.
 pub(crate) const EVENTS_BYTES_MAX: usize = 256 * 1024 * 1024;
 
+/// Bytes of the delivered events that one hook keeps.
+pub(crate) const KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Fields that concern only the connection to the gateway, or are credentials for the gateway.
 const NOT_FORWARDED: [HeaderName; 18] = [
     header::HOST,
@@ -71,6 +74,19 @@ pub enum EventState {
         /// The last reason.
         why: String,
     },
+    /// It was delivered, and is kept.
+    Delivered,
+}
+
+/// The events of a hook in the same state.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum EventList {
+    /// In the order of their delivery.
+    Waiting,
+    /// The oldest first.
+    Dead,
+    /// The newest first.
+    Delivered,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -86,6 +102,9 @@ pub(crate) enum EventRow {
     Taken {
         hook: HookId,
         until: Timestamp,
+        /// The event, while it is kept.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        event: Option<Box<HookEvent>>,
     },
 }
 
@@ -157,4 +176,18 @@ fn forwarded(headers: &HeaderMap, scheme: &Scheme) -> Vec<(String, String)> {
         bytes <= FIELDS_BYTES_MAX
     };
     texts.take_while(fits).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_a_version_that_kept_no_delivered_event_is_read_and_written_back_unchanged() {
+        let (hook, until) = ("hok_0123456789abcdefghij", "2026-01-02T03:04:05Z");
+        let stored = format!(r#"{{"state":"taken","hook":"{hook}","until":"{until}"}}"#);
+        let row: EventRow = serde_json::from_str(&stored).unwrap();
+        assert!(matches!(row, EventRow::Taken { event: None, .. }), "{row:?}");
+        assert_eq!(serde_json::to_string(&row).unwrap(), stored);
+    }
 }

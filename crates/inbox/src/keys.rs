@@ -18,6 +18,8 @@ pub struct NewKeys {
     pub secret: Option<Secret>,
     /// The key of deliveries.
     pub signing_key: Option<WebhookSigningKey>,
+    /// Whether those before end at once, also one that was replaced earlier.
+    pub no_overlap: bool,
 }
 
 /// The keys of a hook, as they are stored.
@@ -100,6 +102,7 @@ impl HookKeys {
         let has_key = |key| self.signing.as_ref().is_some_and(|keys| keys.is_now(key));
         given.is_none_or(|secret| self.secret == Some(secret))
             && new.signing_key.as_ref().is_none_or(has_key)
+            && !new.no_overlap
     }
 
     #[must_use]
@@ -114,10 +117,13 @@ impl HookKeys {
         }
         if let Some(key) = &new.signing_key {
             self.signing = Some(match self.signing.take() {
-                Some(keys) if keys.is_now(key) => keys,
-                Some(keys) => keys.followed_by(key.clone(), now),
-                None => WebhookSigningKeys::of(key.clone()),
+                Some(keys) if keys.is_now(key) && !new.no_overlap => keys,
+                Some(keys) if !new.no_overlap => keys.followed_by(key.clone(), now),
+                _ => WebhookSigningKeys::of(key.clone()),
             });
+        }
+        if new.secret.is_some() && new.no_overlap {
+            self.former = None;
         }
         self
     }
@@ -134,15 +140,21 @@ mod tests {
 
     #[test]
     fn a_replaced_secret_is_accepted_for_a_day() {
-        let new = |text: &str| NewKeys { secret: Some(Secret::new(text)), signing_key: None };
+        let new = |text: &str| NewKeys { secret: Some(Secret::new(text)), ..NewKeys::default() };
         let then = Timestamp::UNIX_EPOCH;
         let keys = HookKeys::default().with(&new("one"), then).with(&new("two"), then);
         assert_eq!(keys.secrets(then).len(), 2);
         assert_eq!(keys.secrets(then + OVERLAP).len(), 1);
         assert!(keys.already_has(&new("two")) && !keys.already_has(&new("one")));
-        let again = keys.with(&new("two"), then);
+        let again = keys.clone().with(&new("two"), then);
         assert_eq!(again.secrets(then).len(), 2, "the same secret replaces nothing");
         assert!(!format!("{again:?}").contains("two"));
+        let only = NewKeys { no_overlap: true, ..new("two") };
+        assert!(!again.already_has(&only), "the one before is still accepted");
+        assert_eq!(again.with(&only, then).secrets(then).len(), 1, "the same one alone");
+        let other = NewKeys { no_overlap: true, ..new("three") };
+        let alone = keys.with(&other, then).secrets(then);
+        assert_eq!(alone.len(), 1, "a leaked secret ends at once");
     }
 
     #[test]
@@ -152,7 +164,7 @@ mod tests {
         assert!(keys.knows(&handed, then) && !keys.knows(&Secret::new("two"), then));
         assert_eq!(keys.unconfirmed().as_deref(), Some("one"));
         assert_eq!(keys.clone().confirmed().unconfirmed(), None);
-        let new = NewKeys { secret: Some(Secret::new("two")), signing_key: None };
+        let new = NewKeys { secret: Some(Secret::new("two")), ..NewKeys::default() };
         let replaced = keys.with(&new, then);
         assert_eq!(replaced.unconfirmed(), None, "a person gave it");
         assert!(replaced.knows(&handed, then) && !replaced.knows(&handed, then + OVERLAP));

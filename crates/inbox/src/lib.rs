@@ -5,7 +5,6 @@
 //! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>).
 
 mod accept;
-mod dead;
 mod deliver;
 mod error;
 mod event;
@@ -15,6 +14,7 @@ mod keys;
 mod queue;
 mod replicas;
 mod secret;
+mod settled;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -25,14 +25,13 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use keyward_base::id::{ConnectionId, HookId, OrgId};
 use keyward_base::time::Clock;
 use keyward_base::webhooks::WebhookSettings;
-use keyward_hooks::Scheme;
+use keyward_hooks::{BODY_BYTES_MAX, Scheme};
 use keyward_model::{Hook, HookFacts, HookSpec, ManagedBy, Record, Reference};
 use keyward_net::call::HttpClient;
 use keyward_state::crypto::keyring::Keyring;
@@ -44,7 +43,7 @@ use keyward_vault::{RowError, SealedRows, Vault};
 pub use accept::Accepted;
 pub use error::{InboxError, InboxRefusal};
 use event::EventRow;
-pub use event::{EventState, HookEvent};
+pub use event::{EventList, EventState, HookEvent};
 use fetched::FetchedKeys;
 use keys::HookKeys;
 pub use keys::NewKeys;
@@ -52,13 +51,9 @@ use queue::InboxQueue;
 pub use status::{HookStatus, SecretStatus};
 pub use waiting::QueueReader;
 
-/// Longest body of a request: the services' own limits are between 64 KiB and a few MiB; GitHub's, the largest that is
-/// documented, is 25 MiB for rare events
-/// (<https://docs.github.com/en/webhooks/webhook-events-and-payloads#payload-cap>).
-pub const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
-
-/// Records of refused requests a minute, and of repeated ones.
-pub const RECORDS_MAX: usize = 60;
+/// Records a minute of requests to one hook that were refused, and of repeated ones. Anyone can send them; further ones
+/// are counted in one record.
+pub const RECORDS_MAX: u32 = 60;
 
 /// The services that the inbox needs.
 #[derive(Debug)]
@@ -100,13 +95,9 @@ pub struct Inbox {
     caller: OnceLock<Arc<HttpClient>>,
     /// A cache of public keys of services.
     fetched: FetchedKeys,
-    refused: RecordCount,
-    repeated: RecordCount,
+    /// The memory of bodies that are delivered, in KiB.
+    delivered_kib: Semaphore,
 }
-
-/// Requests that were recorded, and since when they are counted.
-#[derive(Debug)]
-struct RecordCount(Mutex<(Timestamp, usize)>);
 
 /// A request to a service for the key that verifies a webhook. It is sent with the credential of a connection.
 #[derive(Clone, Debug)]
@@ -154,8 +145,7 @@ impl Inbox {
             changed: watch::channel(0).0,
             caller: OnceLock::new(),
             fetched: FetchedKeys::default(),
-            refused: RecordCount::default(),
-            repeated: RecordCount::default(),
+            delivered_kib: Semaphore::new(deliver::BODIES_KIB_MAX as usize),
         })
     }
 
@@ -192,6 +182,12 @@ impl Inbox {
         let catalogue = self.vault.catalogue(&hook.org);
         let scheme = catalogue.get(&connection.provider)?.about.webhook_scheme.clone()?;
         keyward_hooks::get(&scheme)
+    }
+
+    /// Longest body that the hook accepts, in bytes.
+    pub fn body_bytes_max(&self, hook: &Record<Hook>) -> usize {
+        let usual = || self.scheme(hook).map_or(BODY_BYTES_MAX, Scheme::body_bytes_max);
+        hook.body_max.unwrap_or_else(usual)
     }
 
     pub fn status(&self, hook: &HookId) -> HookStatus {
@@ -270,17 +266,6 @@ impl Inbox {
         Ok(())
     }
 
-    /// Whether the audit log has a record of a refused request: anyone can send them, so only [`RECORDS_MAX`] a
-    /// minute are recorded.
-    pub fn may_record_refused(&self) -> bool {
-        self.refused.may_record(self.clock.now())
-    }
-
-    /// The same for a repeated request, which a service may send for days.
-    pub fn may_record_repeated(&self) -> bool {
-        self.repeated.may_record(self.clock.now())
-    }
-
     /// Wakes the delivery job and those who read from the queue.
     fn signal_change(&self) {
         let (waiting, dead) = self.queue.lock().totals();
@@ -293,22 +278,5 @@ impl Inbox {
 impl fmt::Debug for Inbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inbox").field("public_url", &self.public_url.get()).finish_non_exhaustive()
-    }
-}
-
-impl Default for RecordCount {
-    fn default() -> Self {
-        Self(Mutex::new((Timestamp::MIN, 0)))
-    }
-}
-
-impl RecordCount {
-    fn may_record(&self, now: Timestamp) -> bool {
-        let mut records = self.0.lock();
-        if now.duration_since(records.0) >= SignedDuration::from_mins(1) {
-            *records = (now, 0);
-        }
-        records.1 += 1;
-        records.1 <= RECORDS_MAX
     }
 }

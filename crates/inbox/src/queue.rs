@@ -5,11 +5,12 @@ use std::ops::Bound;
 
 use jiff::Timestamp;
 
-use super::dead::{DeadEvent, DeadEvents};
-use super::event::{EVENTS_BYTES_MAX, EventRow, HookEvent};
+use super::event::{EVENTS_BYTES_MAX, EventList, EventRow, HookEvent, KEPT_BYTES_MAX};
+use super::settled::{SettledEvent, SettledEvents};
 use super::status::HookStatus;
 use keyward_base::id::{HookId, OrgId};
 use keyward_model::{DeliveryAttempt, HookRefusal};
+use keyward_state::store::Version;
 
 /// Ids of delivered events that are remembered for each hook; the oldest are forgotten first.
 const TAKEN_MAX: usize = 100_000;
@@ -30,9 +31,11 @@ struct HookQueue {
     places: HashMap<String, EventPosition>,
     /// The bytes of those in `waiting`.
     waiting_bytes: usize,
-    dead: DeadEvents,
+    dead: SettledEvents<()>,
     /// Delivered events, by the time until which they are remembered.
-    taken: BTreeMap<(Timestamp, String), OrgId>,
+    taken: BTreeMap<(Timestamp, String), (OrgId, Version)>,
+    /// Delivered events whose requests are kept, with the time until which they are remembered.
+    kept: SettledEvents<(Timestamp, Version)>,
     /// The last place that a reader has reached.
     read_to: Option<EventPosition>,
     is_delivering: bool,
@@ -60,13 +63,20 @@ pub(crate) struct WaitingEvent {
 #[derive(Clone, Debug)]
 pub(crate) enum QueueEntry {
     Waiting(HookId, WaitingEvent),
-    Dead(HookId, DeadEvent),
-    /// It was delivered, and is remembered until then.
-    Taken {
-        hook: HookId,
-        id: String,
-        until: Timestamp,
-    },
+    Dead(HookId, SettledEvent),
+    Taken(HookId, TakenEvent),
+}
+
+/// An event that was delivered.
+#[derive(Clone, Debug)]
+pub(crate) struct TakenEvent {
+    pub(crate) id: String,
+    /// It is remembered until then.
+    pub(crate) until: Timestamp,
+    /// Of its row.
+    pub(crate) version: Version,
+    /// The event, if its request is kept.
+    pub(crate) kept: Option<SettledEvent>,
 }
 
 impl WaitingEvent {
@@ -82,27 +92,28 @@ impl WaitingEvent {
 }
 
 impl QueueEntry {
-    /// `id`: that of the row.
-    pub(crate) fn of(org: &OrgId, id: &str, row: EventRow) -> Self {
+    /// `id`, `version`: those of the row.
+    pub(crate) fn of(org: &OrgId, id: &str, row: EventRow, version: Version) -> Self {
         match row {
             EventRow::Waiting(event) => {
                 let waiting = WaitingEvent::of(org, &event);
                 Self::Waiting(event.hook, waiting)
             }
             EventRow::Dead { event, .. } => {
-                let dead = DeadEvent::of(&event);
+                let dead = SettledEvent::of(&event);
                 Self::Dead(event.hook, dead)
             }
-            EventRow::Taken { hook, until } => {
+            EventRow::Taken { hook, until, event } => {
                 let id = id.rsplit('.').next().unwrap_or_default().to_owned();
-                Self::Taken { hook, id, until }
+                let kept = event.as_deref().map(SettledEvent::of);
+                Self::Taken(hook, TakenEvent { id, until, version, kept })
             }
         }
     }
 
     pub(crate) fn hook(&self) -> &HookId {
         match self {
-            Self::Waiting(hook, _) | Self::Dead(hook, _) | Self::Taken { hook, .. } => hook,
+            Self::Waiting(hook, _) | Self::Dead(hook, _) | Self::Taken(hook, _) => hook,
         }
     }
 
@@ -111,7 +122,7 @@ impl QueueEntry {
         match self {
             Self::Waiting(_, event) => event.received,
             Self::Dead(_, event) => event.received,
-            Self::Taken { until, .. } => *until,
+            Self::Taken(_, taken) => taken.until,
         }
     }
 }
@@ -122,8 +133,8 @@ impl InboxQueue {
         match entry {
             QueueEntry::Waiting(hook, event) => self.push(&hook, event),
             QueueEntry::Dead(hook, event) => self.dead(&hook, event),
-            QueueEntry::Taken { hook, id, until } => {
-                self.remove_delivered(&hook, org, &id, until);
+            QueueEntry::Taken(hook, taken) => {
+                self.remove_delivered(&hook, org, taken);
             }
         }
     }
@@ -138,7 +149,7 @@ impl InboxQueue {
         if line.places.contains_key(&waiting.id) {
             return;
         }
-        line.dead.remove(&waiting.id);
+        line.remove_settled(&waiting.id);
         line.places.insert(waiting.id.clone(), place);
         line.waiting_bytes += waiting.bytes;
         line.waiting.insert(place, waiting);
@@ -197,60 +208,81 @@ impl InboxQueue {
         }
     }
 
-    /// Removes an event that was delivered, and remembers its id. Returns the ids that are remembered no more.
+    /// Removes an event that was delivered, and remembers its id. Returns the ids that are remembered no more, with the
+    /// versions of their rows.
     pub(crate) fn remove_delivered(
         &mut self,
         hook: &HookId,
         org: &OrgId,
-        id: &str,
-        until: Timestamp,
-    ) -> Vec<String> {
+        TakenEvent { id, until, version, kept }: TakenEvent,
+    ) -> Vec<(String, Version)> {
         let line = self.hooks.entry(hook.clone()).or_default();
-        line.remove(id);
-        line.dead.remove(id);
-        line.taken.insert((until, id.to_owned()), org.clone());
+        line.remove(&id);
+        line.remove_settled(&id);
+        if let Some(kept) = kept {
+            line.kept.insert(kept, (until, version));
+        }
+        line.taken.insert((until, id), (org.clone(), version));
         let mut forgotten = Vec::new();
         while line.taken.len() > TAKEN_MAX
-            && let Some(((_, oldest), _)) = line.taken.pop_first()
+            && let Some(((_, oldest), (_, version))) = line.taken.pop_first()
         {
-            forgotten.push(oldest);
+            forgotten.extend((!line.kept.has(&oldest)).then_some((oldest, version)));
         }
         forgotten
     }
 
     /// Moves an event to the dead ones, because all its deliveries failed.
-    pub(crate) fn dead(&mut self, hook: &HookId, event: DeadEvent) {
+    pub(crate) fn dead(&mut self, hook: &HookId, event: SettledEvent) {
         let line = self.hooks.entry(hook.clone()).or_default();
         line.remove(&event.id);
-        line.dead.insert(event);
+        line.dead.insert(event, ());
     }
 
     /// Removes an event.
     pub(crate) fn remove(&mut self, hook: &HookId, id: &str) {
         if let Some(line) = self.hooks.get_mut(hook) {
             line.remove(id);
-            line.dead.remove(id);
+            line.remove_settled(id);
         }
     }
 
-    /// Removes and returns the remembered ids that have expired.
-    pub(crate) fn expired(&mut self, now: Timestamp) -> Vec<(OrgId, HookId, String)> {
+    /// Removes and returns the remembered ids that have expired, unless their events are kept.
+    pub(crate) fn expired(&mut self, now: Timestamp) -> Vec<(OrgId, HookId, String, Version)> {
         let mut expired = Vec::new();
         for (hook, line) in &mut self.hooks {
             while let Some(first) = line.taken.first_entry()
                 && first.key().0 <= now
             {
-                let ((_, id), org) = first.remove_entry();
-                expired.push((org, hook.clone(), id));
+                let ((_, id), (org, version)) = first.remove_entry();
+                if !line.kept.has(&id) {
+                    expired.push((org, hook.clone(), id, version));
+                }
             }
         }
         expired
     }
 
-    /// The first events that wait, in order; at most `most`.
-    pub(crate) fn first(&self, hook: &HookId, most: usize) -> Vec<String> {
-        let line = self.hooks.get(hook).into_iter();
-        line.flat_map(|line| line.waiting.values().map(|it| it.id.clone())).take(most).collect()
+    /// The first ids of a list, in its order, or those after one of them; at most `most`. `None`: that one is not there.
+    pub(crate) fn ids(
+        &self,
+        hook: &HookId,
+        list: EventList,
+        after: Option<&str>,
+        most: usize,
+    ) -> Option<Vec<String>> {
+        let Some(line) = self.hooks.get(hook) else {
+            return Some(vec![]).filter(|_| after.is_none());
+        };
+        let mut ids: Box<dyn Iterator<Item = &String>> = match list {
+            EventList::Waiting => Box::new(line.waiting.values().map(|it| &it.id)),
+            EventList::Dead => Box::new(line.dead.ids()),
+            EventList::Delivered => Box::new(line.kept.ids().rev()),
+        };
+        if let Some(after) = after {
+            ids.find(|id| *id == after)?;
+        }
+        Some(ids.take(most).cloned().collect())
     }
 
     /// Gives a reader the next event that waits after this place.
@@ -267,15 +299,19 @@ impl InboxQueue {
         Some(read)
     }
 
-    /// The first events whose deliveries have all failed, the oldest first; at most `most`.
-    pub(crate) fn first_dead(&self, hook: &HookId, most: usize) -> Vec<String> {
+    /// The oldest of the dead events, if there are more than `most`, or too many bytes.
+    pub(crate) fn excess_dead(&self, hook: &HookId, most: usize) -> Vec<String> {
         let line = self.hooks.get(hook).into_iter();
-        line.flat_map(|line| line.dead.ids().cloned()).take(most).collect()
+        let excess = line.flat_map(|line| line.dead.excess(most, EVENTS_BYTES_MAX));
+        excess.map(|(id, ())| id).collect()
     }
 
-    /// The oldest of these events, if there are more than `most`, or too many bytes.
-    pub(crate) fn excess_dead(&self, hook: &HookId, most: usize) -> Vec<String> {
-        self.hooks.get(hook).map_or_else(Vec::new, |line| line.dead.excess(most))
+    /// The oldest of the kept events, if there are more than `most`, or too many bytes: without their requests.
+    pub(crate) fn excess_kept(&self, hook: &HookId, most: usize) -> Vec<TakenEvent> {
+        let line = self.hooks.get(hook).into_iter();
+        let excess = line.flat_map(|line| line.kept.excess(most, KEPT_BYTES_MAX));
+        let taken = |(id, (until, version))| TakenEvent { id, until, version, kept: None };
+        excess.map(taken).collect()
     }
 
     pub(crate) fn refused(&mut self, hook: &HookId, refusal: HookRefusal) {
@@ -291,6 +327,7 @@ impl InboxQueue {
         HookStatus {
             waiting: line.waiting.len(),
             dead: line.dead.len(),
+            delivered: line.kept.len(),
             last: line.last.clone(),
             refused: line.refused.clone(),
         }
@@ -303,6 +340,12 @@ impl HookQueue {
         if let Some(removed) = place.and_then(|place| self.waiting.remove(&place)) {
             self.waiting_bytes -= removed.bytes;
         }
+    }
+
+    /// Removes an event that does not wait.
+    fn remove_settled(&mut self, id: &str) {
+        self.dead.remove(id);
+        self.kept.remove(id);
     }
 }
 
@@ -330,7 +373,7 @@ mod tests {
             queue.push(&hook, WaitingEvent { bytes, ..waiting(id, 1) });
         }
         assert!(queue.is_full(&hook, 9));
-        queue.dead(&hook, DeadEvent { id: "2".to_owned(), received: at(1), bytes });
+        queue.dead(&hook, SettledEvent { id: "2".to_owned(), received: at(1), bytes });
         assert!(!queue.is_full(&hook, 9) && queue.is_full(&hook, 1));
         queue.push(&hook, WaitingEvent { bytes, ..waiting("2", 1) });
         assert!(queue.is_full(&hook, 9));

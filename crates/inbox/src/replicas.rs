@@ -60,12 +60,12 @@ impl Inbox {
         let found = self.events.get(org, row).await?;
         let version = found.as_ref().map(|(_, version)| *version);
         match found {
-            Some((entry, _)) => {
+            Some((entry, version)) => {
                 // Its delivery may have been postponed.
                 if let EventRow::Waiting(event) = &entry {
                     self.queue.lock().postpone(&event.hook, &event.id, event.next);
                 }
-                self.queue_row(org, row, QueueEntry::of(org, row, entry)).await?;
+                self.queue_row(org, row, QueueEntry::of(org, row, entry, version)).await?;
             }
             None => {
                 if let Some((hook, id)) = row.split_once('.')

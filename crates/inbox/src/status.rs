@@ -9,6 +9,8 @@ pub struct HookStatus {
     pub waiting: usize,
     /// Events whose deliveries all failed.
     pub dead: usize,
+    /// Delivered events that are kept.
+    pub delivered: usize,
     pub last: Option<DeliveryAttempt>,
     /// The last refused request.
     pub refused: Option<HookRefusal>,

@@ -59,7 +59,7 @@ async fn a_hook_whose_keys_cannot_be_stored_is_not_added() {
     let (inbox, org) = (empty(Arc::new(MemoryStore::new())).await, OrgId::default_org());
     let add = async |secret: String| {
         let hook = inbox.new_hook(&org, ManagedBy::Store, spec("gitlab"));
-        let keys = NewKeys { secret: Some(Secret::new(secret)), signing_key: None };
+        let keys = NewKeys { secret: Some(Secret::new(secret)), ..NewKeys::default() };
         inbox.add(hook, keys).await
     };
     let failed = add("x".repeat(VALUE_BYTES_MAX)).await.unwrap_err();

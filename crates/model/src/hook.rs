@@ -17,6 +17,17 @@ use jiff::Timestamp;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Hook {}
 
+/// Longest body that a hook can accept. GitHub's are the largest that a service documents
+/// (<https://docs.github.com/en/webhooks/webhook-events-and-payloads#payload-cap>).
+pub const HOOK_BODY_BYTES_MAX: usize = 25 * 1024 * 1024;
+
+/// The least that a hook can be set to: below that, it would refuse most events.
+const BODY_BYTES_MIN: usize = 1024;
+
+/// Delivered events that a hook keeps by default, and at most.
+const KEPT_EVENTS: usize = 100;
+const KEPT_EVENTS_MAX: usize = 10_000;
+
 section! {
     /// What a person gives.
     #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -42,6 +53,14 @@ section! {
         #[key(one of ["true", "false"], "false")]
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         pub queue: bool,
+        /// Longest body of a request, in bytes: 1024 to 26214400. Default: 2 MiB, or more where the service documents that.
+        #[key("bytes")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub body_max: Option<usize>,
+        /// Delivered events that are kept, so that they can be sent again: 0 to 10,000, of at most 64 MiB. Default: 100.
+        #[key("number")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub keep_events: Option<usize>,
     }
 }
 
@@ -106,6 +125,9 @@ pub struct HookShown {
     pub waiting: usize,
     /// Events whose deliveries all failed; they can be sent again.
     pub dead: usize,
+    /// Delivered events that are kept; they can be sent again.
+    #[serde(default)]
+    pub delivered: usize,
     /// The last delivery since the gateway began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<DeliveryAttempt>,
@@ -133,7 +155,7 @@ impl Resource for Hook {
     type Facts = HookFacts;
     type Shown = HookShown;
 
-    const KIND: Kind = Kind { one: "hook", article: "a hook", many: "hooks", max: 200 };
+    const KIND: Kind = Kind { one: "hook", article: "a hook", many: "hooks", max: 2_000 };
     const FIXED: &[&str] = &["name"];
     const DATED: bool = true;
 
@@ -147,6 +169,9 @@ impl Resource for Hook {
         );
         let to = spec.to.as_deref().is_none_or(is_postable);
         let has_scheme = spec.connection.is_some() || spec.scheme.is_some();
+        let body = |bytes| (BODY_BYTES_MIN..=HOOK_BODY_BYTES_MAX).contains(&bytes);
+        let body_rule = format!("must be {BODY_BYTES_MIN} to {HOOK_BODY_BYTES_MAX} bytes");
+        let keeps = spec.kept_events() <= KEPT_EVENTS_MAX;
         failed([
             name::plain(&spec.name),
             Refusal::unless(has_scheme, "scheme", "is required without `connection`"),
@@ -156,7 +181,16 @@ impl Resource for Hook {
                 "queue",
                 "is for a hook without `to`",
             ),
+            Refusal::unless(spec.body_max.is_none_or(body), "body_max", body_rule),
+            Refusal::unless(keeps, "keep_events", format!("must be at most {KEPT_EVENTS_MAX}")),
         ])
+    }
+}
+
+impl HookSpec {
+    /// How many delivered events are kept.
+    pub fn kept_events(&self) -> usize {
+        self.keep_events.unwrap_or(KEPT_EVENTS)
     }
 }
 
@@ -186,11 +220,17 @@ mod tests {
                 json!({"name": "a", "scheme": "github", "to": "https://a.test/", "queue": true}),
                 "`queue`",
             ),
+            (json!({"name": "a", "scheme": "github", "body_max": 1023}), "`body_max`"),
+            (json!({"name": "a", "scheme": "github", "body_max": 26_214_401}), "`body_max`"),
+            (json!({"name": "a", "scheme": "github", "keep_events": 10_001}), "`keep_events`"),
         ] {
             let found = refused(bad);
             assert!(found.len() == 1 && found[0].starts_with(field), "{found:?}");
         }
         assert!(refused(json!({"name": "a", "connection": "work"})).is_empty());
+        let most =
+            json!({"name": "a", "scheme": "github", "body_max": 26_214_400, "keep_events": 0});
+        assert!(refused(most).is_empty());
         let to = "http://127.0.0.1:9000/x";
         assert!(refused(json!({"name": "a", "scheme": "github", "to": to})).is_empty());
     }

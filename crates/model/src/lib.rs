@@ -74,7 +74,8 @@ pub use field_reference::{FieldReference, References};
 pub use given::in_days;
 pub use honeytoken::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec};
 pub use hook::{
-    Hook, HookChangeOptions, HookCreateOptions, HookFacts, HookRefusal, HookShown, HookSpec,
+    HOOK_BODY_BYTES_MAX, Hook, HookChangeOptions, HookCreateOptions, HookFacts, HookRefusal,
+    HookShown, HookSpec,
 };
 pub use login::{
     LOGIN_LINKS_MAX, LOGINS_MAX, LinkMaker, Login, LoginFacts, LoginLink, LoginShown, LoginSpec,

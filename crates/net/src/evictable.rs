@@ -35,7 +35,7 @@ pub struct EvictableSlot<T> {
 
 /// The peer's IPv4 address or IPv6 prefix; `None` for a Unix socket.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-struct PeerAddress(Option<IpAddr>);
+pub struct PeerAddress(Option<IpAddr>);
 
 /// State that an [`EvictableSlot`] shares with its entry in [`WaitingStreams`].
 #[derive(Debug)]
@@ -157,7 +157,8 @@ impl<T> WaitingStreams<T> {
 }
 
 impl PeerAddress {
-    fn of(from: Option<IpAddr>) -> Self {
+    /// The one that counts as one client with `from`.
+    pub fn of(from: Option<IpAddr>) -> Self {
         Self(from.map(|address| match address {
             IpAddr::V4(_) => address,
             IpAddr::V6(v6) => {

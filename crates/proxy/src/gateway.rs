@@ -291,11 +291,12 @@ impl Core {
         }
     }
 
-    /// Drops upstream streams that have been closed or have expired.
+    /// Drops upstream streams that have been closed or have expired, and writes records that are due.
     fn sweep(&self) {
         let now = Instant::now();
         self.pool.sweep(now);
         self.shared_streams.sweep(now);
+        self.gateway.audit.write_counted_refusals();
     }
 
     /// Drops the upstream streams that have been idle for longest, where there are too many.

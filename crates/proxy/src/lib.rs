@@ -83,6 +83,7 @@ pub use exchange::{call, test_request};
 pub use gateway::{Gateway, GatewayServices, Retirement};
 pub use keyward_net::seed_list::SeedListError;
 pub use limits::auth_failures::AuthFailures;
+pub use limits::budget::{Budget, BudgetShare, PerAgent};
 pub use limits::shared::{LimitExchange, LimitSpace, ReplicaRow, SharedLimits};
 pub use open_exchanges::{CountedExchange, OpenExchange, OpenExchanges, OpenKind};
 pub use session::AttachedAgent;

@@ -1,5 +1,6 @@
 //! [`Record`]: a guard that writes exactly one audit event for each exchange, however the exchange ends. The record
-//! moves into the body of the answer and writes the event when it is dropped.
+//! moves into the body of the answer and writes the event when it is dropped. Refusals of one agent beyond a rate are
+//! counted in one event instead.
 
 mod database;
 mod database_session;
@@ -361,6 +362,12 @@ impl EventFields {
         Some((target.authority(), set))
     }
 
+    /// Whether it may be counted with others: it was refused before a credential was sent, and no person asked for it.
+    fn is_plain_refusal(&self) -> bool {
+        let has_sent = self.generation.is_some() && self.attempts > 0;
+        self.outcome == Outcome::Refused && !has_sent && self.by.by().is_none()
+    }
+
     /// What the exchange was, for its span.
     fn kind(&self) -> ExchangeKind<'_> {
         match (&self.database, &self.login) {
@@ -470,6 +477,14 @@ impl Drop for Record {
             let finished = FinishedExchange { event, kind, target, path, begun };
             self.gateway.telemetry.finish_trace(*trace, &finished);
         }
-        slot.send(event.entry());
+        let gateway = &self.gateway;
+        match self.fields.is_plain_refusal() {
+            true => gateway.audit.send_refusal(
+                slot,
+                &event,
+                gateway.limits.refusal_records_per_minute_max,
+            ),
+            false => slot.send(event.entry()),
+        }
     }
 }

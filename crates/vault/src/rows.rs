@@ -150,6 +150,23 @@ impl<T: Serialize + DeserializeOwned> SealedRows<T> {
         Ok(self.store.delete(self.table, &self.key(org, id), Expect::Any).await?)
     }
 
+    /// Deletes this version of a row. Another version of it stays.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn delete_version(
+        &self,
+        org: &OrgId,
+        id: &str,
+        version: Version,
+    ) -> Result<(), RowError> {
+        let expect = Expect::Version(version);
+        match self.store.delete(self.table, &self.key(org, id), expect).await {
+            Err(StoreError::Conflict { .. }) => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
     /// All records of an org, with their ids and versions.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ pub(in crate::cli) fn of(record: &Event, colours: bool) -> Option<String> {
     let target = target.strip_suffix(":443").unwrap_or(target);
     let statement = record.statement.as_ref().map(|statement| format!("  {statement}"));
     let rest = record.path.as_deref().or(statement.as_deref()).unwrap_or_default();
-    let request = shown(&format!("{target}{rest}"));
+    let request = shown(&record.counted().unwrap_or_else(|| format!("{target}{rest}")));
     let line = format!("{time}  {method:<7} {status:>3}  {request}");
     let (end, colour) = match (&record.code, record.outcome) {
         (Some(code), _) => (shown(code), "31"),

@@ -151,7 +151,7 @@ impl AuditRow {
             result: shown(result),
             connection: text(&record.connection),
             rule: shown(rule(record.rule.as_deref().unwrap_or_default())),
-            request: shown(&format!("{target}{path}")),
+            request: shown(&record.counted().unwrap_or_else(|| format!("{target}{path}"))),
         }
     }
 

@@ -84,14 +84,17 @@ async fn an_event_whose_deliveries_all_failed_is_kept_and_can_be_sent_again() {
     let message = world.program.message(&world.key).await;
     assert_eq!(message.head.one("webhook-id"), Some(&*id));
     world.standing("none is dead", |it| it["dead"] == 0 && it["waiting"] == 0).await;
-    api(&world.lab, "POST", &resend, json!({}), 404).await;
+    api(&world.lab, "POST", &resend, json!({}), 200).await;
+    let message = world.program.message(&world.key).await;
+    assert_eq!(message.head.one("webhook-id"), Some(&*id), "it is kept");
     world.lab.finish().await;
 }
 
 /// Events that the program refuses at once do not fill the store.
 #[tokio::test]
 async fn the_oldest_dead_event_beyond_dead_max_is_removed_and_the_others_can_be_sent_again() {
-    let mut world = World::start(Plan::api_key().top("events: { dead_max: 2 }")).await;
+    let plan = Plan::api_key().top("events: { dead_max: 2 }");
+    let mut world = World::of(plan, "meta").await;
     world.program.answers([status(410), status(410), status(410)]);
     let mut ids = Vec::new();
     for n in 1..=3 {

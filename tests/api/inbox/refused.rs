@@ -55,15 +55,78 @@ async fn an_unknown_path_or_a_large_body_is_refused_before_the_signature_check()
         assert_eq!(answer.head.status(), status, "{path}: {}", answer.text());
         assert!(answer.text().contains("/hooks/ORG/NAME"), "{path}: {}", answer.text());
     }
-    let long = "x".repeat(2 * 1024 * 1024 + 1);
+    let long = "x".repeat(4097);
+    api(&world.lab, "PATCH", "/hooks/ci", json!({"body_max": 4096}), 200).await;
     assert_eq!(send(&world.lab, "/hooks/ci", "", &long).await.head.status(), 413);
     assert_eq!(world.hook().await["refused"], Value::Null);
+    assert_eq!(send(&world.lab, "/hooks/ci", "", &long[1..]).await.head.status(), 401);
     world.lab.finish().await;
+}
+
+/// One body arrives slowly, and has nearly all the memory that an address can have.
+#[tokio::test]
+async fn unproved_bodies_have_one_budget_and_displace_nothing_that_is_proved() {
+    const MIB: usize = 1024 * 1024;
+    let total = format!("unproved_body_bytes_total: {}", 26 * MIB);
+    let world = World::start(Plan::api_key().limit(&total)).await;
+    let admin = world.lab.gateway.admin;
+    let slow = async |bytes: usize| {
+        let mut wire = Wire::to(admin).await;
+        let head = format!("POST /hooks/ci HTTP/1.1\r\nHost: {admin}\r\nContent-Length: {bytes}");
+        wire.send(format!("{head}\r\n\r\n{}", "x".repeat(bytes - 1))).await;
+        wire
+    };
+    let mut first = slow(24 * MIB).await;
+    let refused = until_some("the memory is used up", async || {
+        let body = "y".repeat(2 * MIB);
+        let answer = send(&world.lab, "/hooks/ci", "", &body).await;
+        (answer.head.status() == 429).then_some(answer)
+    })
+    .await;
+    assert_eq!(refused.json()["error"]["code"], "rate_limited", "{}", refused.text());
+    assert!(refused.head.one("retry-after").is_some(), "{:?}", refused.head);
+    assert_eq!(world.hook().await["waiting"], 0, "the API is as before");
+    // A small event fits.
+    world.push(r#"{"n":1}"#).await.is(200);
+    first.send("x").await;
+    first.answer("POST").await.is(401);
+    let body = format!("\"{}\"", "z".repeat(8 * MIB));
+    world.push(&body).await.is(200);
+    world.lab.finish().await;
+}
+
+/// A flood at one hook hides no refusal at another.
+#[tokio::test]
+async fn each_hook_has_its_own_records_of_refused_requests() {
+    let world = World::start(Plan::api_key()).await;
+    let other = json!({"name": "other", "scheme": "github", "secret": SECRET});
+    api(&world.lab, "POST", "/hooks", other, 201).await;
+    for _ in 0..70 {
+        send(&world.lab, "/hooks/ci", "", "{}").await.is(401);
+    }
+    send(&world.lab, "/hooks/other", "", "{}").await.is(401);
+    let records = world.lab.finish_with_changes().await;
+    let of = |name: &str| -> Vec<&Value> {
+        let is_of = |it: &&Value| {
+            it["change"]["action"] == "request refused" && it["change"]["name"] == name
+        };
+        records.iter().filter(is_of).collect()
+    };
+    assert_eq!(of("other").len(), 1);
+    let counted: u64 = of("ci").iter().filter_map(|record| record["count"].as_u64()).sum();
+    let own = of("ci").iter().filter(|record| record["count"].is_null()).count();
+    assert_eq!(own as u64 + counted, 70, "{records:?}");
+    for record in of("ci").iter().filter(|record| record["count"].is_u64()) {
+        assert_eq!(record["code"], "signature_missing");
+        let why = record["change"]["why"].as_str().expect("how many");
+        assert!(why.starts_with(&format!("{} more until 2", record["count"])), "{why}");
+    }
 }
 
 #[tokio::test]
 async fn a_repeated_request_is_answered_and_delivered_once_also_after_a_restart() {
-    let mut world = World::start(Plan::api_key()).await;
+    // As GitHub signs, by a service that repeats requests by itself.
+    let mut world = World::of(Plan::api_key(), "meta").await;
     let first = world.push(r#"{"n":1}"#).await;
     assert_eq!((first.head.status(), &first.json()["repeated"]), (200, &json!(false)));
     world.program.message(&world.key).await;

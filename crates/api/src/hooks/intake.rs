@@ -20,11 +20,12 @@ use crate::wire::{ErrorBody, HookAccepted};
 use keyward_base::codes::Code;
 use keyward_base::id::OrgId;
 use keyward_hooks::{EventAnswer, Incoming, Scheme};
-use keyward_inbox::{Accepted, BODY_BYTES_MAX, HookKeyRequest, InboxRefusal};
+use keyward_inbox::{Accepted, HookKeyRequest, InboxRefusal, RECORDS_MAX};
 use keyward_model::{Hook, Record};
+use keyward_proxy::BudgetShare;
 use keyward_proxy::test_request::{self, TestError};
 use keyward_state::observe::change::{Actor, Change};
-use keyward_state::observe::event::Outcome;
+use keyward_state::observe::event::{Event, Outcome};
 
 /// Seconds after which a service may repeat a request that could not be taken.
 const RETRY_AFTER: u32 = 30;
@@ -71,7 +72,9 @@ async fn receive(admin: &Admin, org: &OrgId, name: &str, request: extract::Reque
     if parts.method == Method::HEAD && !scheme.is_some_and(Scheme::checks_by_head) {
         return ApiError::Method.into_response();
     }
-    let body = match whole(admin, body).await {
+    // Held until the request is answered: a proved body is stored from this memory.
+    let mut memory = admin.unproved_body(&parts.extensions);
+    let body = match whole(admin, &hook, body, &mut memory).await {
         Ok(body) => body,
         Err(error) => return error.into_response(),
     };
@@ -79,18 +82,18 @@ async fn receive(admin: &Admin, org: &OrgId, name: &str, request: extract::Reque
     let (admin, url) = (admin.clone(), url(admin, &hook, &parts.uri));
     // To its end, also when the service goes away: else an event could be stored and not queued.
     let work = async move {
+        let _memory = memory;
         let Parts { method, headers, .. } = &parts;
         let incoming = Incoming { method, url: &url, headers, body: &body };
         let ask = |question| key_of_service(&admin, question);
         match admin.deps().inbox.accept(&hook, &incoming, ask).await {
             Ok(accepted) => {
-                if let Accepted::Repeated { id } = &accepted {
-                    record_repeated(&admin, &hook, id).await;
-                }
+                record_accepted(&admin, &hook, &accepted).await;
                 answer(accepted, form)
             }
             Err(refused) => {
-                record_refused(&admin, &hook, &refused).await;
+                let why = refused.to_string();
+                record_refusal(&admin, &hook, "request refused", refused.code(), why).await;
                 refusal(&refused, form)
             }
         }
@@ -124,8 +127,13 @@ async fn key_of_service(admin: &Admin, question: HookKeyRequest) -> Result<Bytes
     }
 }
 
-async fn whole(admin: &Admin, body: Body) -> Result<zeroize::Zeroizing<Vec<u8>>, ApiError> {
-    let read = collect(body, BODY_BYTES_MAX);
+async fn whole(
+    admin: &Admin,
+    hook: &Record<Hook>,
+    body: Body,
+    memory: &mut BudgetShare,
+) -> Result<zeroize::Zeroizing<Vec<u8>>, ApiError> {
+    let read = collect(body, admin.deps().inbox.body_bytes_max(hook), Some(memory));
     let slow = |_| ApiError::Unreadable("the body came too slowly".to_owned());
     tokio::time::timeout(admin.deps().limits.head_timeout, read).await.map_err(slow)?
 }
@@ -141,7 +149,7 @@ fn url(admin: &Admin, hook: &Record<Hook>, uri: &Uri) -> String {
 
 fn answer(accepted: Accepted, form: EventAnswer) -> Response {
     match accepted {
-        Accepted::Stored { id } => event_answer(HookAccepted { id, repeated: false }, form),
+        Accepted::Stored { id, .. } => event_answer(HookAccepted { id, repeated: false }, form),
         Accepted::Repeated { id } => event_answer(HookAccepted { id, repeated: true }, form),
         Accepted::Acknowledged => no_content(),
         Accepted::Answer { content_type, body, field } => {
@@ -207,26 +215,37 @@ fn without_body(answer: Response) -> Response {
     Response::from_parts(parts, Body::empty())
 }
 
-/// Writes the refusal to the audit log. Everybody can send requests, so only a number of them is recorded.
-async fn record_refused(admin: &Admin, hook: &Record<Hook>, refused: &InboxRefusal) {
-    if admin.deps().inbox.may_record_refused() {
-        record(admin, hook, "request refused", refused.code(), refused.to_string()).await;
+/// Writes to the audit log that an event was accepted, or came again: its service repeats it, or an attacker replays it.
+async fn record_accepted(admin: &Admin, hook: &Record<Hook>, accepted: &Accepted) {
+    match accepted {
+        Accepted::Stored { id, is_again } => {
+            let action = if *is_again { "event accepted again" } else { "event accepted" };
+            let event = record_of(admin, hook, action, format!("event {id}"), Outcome::Completed);
+            admin.deps().changes.record(event).await;
+        }
+        Accepted::Repeated { id } => {
+            let why = format!("event {id} was accepted before; it is not delivered again");
+            record_refusal(admin, hook, "request repeated", "repeated", why).await;
+        }
+        Accepted::Acknowledged | Accepted::Answer { .. } => {}
     }
 }
 
-/// Writes to the audit log that an event came again: its service repeats it, or an attacker replays it.
-async fn record_repeated(admin: &Admin, hook: &Record<Hook>, id: &str) {
-    if admin.deps().inbox.may_record_repeated() {
-        let why = format!("event {id} was accepted before; it is not delivered again");
-        record(admin, hook, "request repeated", "repeated", why).await;
-    }
+/// Writes to the audit log that a request was refused or has no effect. Everybody can send such requests.
+async fn record_refusal(admin: &Admin, hook: &Record<Hook>, action: &str, code: &str, why: String) {
+    let mut event = record_of(admin, hook, action, why, Outcome::Refused);
+    event.code = Some(code.to_owned());
+    admin.deps().changes.record_refusal(event, RECORDS_MAX).await;
 }
 
-async fn record(admin: &Admin, hook: &Record<Hook>, action: &str, code: &str, why: String) {
-    let deps = admin.deps();
+fn record_of(
+    admin: &Admin,
+    hook: &Record<Hook>,
+    action: &str,
+    why: String,
+    outcome: Outcome,
+) -> Event {
     let change = Change::new(&Actor::Gateway, "hook", action);
     let change = change.of(&hook.id, hook.name()).because(why);
-    let mut event = change.event(deps.clock.now(), &hook.org, Outcome::Refused);
-    event.code = Some(code.to_owned());
-    deps.changes.record(event).await;
+    change.event(admin.deps().clock.now(), &hook.org, outcome)
 }

@@ -205,7 +205,7 @@ impl RunningKey {
         };
         if usize::try_from(length).is_ok_and(|length| length <= ANSWER_BYTES_MAX) {
             let (parts, body) = response.into_parts();
-            return match collect(body, ANSWER_BYTES_MAX).await {
+            return match collect(body, ANSWER_BYTES_MAX, None).await {
                 Ok(body) => {
                     let (status, fields, body) = (parts.status, parts.headers, Arc::new(body));
                     let kept = KeptAnswer { status, fields, body };

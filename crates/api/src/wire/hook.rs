@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use keyward_model::{Hook, Shown};
+use keyward_model::{Hook, SecretText, Shown};
 
 /// A hook with the key that signs its deliveries, shown once: absent if it was given, and for a queue.
 #[derive(Deserialize, JsonSchema, Serialize)]
@@ -21,6 +21,18 @@ impl std::fmt::Debug for HookCreated {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("HookCreated").field("hook", &self.hook).finish_non_exhaustive()
     }
+}
+
+/// How the keys of a hook are replaced. Not the options of a new hook, which has no keys to end.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HookRotation {
+    /// Another secret of the service.
+    pub secret: Option<SecretText>,
+    /// Another key of deliveries. Without both, a new one.
+    pub signing_key: Option<SecretText>,
+    /// Whether the replaced keys end at once, because others may have them. Otherwise they are valid for one more day.
+    pub no_overlap: bool,
 }
 
 /// The secret that a service sent, for the person who enters it there.
@@ -43,7 +55,7 @@ pub struct HookEventView {
     pub id: String,
     /// When it was accepted.
     pub received: Timestamp,
-    /// `waiting`, or `dead`: all deliveries failed.
+    /// `waiting`, `dead`: all deliveries failed, or `delivered`.
     pub state: String,
     /// Failed deliveries.
     pub tries: u32,
@@ -69,10 +81,14 @@ pub struct HookEventView {
 pub struct HookEventsRequest {
     /// Events whose deliveries all failed, instead of those that wait.
     pub dead: bool,
+    /// Delivered events that are kept, the newest first, instead of those that wait.
+    pub delivered: bool,
+    /// Those after the event with this id: `next` of the page before.
+    pub after: Option<String>,
     /// Server-sent events: those that wait, in order, and then each one that comes. A reader deletes an event after its
     /// work.
     pub follow: bool,
-    /// 1 to 100; default 20.
+    /// 1 to 100; default 20. Long bodies make a page shorter.
     #[schemars(range(min = 1, max = 100))]
     pub limit: Option<usize>,
 }

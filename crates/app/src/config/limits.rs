@@ -6,6 +6,7 @@ use serde_yaml::{Mapping, Value};
 
 use super::reading::ConfigReading;
 use keyward_base::limits::Limits;
+use keyward_model::HOOK_BODY_BYTES_MAX;
 use keyward_rules::inject::scrub::DECODER_BYTES_MAX;
 use keyward_rules::provider::document::key_of;
 
@@ -56,7 +57,7 @@ fn sound_keys(value: &Value, reading: &mut ConfigReading<'_>) -> Value {
 
 /// Counts and sizes that must not be zero. Those omitted may be: nothing idle is kept, no interim
 /// answer passed on, no rule without hosts allowed.
-pub(super) fn least(limits: &Limits) -> [(&'static str, usize, usize); 17] {
+pub(super) fn least(limits: &Limits) -> [(&'static str, usize, usize); 19] {
     let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
     let failures = count(limits.auth_failures_per_minute_max);
     let requests = count(limits.api_requests_per_minute_max);
@@ -74,7 +75,9 @@ pub(super) fn least(limits: &Limits) -> [(&'static str, usize, usize); 17] {
         ("auth_failures_per_minute_max", failures, 1),
         ("api_requests_per_minute_max", requests, 1),
         ("audit_queue_max", limits.audit_queue_max, 1),
+        ("refusal_records_per_minute_max", count(limits.refusal_records_per_minute_max), 1),
         ("admin_body_bytes_max", limits.admin_body_bytes_max, 1),
+        ("unproved_body_bytes_total", limits.unproved_body_bytes_total, HOOK_BODY_BYTES_MAX),
         ("written_body_bytes_max", limits.written_body_bytes_max, 1),
         (
             "written_body_bytes_total",

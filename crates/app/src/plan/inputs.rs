@@ -190,7 +190,8 @@ impl InputReader<'_> {
             let secret = secret.as_ref().map(|source| self.secret(source)).transpose();
             let secret = secret.map_err(|why| self.unreadable(hook, "secret", &why.to_string()));
             let signing_key = signing_key.as_ref().and_then(|it| self.signing_key(hook, it));
-            keys.push(Some(NewKeys { secret: secret.unwrap_or_default(), signing_key }));
+            let secret = secret.unwrap_or_default();
+            keys.push(Some(NewKeys { secret, signing_key, no_overlap: false }));
         }
         keys
     }

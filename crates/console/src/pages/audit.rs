@@ -266,6 +266,7 @@ fn what(event: &Event) -> Markup {
     html! {
         @match &event.change {
             Some(change) => { (change.what) " " @if let Some(name) = &change.name { b { (name) } " " } (change.past_tense()) }
+            None if event.count.is_some() => { (event.counted().unwrap_or_default()) }
             None if event.statement.is_some() => { code { (event.statement.as_deref().unwrap_or_default()) } " " (host) }
             None => { span.method { (event.method.as_deref().unwrap_or("–")) } " " (host) (event.path.as_deref().unwrap_or_default()) }
         }

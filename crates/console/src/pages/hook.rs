@@ -1,17 +1,18 @@
 //! `/incoming/{name}`: the URL for the service, whether its requests are accepted, and the events that wait.
 
 use axum::Router;
-use axum::extract::Path;
+use axum::extract::{Path, Query};
 use maud::{Markup, html};
+use serde::Deserialize;
 
 use super::hooks::{destination, state_of};
 use super::timeline;
 use crate::frame::{Page, Section};
 use crate::parts::{
-    Action, Field, Subpage, ago, copyable, count, danger_zone, empty, facts, head, last_delivery,
-    links, lock, settings_nav,
+    Action, Check, Field, Subpage, ago, copyable, count, danger_zone, empty, facts, head,
+    last_delivery, links, lock, settings_nav,
 };
-use crate::visit::{Console, PageError, Tagged, Visit, segment};
+use crate::visit::{Console, PageError, Tagged, Visit, segment, with_query};
 use keyward_api::handler::get;
 use keyward_api::wire::{Event, HookEventView, List};
 use keyward_model::{Connection, Hook, ManagedBy, Shown};
@@ -19,7 +20,7 @@ use keyward_model::{Connection, Hook, ManagedBy, Shown};
 /// Changes and refusals that the page shows.
 const CHANGES: usize = 8;
 
-/// Events of each state that the page shows.
+/// Events of each state on a page.
 const EVENTS: usize = 10;
 
 /// Characters of a body that are shown.
@@ -37,6 +38,7 @@ struct View {
     connection: Option<Shown<Connection>>,
     waiting: Vec<HookEventView>,
     dead: Vec<HookEventView>,
+    delivered: List<HookEventView>,
     /// `None`: the reader may not read the audit log.
     changes: Option<List<Event>>,
 }
@@ -52,19 +54,33 @@ impl View {
     }
 }
 
-async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, PageError> {
+#[derive(Deserialize)]
+struct PageQuery {
+    /// The page of delivered events: those after this one.
+    after: Option<String>,
+}
+
+async fn show(
+    visit: Visit,
+    Path(name): Path<String>,
+    Query(asked): Query<PageQuery>,
+) -> Result<Page, PageError> {
     let path = format!("/hooks/{}", segment(&name));
     let Tagged { body: hook, tag } = visit.tagged::<Shown<Hook>>(&path).await?;
     let waiting: List<HookEventView> = visit.get(&format!("{path}/events?limit={EVENTS}")).await?;
     let dead: List<HookEventView> =
         visit.get(&format!("{path}/events?dead=true&limit={EVENTS}")).await?;
+    let delivered = format!("{path}/events?delivered=true&limit={EVENTS}");
+    let delivered = with_query(&delivered, &[("after", asked.after.as_deref())]);
+    let delivered = visit.get(&delivered).await?;
     let changes =
         visit.get_optional(&format!("/audit?changed={}&limit={CHANGES}", hook.id)).await?;
     let connection = match &hook.spec.connection {
         Some(id) => visit.get_optional(&format!("/connections/{}", segment(id.as_str()))).await?,
         None => None,
     };
-    let view = View { hook, tag, connection, waiting: waiting.items, dead: dead.items, changes };
+    let (waiting, dead) = (waiting.items, dead.items);
+    let view = View { hook, tag, connection, waiting, dead, delivered, changes };
     let (hook, is_editable) = (&view.hook, view.is_editable(&visit));
     let content = html! {
         p.crumb { a href="/incoming" { "Hooks" } }
@@ -83,7 +99,10 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, PageError>
                 }
                 section.panel #events data-live { header { h2 { "Events that wait" } } div.body { (waiting_events(&view)) } }
                 @if !view.dead.is_empty() {
-                    section.panel #dead data-live { header { h2 { "Undelivered events" } } div.body { (dead_events(&view, &visit)) } }
+                    section.panel #dead data-live { header { h2 { "Undelivered events" } } div.body { (sent_again(&view, &view.dead, &visit)) } }
+                }
+                @if hook.facts.delivered > 0 {
+                    section.panel #delivered data-live { header { h2 { "Delivered events" } } div.body { (delivered_events(&view, &visit)) } }
                 }
                 @if let Some(changes) = &view.changes {
                     section.panel #changes data-live { header { h2 { "Changes and refusals" } } (timeline::changes(&changes.items)) }
@@ -189,9 +208,21 @@ fn waiting_events(view: &View) -> Markup {
     }
 }
 
-fn dead_events(view: &View, visit: &Visit) -> Markup {
+/// The kept ones, newest first.
+fn delivered_events(view: &View, visit: &Visit) -> Markup {
+    let page = format!("/incoming/{}", segment(&view.hook.spec.name));
     html! {
-        @for event in &view.dead {
+        (sent_again(view, &view.delivered.items, visit))
+        @if let Some(next) = &view.delivered.next {
+            p { a href=(format!("{page}?after={}#delivered", segment(next))) { "Older events" } }
+        }
+    }
+}
+
+/// Events that an admin may have delivered again.
+fn sent_again(view: &View, events: &[HookEventView], visit: &Visit) -> Markup {
+    html! {
+        @for event in events {
             (one(event))
             @if visit.is_admin() {
                 (Action {
@@ -227,6 +258,7 @@ fn about(view: &View) -> Markup {
     facts(&[
         ("Goes to", Some(destination(hook))),
         ("Waiting", Some(html! { (hook.facts.waiting) })),
+        ("Keeps", Some(html! { (count(hook.spec.kept_events(), "delivered event")) })),
         ("Last delivery", Some(last_delivery(hook.facts.last.as_ref()))),
         ("Connection", connection.map(|name| links("/connections", [name]))),
         ("Created", Some(ago(hook.created))),
@@ -250,8 +282,13 @@ fn settings(view: &View) -> Markup {
         name: "secret",
         label: "New secret of the service",
         kind: "password",
-        help: Some("The one before is accepted for one more day."),
         ..Field::default()
+    };
+    let no_overlap = Check {
+        name: "no_overlap",
+        label: "End the one before at once",
+        help: Some("Others may have it. Otherwise it is accepted for one more day."),
+        ..Check::default()
     };
     html! {
         section.panel {
@@ -268,6 +305,7 @@ fn settings(view: &View) -> Markup {
                     summary { "Replace the secret" }
                     form method="post" data-api=(view.path("POST", "/rotate")) data-tag=[view.tag.as_deref()] data-done="Secret replaced." {
                         (secret.show())
+                        (no_overlap.show())
                         button.first { "Replace secret" }
                     }
                 }

@@ -147,10 +147,8 @@ impl MongoAccess {
             let parts = text.split_once('.');
             closed.contains(&text) || parts.is_some_and(|(own, name)| is_closed(own, name))
         };
-        // A collection can be named by its UUID too.
-        let is_named =
-            matches!(first(command)?, RawBsonRef::Binary(_)) || names(command, &names_closed, 0)?;
-        match is_named {
+        let may_name = may_name_otherwise(first(command)?);
+        match may_name || names(command, &names_closed, 0)? {
             true => refused(name, "the collection has credentials of the server"),
             false => Ok(None),
         }
@@ -262,9 +260,7 @@ fn names(
 ) -> Result<bool, Unreadable> {
     for element in document.iter_elements() {
         let value = element?.value()?;
-        if let RawBsonRef::String(text) = value
-            && is_one(text)
-        {
+        if text(value).is_some_and(is_one) {
             return Ok(true);
         }
         if let Some(inner) = inner(value, depth)?
@@ -282,9 +278,9 @@ fn has_closed_namespace(document: &RawDocument, depth: usize) -> Result<bool, Un
     for element in document.iter_elements() {
         let element = element?;
         let value = element.value()?;
-        match (element.key().as_str(), value) {
-            ("db", RawBsonRef::String(name)) => databases.push(name),
-            ("coll", RawBsonRef::String(name)) => collections.push(name),
+        match element.key().as_str() {
+            "db" => databases.extend(text(value)),
+            "coll" => collections.extend(text(value)),
             _ => {}
         }
         if let Some(inner) = inner(value, depth)?
@@ -304,8 +300,8 @@ fn names_profile(document: &RawDocument, depth: usize) -> Result<bool, Unreadabl
         let is_name =
             (at == 0 && depth == 0) || NAMES_COLLECTIONS.contains(&element.key().as_str());
         let value = element.value()?;
-        if let RawBsonRef::String(text) | RawBsonRef::Symbol(text) = value
-            && is_name
+        if is_name
+            && let Some(text) = text(value)
             && text.strip_suffix(PROFILE).is_some_and(|own| own.is_empty() || own.ends_with('.'))
         {
             return Ok(true);
@@ -317,6 +313,27 @@ fn names_profile(document: &RawDocument, depth: usize) -> Result<bool, Unreadabl
         }
     }
     Ok(false)
+}
+
+/// The text of a value that a server may read as a name. Servers take a symbol, which is deprecated, for a string
+/// (`canonicalizeBSONType`). <https://bsonspec.org/spec.html>
+fn text(value: RawBsonRef<'_>) -> Option<&str> {
+    match value {
+        RawBsonRef::String(text) | RawBsonRef::Symbol(text) | RawBsonRef::JavaScriptCode(text) => {
+            Some(text)
+        }
+        RawBsonRef::JavaScriptCodeWithScope(code) => Some(code.code),
+        _ => None,
+    }
+}
+
+/// Whether a server may find a collection by this value of a command without its name, such as by its UUID. Numbers and
+/// the like stand where a command has no collection; documents are searched.
+fn may_name_otherwise(value: RawBsonRef<'_>) -> bool {
+    use RawBsonRef::{Array, Boolean, Decimal128, Document, Double, Int32, Int64, Null};
+    let is_number = matches!(value, Double(_) | Int32(_) | Int64(_) | Decimal128(_) | Boolean(_));
+    let is_other = matches!(value, Null | Document(_) | Array(_));
+    !is_number && !is_other && text(value).is_none()
 }
 
 /// The document that a value is; an array is one too.
@@ -333,7 +350,7 @@ fn inner(value: RawBsonRef<'_>, depth: usize) -> Result<Option<&RawDocument>, Un
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bson::{RawDocumentBuf, rawdoc};
+    use bson::{RawBson, RawDocumentBuf, RawJavaScriptCodeWithScope, rawdoc};
 
     fn by_uuid() -> bson::Binary {
         bson::Binary { subtype: bson::spec::BinarySubtype::Uuid, bytes: vec![7; 16] }
@@ -451,6 +468,49 @@ mod tests {
         }
         for (database, collection) in [("local", "startup_log"), ("app", "oplog.rs")] {
             assert_eq!(of(false, &lookup(database, collection)), "passes");
+        }
+    }
+
+    /// Servers take a symbol for a string. What is neither text nor a plain value names nothing that could be checked.
+    #[test]
+    fn a_name_of_any_type_that_a_server_may_read_as_one_is_checked() {
+        let code = |text: &str| RawBson::JavaScriptCode(text.to_owned());
+        let symbol = |text: &str| RawBson::Symbol(text.to_owned());
+        let scoped = |text: &str| {
+            let (code, scope) = (text.to_owned(), RawDocumentBuf::new());
+            RawBson::JavaScriptCodeWithScope(RawJavaScriptCodeWithScope { code, scope })
+        };
+        let types: [&dyn Fn(&str) -> RawBson; 3] = [&code, &symbol, &scoped];
+        for name in types {
+            let users = || name("system.users");
+            let from = rawdoc! { "db": name("admin"), "coll": users() };
+            for command in [
+                rawdoc! { "find": users(), "$db": "admin" },
+                rawdoc! { "getMore": 1_i64, "collection": users(), "$db": "admin" },
+                rawdoc! { "explain": { "find": users() }, "$db": "admin" },
+                rawdoc! { "renameCollection": name("local.oplog.rs"), "to": "app.a", "$db": "admin" },
+                rawdoc! { "aggregate": "a", "pipeline": [{ "$lookup": { "from": from } }], "$db": "app" },
+            ] {
+                let found = of(false, &command);
+                assert!(found.contains("has credentials of the server"), "{command:?}: {found}");
+            }
+            let of_app = rawdoc! { "find": users(), "$db": name("app") };
+            assert!(of(false, &of_app).contains("no BSON document"), "{of_app:?}");
+            assert_eq!(of(false, &rawdoc! { "find": users(), "$db": "app" }), "passes");
+        }
+        for value in
+            [RawBson::ObjectId(bson::oid::ObjectId::new()), RawBson::Undefined, RawBson::MinKey]
+        {
+            let command = rawdoc! { "find": value, "$db": "admin" };
+            assert!(of(false, &command).contains("has credentials"), "{command:?}");
+        }
+        for command in [
+            rawdoc! { "ping": 1, "$db": "admin" },
+            rawdoc! { "ping": true, "$db": "admin" },
+            rawdoc! { "aggregate": 1.0, "pipeline": [], "$db": "admin" },
+            rawdoc! { "find": symbol("items"), "$db": "admin" },
+        ] {
+            assert_eq!(of(false, &command), "passes", "{command:?}");
         }
     }
 

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::*;
-use crate::dead::DeadEvent;
-use crate::event::EVENTS_BYTES_MAX;
+use crate::event::{EVENTS_BYTES_MAX, EventList};
+use crate::settled::SettledEvent;
 use crate::tests::held_store::HeldStore;
 use crate::tests::{inbox_in, inbox_of};
 use crate::{Accepted, HookKeyRequest, InboxRefusal, NewKeys};
@@ -31,7 +31,7 @@ impl World {
     }
 
     async fn of((inbox, hook): (Arc<Inbox>, Arc<Record<Hook>>)) -> Self {
-        let keys = NewKeys { secret: Some(Secret::new(SECRET)), signing_key: None };
+        let keys = NewKeys { secret: Some(Secret::new(SECRET)), ..NewKeys::default() };
         inbox.set_keys(&hook, keys).await.unwrap();
         Self { inbox, hook }
     }
@@ -59,7 +59,9 @@ impl World {
     /// The same with this body.
     async fn event_with(&self, body: &str) -> (HookEvent, Version) {
         let sent = self.send_body(body).await;
-        let Ok(Accepted::Stored { id }) = sent else { panic!("it is new: {sent:?}") };
+        let Ok(Accepted::Stored { id, is_again: false }) = sent else {
+            panic!("it is new: {sent:?}")
+        };
         let (event, _, version) = self.inbox.event(&self.hook, &id).await.unwrap();
         (event, version)
     }
@@ -84,7 +86,8 @@ impl World {
     }
 
     fn is_dead(&self, event: &HookEvent) -> bool {
-        self.inbox.queue.lock().first_dead(&self.hook.id, usize::MAX).contains(&event.id)
+        let dead = self.inbox.queue.lock().ids(&self.hook.id, EventList::Dead, None, 100);
+        dead.unwrap().contains(&event.id)
     }
 
     /// How many events wait, and how many are dead.
@@ -111,7 +114,7 @@ async fn taking_an_already_taken_event_removes_it_from_the_queue() {
     let world = World::new().await;
     let (event, version) = world.event().await;
     let (org, row) = (&world.hook.org, event.row());
-    let taken = EventRow::Taken { hook: world.hook.id.clone(), until: Timestamp::MAX };
+    let taken = EventRow::Taken { hook: world.hook.id.clone(), until: Timestamp::MAX, event: None };
     world.inbox.events.put(org, &row, &taken, Some(version)).await.unwrap();
     assert_eq!(world.counts(), (1, 0));
     let missing = world.inbox.take(&world.hook, &event.id).await;
@@ -181,11 +184,111 @@ async fn the_oldest_dead_event_is_removed_if_their_bytes_are_too_many() {
     let world = World::new().await;
     let oldest = world.dead("1", 1).await;
     let (id, received) = (oldest.id.clone(), oldest.received);
-    let large = DeadEvent { id, received, bytes: EVENTS_BYTES_MAX };
+    let large = SettledEvent { id, received, bytes: EVENTS_BYTES_MAX };
     world.inbox.queue.lock().dead(&world.hook.id, large);
     let next = world.dead("2", 2).await;
     assert_eq!(world.counts(), (0, 1));
     assert!(world.is_dead(&next));
+}
+
+/// What the hook has of delivered events, in pages of this length.
+async fn delivered(world: &World, most: usize) -> Vec<Vec<String>> {
+    let (mut pages, mut after) = (Vec::new(), None::<String>);
+    loop {
+        let found = world.inbox.events(&world.hook, EventList::Delivered, after.as_deref(), most);
+        let (events, has_more) = found.await.unwrap();
+        assert!(events.iter().all(|(_, state)| *state == EventState::Delivered));
+        pages.push(events.iter().map(|(event, _)| event.id.clone()).collect());
+        if !has_more {
+            return pages;
+        }
+        after = events.last().map(|(event, _)| event.id.clone());
+    }
+}
+
+/// An event with this body, delivered.
+async fn taken(world: &World, hook: &Record<Hook>, body: &str) -> HookEvent {
+    let (event, _) = world.event_with(body).await;
+    world.inbox.take(hook, &event.id).await.unwrap();
+    event
+}
+
+#[tokio::test]
+async fn delivered_events_are_kept_in_pages_and_beyond_their_number_only_their_ids_are() {
+    let store = Arc::new(HeldStore::default());
+    let world = World::of(inbox_in(store.clone(), "gitlab").await).await;
+    let mut hook = Record::clone(&world.hook);
+    hook.spec.keep_events = Some(3);
+    let mut ids = Vec::new();
+    for body in ["1", "2", "3", "4", "5"] {
+        ids.push(taken(&world, &hook, body).await.id);
+    }
+    let kept = [ids[4].clone(), ids[3].clone(), ids[2].clone()];
+    assert_eq!(delivered(&world, 2).await, [&kept[..2], &kept[2..]]);
+    assert_eq!(world.inbox.status(&hook.id).delivered, 3);
+    let missing = world.inbox.event(&hook, &ids[0]).await;
+    assert!(matches!(missing, Err(InboxError::NoEvent(_))), "{missing:?}");
+    let repeated = world.send_body("1").await.unwrap();
+    assert!(matches!(repeated, Accepted::Repeated { .. }), "{repeated:?}");
+    // The same after a restart.
+    world.inbox.queue.lock().forget(&hook.id);
+    world.inbox.resume().await.unwrap();
+    assert_eq!(delivered(&world, 9).await, [kept]);
+    let unknown = world.inbox.events(&hook, EventList::Delivered, Some(&ids[0]), 9).await;
+    assert!(matches!(unknown, Err(InboxError::NoEvent(_))), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn a_hook_that_keeps_no_events_keeps_ids_alone() {
+    let world = World::new().await;
+    let mut hook = Record::clone(&world.hook);
+    hook.spec.keep_events = Some(0);
+    let event = taken(&world, &hook, "1").await;
+    assert_eq!(delivered(&world, 9).await, [Vec::<String>::new()]);
+    let row = world.inbox.events.get(&hook.org, &event.row()).await.unwrap();
+    assert!(matches!(row, Some((EventRow::Taken { event: None, .. }, _))), "{row:?}");
+}
+
+/// Its id is no longer remembered, so the same bytes are another event; its request is still there to be sent again.
+#[tokio::test]
+async fn a_kept_event_outlives_the_time_in_which_a_repeated_request_is_known() {
+    let world = World::new().await;
+    let event = taken(&world, &world.hook, "1").await;
+    let (org, row) = (&world.hook.org, event.row());
+    let (known, version) = world.inbox.events.get(org, &row).await.unwrap().unwrap();
+    let EventRow::Taken { hook, event: kept, .. } = known else { panic!("{known:?}") };
+    let over = EventRow::Taken { hook, until: Timestamp::UNIX_EPOCH, event: kept };
+    world.inbox.events.put(org, &row, &over, Some(version)).await.unwrap();
+    world.inbox.queue.lock().forget(&world.hook.id);
+    world.inbox.resume().await.unwrap();
+    world.inbox.forget_expired().await;
+    assert_eq!(delivered(&world, 9).await, [vec![event.id.clone()]]);
+    world.inbox.send_again(&world.hook, &event.id).await.unwrap();
+    assert_eq!(world.counts(), (1, 0));
+    world.inbox.take(&world.hook, &event.id).await.unwrap();
+    assert_eq!(world.inbox.status(&world.hook.id).delivered, 1);
+    let (known, version) = world.inbox.events.get(org, &row).await.unwrap().unwrap();
+    assert!(matches!(known, EventRow::Taken { .. }), "{known:?}");
+    world.inbox.events.put(org, &row, &over, Some(version)).await.unwrap();
+    let again = world.send_body("1").await.unwrap();
+    assert_eq!(again, Accepted::Stored { id: event.id.clone(), is_again: true });
+    assert_eq!((world.counts(), world.inbox.status(&world.hook.id).delivered), ((1, 0), 0));
+}
+
+/// An id expires while its service is asked to send the event again.
+#[tokio::test]
+async fn an_expired_id_does_not_remove_an_event_that_was_accepted_again() {
+    let world = World::new().await;
+    let mut hook = Record::clone(&world.hook);
+    hook.spec.keep_events = Some(0);
+    let event = taken(&world, &hook, "1").await;
+    let expired = world.inbox.queue.lock().expired(Timestamp::MAX);
+    let [(org, _, _, version)] = &expired[..] else { panic!("{expired:?}") };
+    let row = event.row();
+    world.inbox.events.put(org, &row, &EventRow::Waiting(event), Some(*version)).await.unwrap();
+    world.inbox.events.delete_version(org, &row, *version).await.unwrap();
+    let kept = world.inbox.events.get(org, &row).await.unwrap();
+    assert!(matches!(kept, Some((EventRow::Waiting(_), _))), "{kept:?}");
 }
 
 /// Another replica has sent it again, which this one does not know yet.
@@ -239,7 +342,7 @@ async fn the_events_of_a_removed_hook_are_deleted_without_reading_any() {
     let (event, _) = world.event().await;
     let (org, other) = (&world.hook.org, HookId::random());
     let row_of_other = event::row(&other, "1");
-    let taken = EventRow::Taken { hook: other, until: Timestamp::MAX };
+    let taken = EventRow::Taken { hook: other, until: Timestamp::MAX, event: None };
     world.inbox.events.put(org, &row_of_other, &taken, None).await.unwrap();
     let before = store.read();
     world.inbox.forget(org, &world.hook.id).await.unwrap();

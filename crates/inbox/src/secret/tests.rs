@@ -21,7 +21,7 @@ async fn the_second_of_two_senders_does_not_replace_the_secret_of_the_first() {
 async fn a_secret_that_a_person_gave_is_not_shown() {
     let (inbox, hook) = inbox_of("notion").await;
     assert!(matches!(inbox.reveal(&hook).await, Err(InboxError::SecretNotSent)));
-    let new = NewKeys { secret: Some(Secret::new("a-token")), signing_key: None };
+    let new = NewKeys { secret: Some(Secret::new("a-token")), ..NewKeys::default() };
     inbox.set_keys(&hook, new).await.unwrap();
     assert!(matches!(inbox.reveal(&hook).await, Err(InboxError::SecretNotShown)));
     assert!(!inbox.secret_status(&hook).await.unwrap().can_reveal);

@@ -1,5 +1,6 @@
 //! [`Budget`]: an amount that agents share, such as memory or streams. An agent may take at most as much as it
 //! leaves free: one agent alone gets half, two greedy agents a third each. Some is always left for one more agent.
+//! Clients that are no agents, or have not authenticated, share in the same way by their addresses.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
 use keyward_base::id::AgentId;
+use keyward_net::evictable::PeerAddress;
 
 #[derive(Debug)]
 pub struct Budget {
@@ -22,8 +24,14 @@ struct BudgetState {
     total: usize,
     each: PerAgent,
     taken: usize,
-    /// Amounts by agent; `None` for requests without an agent.
-    by: HashMap<Option<AgentId>, usize, RandomState>,
+    /// Amounts by agent or address; `None` for requests without an agent.
+    by: HashMap<Option<Taker>, usize, RandomState>,
+}
+
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+enum Taker {
+    Agent(AgentId),
+    Address(PeerAddress),
 }
 
 /// Limits of one agent.
@@ -38,7 +46,7 @@ pub struct PerAgent {
 #[derive(Debug)]
 pub struct BudgetShare {
     budget: Arc<Budget>,
-    taker: Option<AgentId>,
+    taker: Option<Taker>,
     amount: usize,
 }
 
@@ -67,12 +75,19 @@ impl Budget {
     /// Whether an agent, or a request without one, could take `amount` more now. Needs no lock while nothing is taken.
     pub fn has_room(&self, taker: Option<&AgentId>, amount: usize) -> bool {
         amount <= self.untaken_room.load(Ordering::Relaxed)
-            || self.state.lock().has_room(&taker.cloned(), amount)
+            || self.state.lock().has_room(&taker.cloned().map(Taker::Agent), amount)
     }
 
     /// An empty share, for an agent or for a request without one.
     pub fn share(self: &Arc<Self>, taker: Option<&AgentId>) -> BudgetShare {
-        BudgetShare { budget: self.clone(), taker: taker.cloned(), amount: 0 }
+        BudgetShare { budget: self.clone(), taker: taker.cloned().map(Taker::Agent), amount: 0 }
+    }
+
+    /// An empty share, for a client at this address.
+    pub fn share_at(self: &Arc<Self>, address: PeerAddress) -> BudgetShare {
+        let mut share = self.share(None);
+        share.taker = Some(Taker::Address(address));
+        share
     }
 
     /// The sum of all shares.
@@ -101,13 +116,13 @@ impl BudgetState {
     }
 
     /// Whether the agent could take `amount` more.
-    fn has_room(&self, taker: &Option<AgentId>, amount: usize) -> bool {
+    fn has_room(&self, taker: &Option<Taker>, amount: usize) -> bool {
         let own = self.by.get(taker).copied().unwrap_or_default();
         self.with(amount).is_some_and(|(_, own_max)| own + amount <= own_max)
     }
 
     /// Takes `amount` more for the agent. Returns how much it has then; `None`, and nothing is changed, beyond the limits.
-    fn take(&mut self, taker: &Option<AgentId>, amount: usize) -> Option<usize> {
+    fn take(&mut self, taker: &Option<Taker>, amount: usize) -> Option<usize> {
         let (taken, own_max) = self.with(amount)?;
         let own = match self.by.get_mut(taker) {
             Some(own) if *own + amount <= own_max => {

@@ -2,6 +2,7 @@
 //! slot before it begins, so that its event can always be sent, also from `Drop`.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
@@ -9,8 +10,9 @@ use std::time::Duration;
 use tokio::sync::mpsc::{self, OwnedPermit, Sender};
 use tokio::sync::{oneshot, watch};
 
-use super::event::AuditEntry;
+use super::event::{AuditEntry, Event};
 use super::printer::RecordPrinter;
+use super::refusals::RefusalRecords;
 pub use super::sink::AuditError;
 use super::sink::{AuditSink, LogHealth, Queued};
 use super::trail::{Rotation, Trail};
@@ -23,9 +25,10 @@ pub struct Audit {
     writer: Thread,
     health: LogHealth,
     written: watch::Receiver<u64>,
+    pub(super) refusals: Arc<RefusalRecords>,
 }
 
-/// A reserved place in the queue. The holder must send: every exchange leaves one event.
+/// A reserved place in the queue. The holder must send: every exchange leaves one event, or is counted in one.
 #[derive(Debug)]
 pub struct AuditSlot(OwnedPermit<Queued>);
 
@@ -68,6 +71,7 @@ impl Audit {
     ) -> Result<(Self, AuditWriter), AuditError> {
         let health = LogHealth::default();
         let sink = AuditSink::open(trail, rotation, printer, health.clone())?;
+        let refusals = sink.refusals.clone();
         let written = sink.written();
         let (sender, receiver) = mpsc::channel(queue);
         let thread = std::thread::Builder::new()
@@ -75,7 +79,8 @@ impl Audit {
             .spawn(move || sink.run(receiver))
             .map_err(AuditError::Thread)?;
         let writer = thread.thread().clone();
-        Ok((Self { queue: sender, writer, health, written }, AuditWriter { thread }))
+        let audit = Self { queue: sender, writer, health, written, refusals };
+        Ok((audit, AuditWriter { thread }))
     }
 
     /// Watches the number of the last readable record; 0 for something that is not a regular file.
@@ -131,6 +136,21 @@ impl Audit {
         }
     }
 
+    /// Passes a refusal to the writer without waiting. Beyond `max` a minute, the refusals of one agent or hook are counted in
+    /// one record for each code, which is written when the minute ends.
+    pub fn send_refusal<S: AsRef<str>>(&self, slot: AuditSlot, event: &Event<S>, max: u32) {
+        if self.refusals.may_record(event, max) {
+            slot.send(event.entry());
+        }
+    }
+
+    /// Wakes the writer if refusals are counted: it writes them when their minute has ended. A full queue needs no waking.
+    pub fn write_counted_refusals(&self) {
+        if !self.refusals.are_none() {
+            let _ = self.queue.try_send(Queued::Reader(oneshot::channel().0));
+        }
+    }
+
     /// Reserves a place for a record of a change that has already happened. Succeeds also while the log cannot be
     /// written, as long as the queue has room.
     ///
@@ -174,8 +194,13 @@ mod tests {
     fn unserved(room: usize) -> (Audit, mpsc::Receiver<Queued>) {
         let (queue, receiver) = mpsc::channel(room);
         let (_, written) = watch::channel(0);
-        let audit =
-            Audit { queue, writer: std::thread::current(), health: LogHealth::default(), written };
+        let audit = Audit {
+            queue,
+            writer: std::thread::current(),
+            health: LogHealth::default(),
+            written,
+            refusals: Arc::default(),
+        };
         (audit, receiver)
     }
 

@@ -68,15 +68,29 @@ impl ChangeRecorder {
     /// Records a change that has already happened. While the log cannot be written, the record waits in the queue; if
     /// that is full, the program's own log says so.
     pub async fn record(&self, event: Event) {
-        match self.reserve_for_past().await {
-            Ok(slot) => slot.send(&event),
-            Err(error) => tracing::error!(%error, change = ?event.change, "a change is unrecorded"),
+        if let Some((_, slot)) = self.reserve_for_past(&event).await {
+            slot.send(event.entry());
         }
     }
 
-    async fn reserve_for_past(&self) -> Result<ChangeSlot, AuditUnavailable> {
-        let Some(audit) = self.audit()? else { return Ok(ChangeSlot(None)) };
-        audit.reserve_for_past().await.map(|slot| ChangeSlot(Some(slot)))
+    /// Records a refused request to a hook, of which each may leave `max` records a minute; see [`Audit::send_refusal`].
+    pub async fn record_refusal(&self, event: Event, max: u32) {
+        if let Some((audit, slot)) = self.reserve_for_past(&event).await {
+            audit.send_refusal(slot, &event, max);
+        }
+    }
+
+    /// `None` without a log, and while the record can neither be written nor queued.
+    async fn reserve_for_past(&self, event: &Event) -> Option<(Audit, AuditSlot)> {
+        let reserved = async {
+            let Some(audit) = self.audit()? else { return Ok(None) };
+            let slot = audit.reserve_for_past().await?;
+            Ok::<_, AuditUnavailable>(Some((audit, slot)))
+        };
+        reserved.await.unwrap_or_else(|error| {
+            tracing::error!(%error, change = ?event.change, "a change is unrecorded");
+            None
+        })
     }
 
     /// The log, opened on first use; `None` without one.

@@ -64,7 +64,8 @@ impl Trail {
     ) -> io::Result<(Counts, Option<u64>)> {
         let mut counts = Counts::default();
         let next = self.search(filter, before, go_on, &mut |event| {
-            counts.add(by.of(&event), 1, event.time);
+            let last = event.until.unwrap_or(event.time);
+            counts.add(by.of(&event), event.count.unwrap_or(1), last);
             true
         })?;
         Ok((counts, next))
@@ -85,7 +86,7 @@ impl Grouping {
 }
 
 impl Counts {
-    /// Adds `count` records with this value; `last`: the newest record's time.
+    /// Adds `count` records, or refusals that one counts, with this value; `last`: the newest record's time.
     fn add(&mut self, name: Option<&str>, count: u64, last: Timestamp) {
         let name = name.map(str::to_owned);
         let is_full = self.groups.len() >= GROUPS_MAX;

@@ -1,10 +1,13 @@
 //! [`Event`]: the audit record of one exchange or change. `audit.rs` writes it.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write};
 
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::change::Change;
 use keyward_base::id::{ExchangeId, OrgId};
@@ -74,7 +77,8 @@ pub struct Event<S = String> {
     pub target: Option<S>,
     /// The request's method.
     pub method: Option<S>,
-    /// The path as the agent sent it, without query.
+    /// The path as the agent sent it, without query. Of a longer path or method than 1 KiB, the record has the beginning, the
+    /// number of bytes and the SHA-256 of the whole.
     pub path: Option<S>,
     /// The status that the agent received, if any.
     pub status: Option<u16>,
@@ -105,6 +109,14 @@ pub struct Event<S = String> {
     /// statements have this. `completed`: it was forwarded to the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statement: Option<S>,
+    /// How many refused requests this record counts. The sender had its number of records for that minute; they have the
+    /// sender, the code and the outcome in common. `time` is that of the first, and so is `exchange`. Other records lack
+    /// this and the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// When the last of them began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
     /// The change, if the record is of a change instead of an exchange.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<Box<Change>>,
@@ -117,6 +129,9 @@ pub struct AuditEntry(String);
 
 /// Initial buffer size; most entries fit.
 const ENTRY_BYTES: usize = 512;
+
+/// Longest text of the request line in a record, in bytes. Agents choose it: long ones would fill the log.
+const REQUEST_BYTES_MAX: usize = 1024;
 
 impl<S: Default> Event<S> {
     /// An event with only its start time and id; aborted, until something else ends it.
@@ -137,6 +152,11 @@ impl<S: AsRef<str>> Event<S> {
     pub fn sender(&self) -> Option<&str> {
         let person = self.by.as_ref().map(|by| self.user.as_ref().unwrap_or(by));
         self.agent.as_ref().or(person).map(S::as_ref)
+    }
+
+    /// What a record of counted refusals says: `12 more until 2026-01-31T08:00:59Z`.
+    pub fn counted(&self) -> Option<String> {
+        Some(format!("{} more until {}", self.count?, self.until?))
     }
 
     /// Formats the entry. Written by hand because every exchange does it; a test compares it with serde's
@@ -164,8 +184,9 @@ impl<S: AsRef<str>> Event<S> {
         text(&self.connection, field!("connection"), &mut entry);
         entry.number(field!("generation"), self.generation);
         text(&self.target, field!("target"), &mut entry);
-        text(&self.method, field!("method"), &mut entry);
-        text(&self.path, field!("path"), &mut entry);
+        for (field, value) in [(field!("method"), &self.method), (field!("path"), &self.path)] {
+            entry.text(field, value.as_ref().map(|text| shortened(text.as_ref())).as_deref());
+        }
         entry.number(field!("status"), self.status.map(u64::from));
         text(&self.code, field!("code"), &mut entry);
         entry.number(field!("bytes_in"), Some(self.bytes_in));
@@ -182,6 +203,12 @@ impl<S: AsRef<str>> Event<S> {
         }
         if self.statement.is_some() {
             text(&self.statement, field!("statement"), &mut entry);
+        }
+        if self.count.is_some() {
+            entry.number(field!("count"), self.count);
+        }
+        if let Some(until) = self.until {
+            entry.shown(field!("until"), format_args!("\"{until}\""));
         }
         if let Some(change) = &self.change {
             let change = serde_json::to_string(change).expect("it holds text alone");
@@ -245,6 +272,16 @@ fn has_escaped(text: &str) -> bool {
     text.bytes().fold(false, |found, byte| found | (byte < 0x20) | (byte == b'"') | (byte == b'\\'))
 }
 
+/// The text, or its beginning with the length and the digest of the whole.
+fn shortened(text: &str) -> Cow<'_, str> {
+    if text.len() <= REQUEST_BYTES_MAX {
+        return text.into();
+    }
+    let beginning = &text[..text.floor_char_boundary(REQUEST_BYTES_MAX)];
+    let (bytes, digest) = (text.len(), HEXLOWER.encode(&Sha256::digest(text)));
+    format!("{beginning}… ({bytes} bytes, SHA-256 {digest})").into()
+}
+
 fn push(text: &mut String, value: fmt::Arguments<'_>) {
     text.write_fmt(value).expect("a String takes all that is written");
 }
@@ -277,6 +314,8 @@ mod tests {
             cut_by: text("operator"),
             database_role: text("app"),
             statement: text("select \"a\" where b = ?"),
+            count: Some(6),
+            until: Some(Timestamp::UNIX_EPOCH),
             change: Some(Box::new(Change {
                 by: "file".to_owned(),
                 why: text("\"x"),
@@ -295,6 +334,32 @@ mod tests {
             (event.seq, event.prev) = (7, "c0ffee".to_owned());
             assert_eq!(line, format!("before{}\n", serde_json::to_string(&event).unwrap()));
         }
+    }
+
+    #[test]
+    fn a_long_method_or_path_is_cut_and_has_the_digest_of_the_whole() {
+        let of = |event: Event| {
+            let mut line = String::new();
+            event.entry().at(1, "", &mut line);
+            let read: Event = serde_json::from_str(&line).unwrap();
+            (line.len(), read)
+        };
+        let fits = "/".repeat(REQUEST_BYTES_MAX);
+        let (_, read) = of(Event { path: Some(fits.clone()), ..full() });
+        assert_eq!(read.path, Some(fits));
+        // The limit is within the second character.
+        let [one, other] = ["x", "y"].map(|end| format!("/é{}{end}", "é\"".repeat(20_000)));
+        let (bytes, read) = of(Event { path: Some(one.clone()), ..full() });
+        let path = read.path.unwrap();
+        assert!(bytes < 3 * REQUEST_BYTES_MAX, "{bytes}");
+        let digest = HEXLOWER.encode(&Sha256::digest(&one));
+        let end = format!("… ({} bytes, SHA-256 {digest})", one.len());
+        let beginning = path.strip_suffix(&end).expect("its digest");
+        assert!(one.starts_with(beginning) && beginning.len() > REQUEST_BYTES_MAX - 3);
+        let (_, another) = of(Event { path: Some(other.clone()), ..full() });
+        assert_ne!(another.path, Some(path), "paths with the same beginning differ");
+        let (bytes, _) = of(Event { method: Some(other), ..full() });
+        assert!(bytes < 3 * REQUEST_BYTES_MAX, "{bytes}");
     }
 
     #[test]

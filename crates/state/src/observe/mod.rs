@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod notice;
 mod printer;
 pub mod query;
+mod refusals;
 pub mod run_refusals;
 mod sink;
 mod sync;

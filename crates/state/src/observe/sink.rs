@@ -18,6 +18,7 @@ use super::change::Change;
 use super::event::{AuditEntry, Outcome};
 use super::lines::first_number;
 use super::printer::RecordPrinter;
+use super::refusals::RefusalRecords;
 use super::sync::Syncer;
 use super::trail::{Rotation, Trail, create, create_again, found};
 use keyward_base::id::OrgId;
@@ -97,6 +98,7 @@ pub(super) struct AuditSink {
     change: Option<String>,
     health: LogHealth,
     written: watch::Sender<u64>,
+    pub(super) refusals: Arc<RefusalRecords>,
     /// `None` for something that is not a regular file, such as `/dev/null`, which is neither synced nor
     /// rotated.
     syncer: Option<Syncer>,
@@ -123,6 +125,7 @@ impl AuditSink {
         };
         let sink = Self {
             written: watch::Sender::new(head.seq),
+            refusals: Arc::default(),
             file: Arc::new(file),
             bytes,
             rotate_at: Instant::now(),
@@ -144,7 +147,7 @@ impl AuditSink {
         self.written.subscribe()
     }
 
-    /// Writes until the queue is closed.
+    /// Writes until the queue is closed, then the refusals that are still counted.
     pub(super) fn run(mut self, queue: Receiver<Queued>) {
         if let Err(error) = self.write_queue(queue) {
             tracing::error!(id = "audit_lost", %error, path = %self.trail.active().display(),
@@ -158,8 +161,14 @@ impl AuditSink {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         let mut lines = String::new();
         let mut readers = Vec::new();
-        while queue.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
+        loop {
+            let is_closed = queue.blocking_recv_many(&mut batch, BATCH_MAX) == 0;
             let are_all = batch.len() < BATCH_MAX;
+            let counted = self.refusals.take(is_closed);
+            batch.extend(counted.iter().map(|event| Queued::Entry(event.entry())));
+            if batch.is_empty() {
+                return Ok(());
+            }
             lines.clear();
             self.begin_turn(&queue);
             self.record_change(&mut lines);
@@ -197,7 +206,6 @@ impl AuditSink {
                 std::thread::park_timeout(GATHER);
             }
         }
-        Ok(())
     }
 
     /// Locks the log until [`AuditSink::end_turn`], and continues at its end. There are two writers while one process

@@ -9,8 +9,9 @@ use keyward_base::system_error;
 /// Maximum length of a key.
 pub const KEY_BYTES_MAX: usize = 512;
 
-/// Maximum length of a value: enough for an agent with 10,000 bindings, and small enough to read at once.
-pub const VALUE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Maximum length of a value: enough for an agent with 10,000 bindings, and for a webhook of 25 MiB in base64. Others stay
+/// far below, and readers of webhooks read few at once.
+pub const VALUE_BYTES_MAX: usize = 36 * 1024 * 1024;
 
 /// Why a store operation failed.
 #[derive(Debug, thiserror::Error)]
