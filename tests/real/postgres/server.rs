@@ -171,7 +171,8 @@ impl Server {
 
     fn as_owner(&self, program: &str, arguments: &[&str]) -> Output {
         // Where its package put it: the server's user may not reach the target directory.
-        let programs = installed("real-postgres").canonicalize().expect("`tests/run` makes the link");
+        let programs =
+            installed("real-postgres").canonicalize().expect("`tests/run` makes the link");
         let program = programs.join(program);
         let mut command = match is_root() {
             true => {
