@@ -266,7 +266,8 @@ async fn refusals_of_one_agent_remove_no_records_of_another() {
     // The minute may end meanwhile.
     let (counts, own): (Vec<_>, Vec<_>) = of("ci").into_iter().partition(|it| it["count"].is_u64());
     let more: u64 = counts.iter().filter_map(|record| record["count"].as_u64()).sum();
-    assert_eq!((more + own.len() as u64, own.len() % 5), (300, 0), "{records:?}");
+    assert_eq!(more + own.len() as u64, 300, "{records:?}");
+    assert!((5..=10).contains(&own.len()), "{records:?}");
     for record in counts {
         assert_eq!((&record["code"], &record["outcome"]), (&"denied".into(), &"refused".into()));
         let (time, until) = (record["time"].as_str(), record["until"].as_str());
@@ -280,7 +281,7 @@ async fn refusals_of_one_agent_remove_no_records_of_another() {
     }
 }
 
-/// Also one that an upstream's silence ends.
+/// Also one that is refused because the upstream closed its stream.
 #[tokio::test]
 async fn a_request_that_has_sent_a_credential_has_a_record_of_its_own() {
     let limit = "refusal_records_per_minute_max: 1";
@@ -309,6 +310,7 @@ async fn clients_that_have_not_authenticated_share_the_records_of_one_agent() {
     let of_agent = records.iter().filter(|record| record["agent"] == "ci").count();
     assert_eq!(of_agent, 1, "{records:?}");
     let counted: u64 = records.iter().filter_map(|record| record["count"].as_u64()).sum();
-    assert_eq!(counted as usize + records.iter().filter(|it| it["count"].is_null()).count(), 7);
+    let own = records.iter().filter(|record| record["count"].is_null()).count();
+    assert_eq!(counted + own as u64, 7, "{records:?}");
     assert!(counted >= 2, "{records:?}");
 }

@@ -441,10 +441,10 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let whole = axum::body::Body::from(vec![b' '; 11]);
-            assert_eq!(collect(whole, 10).await, Err(ApiError::TooLarge { max_bytes: 10 }));
+            assert_eq!(collect(whole, 10, None).await, Err(ApiError::TooLarge { max_bytes: 10 }));
             let chunks = ["123456", "123456"].map(Ok::<_, std::convert::Infallible>);
             let chunked = axum::body::Body::from_stream(futures_util::stream::iter(chunks));
-            assert_eq!(collect(chunked, 10).await, Err(ApiError::TooLarge { max_bytes: 10 }));
+            assert_eq!(collect(chunked, 10, None).await, Err(ApiError::TooLarge { max_bytes: 10 }));
         });
     }
 }

@@ -48,3 +48,37 @@ pub(super) async fn collect(
     }
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use axum::body::Body;
+    use futures_util::stream;
+
+    use super::*;
+    use keyward_net::evictable::PeerAddress;
+    use keyward_proxy::{Budget, PerAgent};
+
+    #[tokio::test]
+    async fn a_buffer_grows_with_its_body_and_takes_no_more_memory_than_there_is() {
+        let budget = Budget::new(64 * 1024, PerAgent::at_least(64 * 1024));
+        let [one, other] = ["192.0.2.1", "192.0.2.2"].map(|address| {
+            let address = address.parse().expect("an address");
+            budget.share_at(PeerAddress::of(Some(address)))
+        });
+        let pieces = |count: u8| {
+            let pieces = (0..count).map(|n| Ok::<_, Infallible>(vec![n; 10 * 1024]));
+            Body::from_stream(stream::iter(pieces.collect::<Vec<_>>()))
+        };
+        let (mut one, mut other) = (one, other);
+        let read = collect(pieces(4), 1 << 20, Some(&mut one)).await.unwrap();
+        let whole: Vec<u8> = (0..4).flat_map(|n| vec![n; 10 * 1024]).collect();
+        assert!(*read == whole, "byte by byte");
+        // It has 40 KiB.
+        let refused = collect(pieces(3), 1 << 20, Some(&mut other)).await.unwrap_err();
+        assert_eq!(refused, RequestRefusal::TooManyBodies.into());
+        drop(one);
+        assert!(collect(pieces(3), 1 << 20, Some(&mut other)).await.is_ok());
+    }
+}
