@@ -22,7 +22,7 @@ use super::variable::VariableKind;
 use crate::inject::placeholder::Letters;
 use crate::inject::placement::LoginPart;
 use keyward_base::database::DatabaseProtocol;
-use keyward_base::settings::FieldText;
+use keyward_base::settings;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -84,7 +84,7 @@ pub struct ProviderText {
     pub retry_headers: RetryText,
     /// Protocols that clients switch to by `Upgrade`, apart from WebSocket.
     #[serde(default)]
-    pub upgrades: Vec<FieldText>,
+    pub upgrades: Vec<settings::FieldText>,
     /// How inbound webhooks are signed.
     pub webhook_scheme: Option<String>,
     /// URL of the page where the owner creates a key.
