@@ -11,8 +11,8 @@ use crate::grant::oauth::TokenFacts;
 use keyward_base::host::{Scheme, Target};
 use keyward_model::{Failures, TokenStatus};
 use keyward_rules::inject::scrub::is_common_word;
-use keyward_rules::provider::Field;
 use keyward_rules::provider::oauth::account_host;
+use keyward_rules::provider::{AuthKind, AuthMethod, Field};
 use keyward_state::directory::ConnectionRecord;
 
 const COMMON_WORD: &str =
@@ -48,12 +48,15 @@ impl Vault {
         })
     }
 
-    /// What the secret in force causes beside its use: one that is a common word changes answers. Fields whose values have
-    /// a known shape are none.
+    /// What the secret in force causes beside its use: one that is a common word changes answers. Tokens, and fields whose
+    /// values have a known shape, are none; secrets that no request carries change no answer.
     pub async fn secret_warnings(&self, connection: &ConnectionRecord) -> Vec<String> {
         let catalogue = self.catalogue(&connection.org);
         let found = method(&catalogue, &connection.provider, connection.auth.as_deref());
-        let fields = found.iter().flat_map(|(_, auth)| &auth.fields);
+        let is_sent =
+            |auth: &AuthMethod| auth.kind != AuthKind::Oauth2 && auth.carried().next().is_some();
+        let sent = found.iter().filter(|(_, auth)| is_sent(auth));
+        let fields = sent.flat_map(|(_, auth)| &auth.fields);
         let mut fields: Vec<&Field> = fields.filter(|it| it.secret && !it.has_shape()).collect();
         let grant = if fields.is_empty() { None } else { self.held_grant(connection).await };
         let value = |field: &Field| grant.as_ref()?.value(&field.name);
