@@ -5,7 +5,7 @@
 mod members;
 
 use std::fmt;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,7 @@ use crate::session::{AcceptedStream, AttachedAgent};
 use crate::sockets::progress::stalled;
 use crate::sockets::proxy_tls::{HANDSHAKE, ProxyTls};
 use crate::sockets::streams::{AgentStream, ServiceTls, Socket};
+use crate::sockets::wake_filter::WakeFilter;
 use crate::tunnel::{StreamPair, TunnelEnd};
 use keyward_base::agent::Agent;
 use keyward_base::codes::{Code, RefusalText};
@@ -416,7 +417,7 @@ impl ServiceExchange {
         let Some(accepted) = self.accepted.clone() else { return SessionEnd::Closed };
         let mut pair = StreamPair::of_bytes(agents, upstream, &self.record);
         let counts = [pair.up.moved().clone(), pair.down.moved().clone()];
-        let idle_in_drain = async {
+        let idle_in_drain = pin!(async {
             draining(&mut self.gateway.draining.clone()).await;
             loop {
                 stalled(&[&*counts[0], &*counts[1]], IDLE_AFTER).await;
@@ -424,11 +425,13 @@ impl ServiceExchange {
                     break;
                 }
             }
-        };
+        });
+        // Bytes wake this task often, and the drain once.
+        let mut idle_in_drain = WakeFilter::new(idle_in_drain);
         let end = tokio::select! {
             biased;
             end = pair.run_until_revoked(&accepted.revocation, &self.gateway) => end,
-            () = idle_in_drain => TunnelEnd::GatewayStopped,
+            () = &mut idle_in_drain => TunnelEnd::GatewayStopped,
         };
         // Clients of databases end a session by closing the stream, servers by closing theirs.
         let outcome = match end {
