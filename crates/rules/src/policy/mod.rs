@@ -38,6 +38,7 @@ mod route;
 pub mod rule;
 mod slots;
 mod ssh;
+mod taken;
 mod test_request;
 #[cfg(test)]
 mod tests;
@@ -53,6 +54,7 @@ use http::Method;
 use crate::actions::ScopeShare;
 use crate::git_push::RequestedPush;
 use crate::graphql::RequestedOperations;
+use crate::inject::own_authorization::SentAuthorization;
 use crate::inject::placeholder::PlaceholderCore;
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
@@ -82,6 +84,7 @@ pub use rule::{
 };
 pub use slots::{ActionList, Blocked, EmptySlot, Extent, Parts, Slot, SlotProblem};
 pub use ssh::SshPermit;
+pub use taken::OwnAuthorization;
 pub use unclear_resource::UnclearResource;
 
 /// Compiled rules and bindings of all orgs. The cost of a decision depends only on the rules and the agent's
@@ -130,10 +133,19 @@ pub struct PolicyRequest<'a> {
     pub placeholders: &'a [PlaceholderCore],
     /// The value of `Keyward-Connection`: a connection's name or id.
     pub named: Option<&'a str>,
+    /// The authorization of a request without placeholders.
+    pub own: Option<SentAuthorization>,
     /// The GraphQL operations of the body, which is read only if the decision depends on them.
     pub operations: RequestedOperations<'a>,
     /// The references of a push by git, which are read only if the decision depends on them.
     pub push: RequestedPush<'a>,
+}
+
+impl PolicyRequest<'_> {
+    /// Whether the request itself selects a connection.
+    fn selects(&self) -> bool {
+        self.named.is_some() || !self.placeholders.is_empty()
+    }
 }
 
 /// Rules and bindings of one org.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::binding_refusal::{no_place, own_authorization};
 use super::body_refusal::{
     beyond_branches, body_unread, indirect, operations_unclear, push_unclear,
 };
@@ -201,6 +202,18 @@ pub enum Reason {
         /// The hosts or paths that it owns.
         owned: String,
     },
+    /// `bad_request`: the request selects a connection whose credential has no place in it.
+    NoPlace {
+        /// The connection's name.
+        connection: Arc<str>,
+        /// Where it has one: paths of the host, or hosts.
+        places: String,
+    },
+    /// `own_authorization`: the request has an authorization of its own, with which it may write.
+    OwnAuthorization {
+        /// The name of the connection that would replace it.
+        connection: Arc<str>,
+    },
     /// `denied`: rule, field and placeholders select different connections.
     Contradiction {
         /// Which of them differ.
@@ -237,6 +250,8 @@ impl Reason {
             Self::Login { detail, .. } => Code::Denied.because(detail.clone()),
             Self::DefaultDeny { others, set } => default_deny(*others, *set),
             Self::NoneInSession => none_in_session(),
+            Self::NoPlace { connection, places } => no_place(connection, places),
+            Self::OwnAuthorization { connection } => own_authorization(connection),
             Self::PortRefused { port, rule } => port_refused(*port, rule.as_ref()),
             Self::PlaceholderForeign { detail } => {
                 Code::PlaceholderForeign.because(*detail).usual_hint()
@@ -320,6 +335,8 @@ impl Reason {
             | Self::BeyondSlot { connection, .. }
             | Self::BeyondActions { connection, .. }
             | Self::DeniedAction { connection, .. }
+            | Self::NoPlace { connection, .. }
+            | Self::OwnAuthorization { connection }
             | Self::PlaintextRefused { connection } => Some(connection),
             Self::PluginBlocked(blocked) => blocked.connection.as_ref(),
             Self::Login { connection, .. } => connection.as_ref(),
@@ -413,16 +430,21 @@ fn credential_in_path(rule: &RuleId) -> RefusalText {
 }
 
 fn default_deny(others: bool, set: Option<&str>) -> RefusalText {
-    match (others, set) {
-        (false, Some(set)) => Code::DefaultDeny
-            .because("no rule or binding allows this host")
-            .hint(format!("to allow the set of hosts that has it: `keyward agent set NAME --allow {set}`")),
-        (false, None) => Code::DefaultDeny.because("no rule or binding allows this host").usual_hint(),
-        (true, _) => Code::DefaultDeny
-            .because(
-                "no rule or binding allows this request: those for this host are for other methods or paths",
-            )
-            .hint("add a rule for this method and path, or widen the one for this host"),
+    let message = match others {
+        false => "no rule or binding allows this host",
+        true => {
+            "no rule or binding allows this request: those for this host are for other methods or paths"
+        }
+    };
+    let text = Code::DefaultDeny.because(message);
+    match (set, others) {
+        (Some(set), _) => text.hint(format!(
+            "to allow the set of hosts that has it: `keyward agent set NAME --allow {set}`"
+        )),
+        (None, true) => {
+            text.hint("add a rule for this method and path, or widen the one for this host")
+        }
+        (None, false) => text.usual_hint(),
     }
 }
 
