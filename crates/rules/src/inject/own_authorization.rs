@@ -2,6 +2,8 @@
 //! without a placeholder.
 
 use http::header::{AUTHORIZATION, HeaderMap};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::credential::Clears;
 use super::names::parameters;
@@ -41,8 +43,34 @@ pub enum Signs {
 }
 
 named_enum! {
+    /// What is done with requests that have an authorization of their own, which the connection would replace.
+    #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+    pub enum OwnAuthorization by as_str {
+        /// GET and HEAD are decided as if the connection were not bound; the others are refused, because they can carry
+        /// data to an account of somebody else.
+        #[default]
+        Refuse = "refuse",
+        /// They are sent as they are, without the connection's credential.
+        Pass = "pass",
+    }
+}
+
+impl OwnAuthorization {
+    /// Whether it is what is done where nothing is said.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+    pub fn is_default(&self) -> bool {
+        *self == Self::Refuse
+    }
+
+    /// For people; empty if it is the default.
+    pub fn text(self) -> &'static str {
+        if self.is_default() { "" } else { self.as_str() }
+    }
+}
+
+named_enum! {
     /// What became of an authorization that a request had of its own.
-    #[derive(Clone, Copy, Debug, Eq, PartialEq, schemars::JsonSchema, serde::Deserialize, serde::Serialize)]
+    #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
     pub enum OwnAuthorizationUse by as_str {
         /// It was sent.
         Passed = "passed",

@@ -1,10 +1,8 @@
-//! Refusals by a binding: requests beyond its actions, denied actions, requests that it does not take, and logins that it
-//! restricts.
+//! Refusals by a binding: requests beyond its actions, denied actions, and logins that it restricts.
 
 use super::Reason;
 use super::bindings::CompiledBinding;
 use super::slots::{ActionList, Parts};
-use keyward_base::codes::{Code, RefusalText};
 use keyward_base::id::RuleId;
 
 impl CompiledBinding {
@@ -40,23 +38,4 @@ impl CompiledBinding {
     pub(super) fn beyond(&self, list: &ActionList) -> Reason {
         Reason::BeyondActions { connection: self.account.name.clone(), allowed: list.text() }
     }
-}
-
-/// The request selects the connection, whose credential has no place in it.
-pub(super) fn no_place(connection: &str, places: &str) -> RefusalText {
-    let message =
-        format!("the credential of `{connection}` has no place in a request to this path");
-    Code::BadRequest.because(message).hint(format!("it has one at {places}"))
-}
-
-/// The request may write with an authorization of its own.
-pub(super) fn own_authorization(connection: &str) -> RefusalText {
-    let message = format!(
-        "the request has an authorization of its own, which connection `{connection}` does not \
-         replace: it may only read, by GET or HEAD"
-    );
-    Code::OwnAuthorization.because(message).hint(format!(
-        "sign it with the agent's placeholders, or let such requests pass: \
-         `keyward agent bind NAME {connection} --own-authorization pass`"
-    ))
 }

@@ -11,7 +11,7 @@ use super::allow::AllowedSets;
 use super::index::HostIndex;
 use super::rule::{Account, AccountBinding, AgentBindings, LostAccount};
 use super::slots::{ActionList, Blocked, Extent, Parts};
-use super::taken::OwnAuthorization;
+use crate::inject::own_authorization::OwnAuthorization;
 use crate::inject::placeholder::PlaceholderCore;
 use keyward_base::id::{ConnectionId, RuleId};
 

@@ -10,11 +10,11 @@ use super::permit::{Action, Permit, Terms};
 use super::readings::{Reading, readings, sent_path};
 use super::rule::{Account, AccountState, DefaultAction, Rule, RuleAction};
 use super::slots::{ActionList, Blocked, Parts, Slot};
-use super::taken::OwnAuthorization;
 use super::{
     CompiledBinding, CompiledBindings, OrgPolicy, Policy, PolicyRequest, Reason, RuleCandidate,
 };
 use crate::actions::ScopeShare;
+use crate::inject::own_authorization::OwnAuthorization;
 use keyward_base::agent::Agent;
 use keyward_base::host::Scheme;
 use keyward_base::id::RuleId;

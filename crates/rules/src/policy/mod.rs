@@ -67,6 +67,7 @@ use counted::CountedIndex;
 use index::{HostIndex, IndexEntry};
 use lazy::LazyBindings;
 
+pub use crate::inject::own_authorization::OwnAuthorization;
 pub use allow::{AllowedSets, hosts_of_sets, set_for};
 pub use considered::{ConsideredRule, RuleOutcome};
 pub use database::DatabasePermit;
@@ -84,7 +85,6 @@ pub use rule::{
 };
 pub use slots::{ActionList, Blocked, EmptySlot, Extent, Parts, Slot, SlotProblem};
 pub use ssh::SshPermit;
-pub use taken::OwnAuthorization;
 pub use unclear_resource::UnclearResource;
 
 /// Compiled rules and bindings of all orgs. The cost of a decision depends only on the rules and the agent's

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use super::binding_refusal::{no_place, own_authorization};
 use super::body_refusal::{
     beyond_branches, body_unread, indirect, operations_unclear, push_unclear,
 };
 use super::slots::{Blocked, Slot, SlotProblem};
-use super::use_refusal::{narrowed, refused_use};
+use super::use_refusal::{narrowed, no_place, own_authorization, refused_use};
 use crate::git_push::PushUnclear;
 use crate::graphql::NotUnderstood;
 use keyward_base::agent::Agent;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::taken::OwnAuthorization;
 use crate::actions::ActionScope;
+use crate::inject::own_authorization::OwnAuthorization;
 use keyward_base::id::{AgentId, OrgId};
 use keyward_base::pattern::{HostPattern, PathPattern};
 

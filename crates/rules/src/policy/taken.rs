@@ -5,16 +5,13 @@
 use http::Method;
 use keyward_base::host::Target;
 use keyward_base::id::RuleId;
-use keyward_base::names::named_enum;
 use keyward_base::pattern::{DecodedPath, HostPattern};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use super::decide::{BindingLookup, Decision, Evaluation, in_segments};
 use super::rule::{Account, Rule, RuleAction};
 use super::{PolicyRequest, Reason};
 use crate::aws_host;
-use crate::inject::own_authorization::{SentAuthorization, Signs};
+use crate::inject::own_authorization::{OwnAuthorization, SentAuthorization, Signs};
 
 /// How many places the refusal of a request names.
 const NAMED_PLACES_MAX: usize = 8;
@@ -26,32 +23,6 @@ pub(super) enum NotTaken {
     NoPlace,
     /// The request has an authorization of its own.
     OwnAuthorization,
-}
-
-named_enum! {
-    /// What is done with requests that have an authorization of their own, which the connection would replace.
-    #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
-    pub enum OwnAuthorization by as_str {
-        /// GET and HEAD are decided as if the connection were not bound; the others are refused, because they can carry
-        /// data to an account of somebody else.
-        #[default]
-        Refuse = "refuse",
-        /// They are sent as they are, without the connection's credential.
-        Pass = "pass",
-    }
-}
-
-impl OwnAuthorization {
-    /// Whether it is what is done where nothing is said.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
-    pub fn is_default(&self) -> bool {
-        *self == Self::Refuse
-    }
-
-    /// For people; empty if it is the default.
-    pub fn text(self) -> &'static str {
-        if self.is_default() { "" } else { self.as_str() }
-    }
 }
 
 impl Account {
