@@ -26,6 +26,7 @@ use keyward_model::{
     Agent, AgentCreateOptions, AgentSpec, BindingLimits, BindingPatch, BindingShown, BindingSpec,
     Connection, Reference, Shown, TokenShown,
 };
+use keyward_rules::policy::OwnAuthorization;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -105,6 +106,9 @@ pub(crate) struct Bind {
     /// not these named actions, also not for plugins (repeatable)
     #[arg(long, value_name = "ACTION", value_delimiter = ',')]
     deny: Vec<String>,
+    /// requests with an authorization of their own: pass them as they are, or refuse
+    #[arg(long, value_name = "refuse|pass", value_parser = own_authorization)]
+    own_authorization: Option<OwnAuthorization>,
     /// remove the limits of a binding: allow all requests of the connection
     #[arg(long, conflicts_with_all = ["allow", "deny"])]
     all_actions: bool,
@@ -197,14 +201,16 @@ impl Bind {
         for connection in &self.connections {
             let connection = Reference::new(connection);
             let (allow, deny) = (given(&self.allow), given(&self.deny));
-            let spec = BindingSpec { connection, default: self.default, allow, deny };
+            let (default, own_authorization) = (self.default, self.own_authorization);
+            let spec = BindingSpec { connection, default, allow, deny, own_authorization };
             let bound = client.post(&at, &spec).await;
             let mut bound: BindingShown = match bound {
                 Ok(bound) => bound,
                 Err(failure) => return Err(self.of_swapped(failure, client).await),
             };
             if self.all_actions && !bound.limits.is_empty() {
-                let all = BindingPatch { allow: Some(None), deny: Some(None) };
+                let all =
+                    BindingPatch { allow: Some(None), deny: Some(None), ..BindingPatch::default() };
                 bound = client.patch(&format!("{at}/{}", bound.connection), &all).await?;
             }
             if !global.json {
@@ -263,12 +269,19 @@ fn told(agent: &str, binding: &BindingShown) -> String {
     format!("{name} ({provider}) bound to {agent}\n{}{}", limits(binding), lines(binding))
 }
 
+/// `refuse` or `pass`, as an argument.
+pub(super) fn own_authorization(text: &str) -> Result<OwnAuthorization, String> {
+    serde_json::from_value(text.into()).map_err(|_| "write refuse or pass".to_owned())
+}
+
 /// A line for each list of actions.
 fn limits(binding: &BindingShown) -> String {
-    let BindingLimits { allow, deny } = &binding.limits;
+    let BindingLimits { allow, deny, own_authorization } = &binding.limits;
     let lists = [("allowed", allow), ("denied", deny)].into_iter();
     let lists = lists.filter(|(_, names)| !names.is_empty());
-    lists.map(|(what, names)| format!("  actions {what}: {}\n", names.join(", "))).collect()
+    let lists = lists.map(|(what, names)| format!("  actions {what}: {}\n", names.join(", ")));
+    let own = Some(own_authorization.text()).filter(|text| !text.is_empty());
+    lists.chain(own.map(|text| format!("  own authorization: {text}\n"))).collect()
 }
 
 /// Lines that set the variables that SDKs read.

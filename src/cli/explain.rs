@@ -117,6 +117,8 @@ fn show(told: &Explanation) -> String {
         ("for hosts", told.host.clone().unwrap_or_default()),
         ("connection", connection.unwrap_or_default()),
     ];
+    let not_taken = told.considered.iter().filter(|it| it.fit.is_not_taken());
+    rows.extend(not_taken.map(|it| ("not used", format!("{}: {}", it.rule, it.fit.words()))));
     rows.extend(told.connection.iter().flat_map(behind));
     rows.extend(told.settings.iter().flat_map(settings::rows));
     let placed = |placement: &PlacementView| format!("{}: {}", placement.at, placement.value);

@@ -277,6 +277,7 @@ async fn an_invalid_stored_rule_is_refused_by_field_when_it_is_added() {
         (json!({ "action": "deny", "agents": [] }), "agents", "omit `agents`"),
         (json!({ "action": "tunnel", "methods": ["GET"] }), "action", ""),
         (json!({ "action": "deny", "allow_plaintext": true }), "allow_plaintext", ""),
+        (json!({ "action": "deny", "own_authorization": "pass" }), "own_authorization", ""),
         (json!({ "action": "deny", "first": true, "last": true }), "last", "one of"),
     ] {
         let error = refused(&lab, post, rule.clone(), 422).await;

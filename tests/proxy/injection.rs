@@ -184,10 +184,12 @@ async fn parameters_of_an_old_aws_signature_are_removed_only_from_a_query_with_i
     );
     let plan = plan.variable("AWS_ID", "AKIAKEYWARDTEST00001");
     let mut lab = plan.start(Origin::saying("fine")).await;
+    let held = lab.gateway.placeholder("ci", "acme", "access_key_id");
+    let signed = format!("/v?AWSAccessKeyId={held}&Expires=5&a=1&Signature=z");
     for (sent, received) in [
         ("/v?expires=5&signature=z&a=1", "/v?expires=5&signature=z&a=1"),
         ("/v?Expires=5&Signature=z&awsaccesskeyid=7", "/v?Expires=5&Signature=z&awsaccesskeyid=7"),
-        ("/v?AWSAccessKeyId=AK&Expires=5&a=1&Signature=z", "/v?a=1"),
+        (&*signed, "/v?a=1"),
     ] {
         let head = lab.delivered(&format!("GET {sent}")).await;
         assert_eq!(head.target(), received, "{sent}");
@@ -209,6 +211,8 @@ async fn a_request_without_aws_signature_is_signed_for_the_scope_that_its_host_n
     let plan = plan.resolve(&at(search)).resolve(&at(instance)).no_agents().agent("ci", "live");
     let lab = plan.start(origin).await;
     let answer = lab.ask_as("ci", instance, "GET /").await;
+    assert_eq!(answer.head.all("keyward-error"), ["default_deny"], "it is not the connection's");
+    let answer = lab.ask_as("ci", instance, "GET /\r\nKeyward-Connection: live").await;
     assert_eq!(answer.head.status(), 400, "{answer:?}");
     assert!(answer.text().contains("region and service of this request are unknown"));
     let answer = lab.ask_as("ci", search, "GET /").await;

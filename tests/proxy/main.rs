@@ -64,4 +64,5 @@ mod targets;
 mod telemetry;
 mod telemetry_export;
 mod tls_listener;
+mod untaken;
 mod websocket;

@@ -169,7 +169,8 @@ async fn bind(
     let connection = connection.map_err(|error| error.in_field("connection"))?;
     caller.because(format!("connection {}", connection.name));
     let (org, vault) = (caller.org(), &admin.deps().vault);
-    let limits = LimitsChange { allow: new.allow, deny: new.deny };
+    let own_authorization = new.own_authorization;
+    let limits = LimitsChange { allow: new.allow, deny: new.deny, own_authorization };
     check_limits(&context, &connection, &limits)?;
     let terms = BindTerms { managed_by: ManagedBy::Store, limits };
     let mut binding = vault.bind(org, &agent.id, &connection.id, terms).await?;
@@ -196,7 +197,7 @@ fn check_limits(
         if names.is_empty() {
             return Err(ApiError::field(key, "must name an action, or be absent"));
         }
-        let list = BindingLimits { allow: names.clone(), deny: Vec::new() };
+        let list = BindingLimits { allow: names.clone(), ..BindingLimits::default() };
         if let Some((name, near)) = list.unknown(provider).first() {
             let (message, remedy) = unknown_action(provider, name, *near);
             return Err(ApiError::field(key, format!("{message}; {remedy}")));
@@ -217,7 +218,8 @@ async fn limit(
     let connection = context.connection(&connection)?;
     context.caller.because(format!("connection {}", connection.name));
     let (allow, deny) = (patch.allow.clone().flatten(), patch.deny.clone().flatten());
-    check_limits(&context, &connection, &LimitsChange { allow, deny })?;
+    let lists = LimitsChange { allow, deny, own_authorization: None };
+    check_limits(&context, &connection, &lists)?;
     let is_wanted = move |agent: &AgentRecord| if_match.allows_record(agent);
     let directory = &admin.deps().directory;
     let binding = directory.limit_binding(&agent, &connection.id, patch.into(), is_wanted).await?;

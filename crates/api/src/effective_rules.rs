@@ -136,7 +136,8 @@ fn bindings(context: &Context) -> Vec<KeyedRule> {
                     ..whole.clone()
                 });
                 all.extend(denied.map(|spec| keyed(RuleKey::denied(of_agent, with), spec)));
-                let spec = RuleSpec { actions, ..whole };
+                let own = Some(binding.limits.own_authorization).filter(|it| !it.is_default());
+                let spec = RuleSpec { actions, own_authorization: own, ..whole };
                 all.push(keyed(RuleKey::bound(of_agent, with), spec));
                 continue;
             }
@@ -145,7 +146,11 @@ fn bindings(context: &Context) -> Vec<KeyedRule> {
                     let (methods, paths) = (slot.methods.clone(), slot.paths.clone());
                     let actions = slot.allow.clone();
                     let key = RuleKey::bound(of_agent, with).in_slot(plugin.name(), &slot.slot);
-                    keyed(key, RuleSpec { methods, paths, actions, ..whole.clone() })
+                    let own_authorization =
+                        Some(slot.own_authorization).filter(|own| !own.is_default());
+                    let spec =
+                        RuleSpec { methods, paths, actions, own_authorization, ..whole.clone() };
+                    keyed(key, spec)
                 }));
             }
         }

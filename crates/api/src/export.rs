@@ -168,12 +168,8 @@ impl Exported for Agent {
         let connection = |id| export.view.connection(&record.org, id);
         let uses = bindings.iter().filter_map(|it| {
             let name = connection(&it.connection)?.name();
-            let mut item = json!({ "connection": name });
-            for (key, names) in [("allow", &it.limits.allow), ("deny", &it.limits.deny)] {
-                if !names.is_empty() {
-                    item[key] = json!(names);
-                }
-            }
+            let mut item = json!(&it.limits);
+            item["connection"] = json!(name);
             Some(if it.limits.is_empty() { json!(name) } else { item })
         });
         let uses: Vec<Value> = uses.collect();

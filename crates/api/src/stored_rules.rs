@@ -326,7 +326,7 @@ fn field_of(error: &RulebookError) -> Option<&'static str> {
             CompileError::HostNotOwned { .. } | CompileError::TooManyHostless { .. } => {
                 Some("hosts")
             }
-            CompileError::PlaintextWithoutInjection { .. } => Some("allow_plaintext"),
+            CompileError::WithoutInjection { key, .. } => Some(*key),
             _ => None,
         },
         _ => None,

@@ -161,6 +161,11 @@ codes! {
     TokenEndpointRefused: "token_endpoint_refused" 403 Proxy(DENIED),
         "The URL is an OAuth endpoint of the provider, where nothing is injected.",
         "a rule with `action: pass` lets it through, without a credential";
+    OwnAuthorization: "own_authorization" 403 Proxy(DENIED),
+        "A request other than GET and HEAD has an authorization of its own, which a connection would replace with its \
+         signature: a URL signed with another key, or an `Authorization` without a placeholder.",
+        "sign it with the agent's placeholders, or let such requests pass as they are: `own_authorization: pass` of the \
+         binding, slot or rule";
 
     // State of connections.
     ConnectionMissing: "connection_missing" 424 Proxy(DENIED),

@@ -17,7 +17,7 @@ use keyward_model::{ConnectionState, DeliveryAttempt, ManagedBy};
 
 pub(crate) use chart::{failures, in_short, series};
 pub(crate) use client::{client_labels, client_words};
-pub(crate) use form::{Action, Check, Field, copyable, search, search_more};
+pub(crate) use form::{Action, Check, Field, copyable, own_authorization, search, search_more};
 pub(crate) use next_page::{ListQuery, list_page};
 pub(crate) use scopes::{known_scopes, scope_list};
 pub(crate) use subnav::{Subpage, settings_nav};

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use keyward_base::id::ConnectionId;
 use keyward_base::keys::section;
+use keyward_rules::policy::OwnAuthorization;
 use keyward_rules::provider::Provider;
 use keyward_rules::provider::decode::nearest;
 use schemars::JsonSchema;
@@ -43,11 +44,17 @@ section! {
         #[key("list of names of actions")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub deny: Option<Vec<String>>,
+        /// What is done with requests that have an
+        /// [authorization of their own](../guides/rules.md#requests-with-an-authorization-of-their-own), which the
+        /// connection would replace. Default: `refuse`, or for a connection that is bound already, what was done.
+        #[key(one of ["refuse", "pass"])]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub own_authorization: Option<OwnAuthorization>,
     }
 }
 
-/// The named actions that a binding is limited to. They hold for what the agent itself does; what it denies, it denies
-/// the agent's plugins too.
+/// The named actions that a binding is limited to, and what it does with authorizations of requests' own. They hold for
+/// what the agent itself does; what it denies, it denies the agent's plugins too.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(default)]
 pub struct BindingLimits {
@@ -57,28 +64,36 @@ pub struct BindingLimits {
     /// Actions that it denies.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub deny: Vec<String>,
+    /// What is done with requests that have an authorization of their own; absent: `refuse`.
+    #[serde(skip_serializing_if = "OwnAuthorization::is_default")]
+    pub own_authorization: OwnAuthorization,
 }
 
 impl BindingLimits {
-    /// Whether it allows all requests.
+    /// Whether it is as a binding is without any.
     pub fn is_empty(&self) -> bool {
-        self.allow.is_empty() && self.deny.is_empty()
+        *self == Self::default()
     }
 
-    /// `allow read-code, clone; deny administer`. Empty if all requests are allowed.
+    /// `allow read-code, clone; deny administer`. Empty if it has none.
     pub fn text(&self) -> String {
         let lists = [("allow", &self.allow), ("deny", &self.deny)].into_iter();
         let lists = lists.filter(|(_, names)| !names.is_empty());
-        let lists: Vec<_> =
-            lists.map(|(verb, names)| format!("{verb} {}", names.join(", "))).collect();
-        lists.join("; ")
+        let lists = lists.map(|(verb, names)| format!("{verb} {}", names.join(", ")));
+        let own = Some(self.own_authorization).filter(|own| !own.is_default());
+        let own = own.map(|own| format!("own authorization: {}", own.as_str()));
+        lists.chain(own).collect::<Vec<_>>().join("; ")
     }
 
     /// The limits after `change`: lists that it does not set stay.
     pub fn changed(&self, change: &LimitsChange) -> Self {
         let list =
             |given: &Option<Vec<String>>, now: &Vec<String>| given.as_ref().unwrap_or(now).clone();
-        Self { allow: list(&change.allow, &self.allow), deny: list(&change.deny, &self.deny) }
+        Self {
+            allow: list(&change.allow, &self.allow),
+            deny: list(&change.deny, &self.deny),
+            own_authorization: change.own_authorization.unwrap_or(self.own_authorization),
+        }
     }
 
     /// Each action that `provider` does not have, with the most similar that it has.
@@ -102,12 +117,17 @@ pub struct BindingPatch {
     #[serde(deserialize_with = "also_null", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<String>>")]
     pub deny: Option<Option<Vec<String>>>,
+    /// What is done with requests that have an authorization of their own; `null`: `refuse`.
+    #[serde(deserialize_with = "also_null", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<OwnAuthorization>")]
+    pub own_authorization: Option<Option<OwnAuthorization>>,
 }
 
 impl From<BindingPatch> for LimitsChange {
     fn from(patch: BindingPatch) -> Self {
         let list = |given: Option<Option<Vec<String>>>| given.map(Option::unwrap_or_default);
-        Self { allow: list(patch.allow), deny: list(patch.deny) }
+        let own_authorization = patch.own_authorization.map(Option::unwrap_or_default);
+        Self { allow: list(patch.allow), deny: list(patch.deny), own_authorization }
     }
 }
 
@@ -118,11 +138,15 @@ pub struct LimitsChange {
     pub allow: Option<Vec<String>>,
     /// Actions that it denies.
     pub deny: Option<Vec<String>>,
+    /// What is done with authorizations of requests' own.
+    pub own_authorization: Option<OwnAuthorization>,
 }
 
 impl From<BindingLimits> for LimitsChange {
     fn from(limits: BindingLimits) -> Self {
-        Self { allow: Some(limits.allow), deny: Some(limits.deny) }
+        let BindingLimits { allow, deny, own_authorization } = limits;
+        let own_authorization = Some(own_authorization);
+        Self { allow: Some(allow), deny: Some(deny), own_authorization }
     }
 }
 

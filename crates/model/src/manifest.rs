@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::binding::BindingLimits;
 use super::name;
 use keyward_base::pattern::PathPattern;
+use keyward_rules::policy::OwnAuthorization;
 use keyward_rules::provider::decode::did_you_mean;
 use keyward_rules::provider::{Catalogue, Provider, methods};
 
@@ -70,6 +71,10 @@ pub struct Slot {
     /// Named actions of the provider that the plugin may use, within `methods` and `paths`; none named: all.
     #[serde(default, deserialize_with = "some", skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<String>,
+    /// What is done with requests of the plugin that have an authorization of their own, which the connection would
+    /// replace: `pass`, or `refuse`, the default.
+    #[serde(default, skip_serializing_if = "OwnAuthorization::is_default")]
+    pub own_authorization: OwnAuthorization,
 }
 
 /// One thing wrong with a manifest.
@@ -135,7 +140,7 @@ impl Manifest {
     /// Each action of a slot that the slot's provider does not have.
     pub fn unknown_actions(&self, catalogue: &Catalogue) -> Vec<Fault> {
         let each = self.connections.iter().enumerate().flat_map(|(index, slot)| {
-            let limits = BindingLimits { allow: slot.allow.clone(), deny: Vec::new() };
+            let limits = BindingLimits { allow: slot.allow.clone(), ..BindingLimits::default() };
             let provider = catalogue.get(&slot.provider);
             let unknown = provider.into_iter().flat_map(move |provider| {
                 let unknown = limits.unknown(provider).into_iter();

@@ -9,6 +9,7 @@ use keyward_base::id::StoredRuleId;
 use keyward_base::keys::section;
 use keyward_base::pattern::{HostPattern, PathPattern, PatternError};
 use keyward_rules::branches::RefPattern;
+use keyward_rules::policy::OwnAuthorization;
 use keyward_rules::policy::explain::ActionKind;
 use keyward_rules::provider::methods;
 use schemars::JsonSchema;
@@ -85,6 +86,12 @@ section! {
         #[key(one of ["true", "false"], "false")]
         #[serde(default)]
         pub allow_plaintext: bool,
+        /// What is done with requests that have an
+        /// [authorization of their own](../guides/rules.md#requests-with-an-authorization-of-their-own), which the
+        /// connection would replace. Default: what the binding says.
+        #[key(one of ["refuse", "pass"])]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub own_authorization: Option<OwnAuthorization>,
     }
 }
 

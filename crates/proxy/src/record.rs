@@ -28,6 +28,7 @@ use keyward_base::id::{ConnectionId, ExchangeId, OrgId, RuleId, TokenId};
 use keyward_base::pattern::DecodedPath;
 use keyward_rules::inject::body::BodyError;
 use keyward_rules::inject::credential::Credential;
+use keyward_rules::inject::own_authorization::OwnAuthorizationUse;
 use keyward_rules::inject::placeholder::holds_mark;
 use keyward_rules::inject::scrub::InspectError;
 use keyward_rules::policy::PolicyQuery;
@@ -82,6 +83,7 @@ struct EventFields {
     scrubbed: u64,
     outcome: Outcome,
     cut_by: Option<String>,
+    own_authorization: Option<OwnAuthorizationUse>,
     /// Until the upstream's answer began.
     waited: Option<Duration>,
     limit: Option<Remaining>,
@@ -193,6 +195,11 @@ impl Record {
         self.fields.rule = Some(permit.rule().clone());
         self.fields.connection = permit.wanted().map(|wanted| wanted.name.clone());
         self.fields.connection_id = permit.wanted().map(|wanted| wanted.connection.clone());
+    }
+
+    /// Sets what becomes of an authorization of the request's own.
+    pub fn set_own_authorization(&mut self, own: Option<OwnAuthorizationUse>) {
+        self.fields.own_authorization = own;
     }
 
     /// The rule of a tunnel.
@@ -347,6 +354,7 @@ impl EventFields {
             scrubbed: 0,
             outcome: Outcome::ClientAborted,
             cut_by: None,
+            own_authorization: None,
             waited: None,
             limit: None,
         }
@@ -419,6 +427,7 @@ impl EventFields {
             scrubbed: self.scrubbed,
             outcome: self.outcome,
             cut_by: self.cut_by.as_deref(),
+            own_authorization: self.own_authorization.map(OwnAuthorizationUse::as_str),
             database_role: self.database.as_ref().and_then(|it| it.role.as_deref()),
             ..Event::begun(self.time, self.exchange.as_str())
         }

@@ -247,6 +247,7 @@ impl PluginInstallation {
                 (&a.slot, &a.provider, a.required) == (&b.slot, &b.provider, b.required)
                     && (&a.scopes, &a.methods) == (&b.scopes, &b.methods)
                     && (&a.paths, &a.allow) == (&b.paths, &b.allow)
+                    && a.own_authorization == b.own_authorization
             });
         !same || !self.choices.is_empty()
     }
@@ -343,6 +344,10 @@ impl PluginInstallation {
                 text +=
                     &format!("changed: {what} of slot {}, until now {}\n", slot.slot, or_all(was));
             }
+        }
+        if before.own_authorization != slot.own_authorization {
+            let was = before.own_authorization.as_str();
+            text += &format!("changed: own_authorization of slot {}, until now {was}\n", slot.slot);
         }
         text
     }

@@ -55,6 +55,7 @@ fn filled(slot: &SlotView, connection: &SlotConnectionView) -> String {
         ("  methods", allowed(&slot.methods)),
         ("  paths", allowed(&slot.paths)),
         ("  actions", actions),
+        ("  own authorization", slot.own_authorization.text().to_owned()),
         ("  scopes", worded_scopes(&slot.scopes, &slot.scope_words)),
     ]);
     format!("{}: {}{}\n{rows}", slot.slot, connection.name, account.unwrap_or_default())

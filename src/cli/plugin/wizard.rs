@@ -201,6 +201,7 @@ fn described(slot: &Slot, provider: &ProviderView, position: &str) -> String {
         ("methods", slot.methods.join(", ")),
         ("paths", slot.paths.join(", ")),
         ("actions", slot.allow.join(", ")),
+        ("own authorization", slot.own_authorization.text().to_owned()),
         ("scopes", worded_scopes(&slot.scopes, &provider.scope_words)),
     ] {
         if !items.is_empty() {

@@ -221,6 +221,10 @@ pub(super) fn details(rule: &RuleShown) -> String {
         ("branches", spec.branches.join(", ")),
         ("deletions", if spec.delete_branches { "of these branches" } else { "" }.to_owned()),
         ("cleartext", plaintext.to_owned()),
+        (
+            "own authorization",
+            spec.own_authorization.map(|it| it.as_str().to_owned()).unwrap_or_default(),
+        ),
         ("from", status.place.clone().unwrap_or_else(|| source(rule))),
         ("created", rule.created.map(moment).unwrap_or_default()),
         ("changed", rule.updated.map(moment).unwrap_or_default()),

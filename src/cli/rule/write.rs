@@ -5,11 +5,13 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::words;
+use crate::cli::agent::own_authorization;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::resource::{ResourceContext, members, path};
 use keyward_api::wire::List;
 use keyward_model::{Rule, RulePlace, RuleShown, RuleSpec};
+use keyward_rules::policy::OwnAuthorization;
 use keyward_rules::policy::explain::ActionKind;
 use keyward_rules::provider::decode::did_you_mean;
 
@@ -38,6 +40,9 @@ pub(crate) struct Add {
     /// the credential may go over cleartext to an address of `upstream.allow_private`
     #[arg(long)]
     allow_plaintext: bool,
+    /// requests with an authorization of their own: pass them as they are, or refuse
+    #[arg(long, value_name = "refuse|pass", value_parser = own_authorization)]
+    own_authorization: Option<OwnAuthorization>,
     #[command(flatten)]
     place: RulePosition,
 }
@@ -134,6 +139,9 @@ pub(crate) struct Edit {
     /// cleartext to an address of `upstream.allow_private` is allowed
     #[arg(long, value_name = "BOOL")]
     allow_plaintext: Option<bool>,
+    /// requests with an authorization of their own: pass them as they are, or refuse
+    #[arg(long, value_name = "refuse|pass", value_parser = own_authorization)]
+    own_authorization: Option<OwnAuthorization>,
 }
 
 /// What is posted to make one.
@@ -166,6 +174,7 @@ impl Add {
             action: Some(self.action),
             use_connection: self.use_connection,
             allow_plaintext: self.allow_plaintext,
+            own_authorization: self.own_authorization,
         };
         Ok(New { spec, place: self.place.into() })
     }
@@ -217,6 +226,7 @@ impl Edit {
             ("delete_branches", self.delete_branches.map(Value::from)),
             ("use", connection),
             ("allow_plaintext", self.allow_plaintext.map(Value::from)),
+            ("own_authorization", self.own_authorization.map(|own| own.as_str().into())),
         ])
     }
 }

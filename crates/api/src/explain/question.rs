@@ -9,6 +9,7 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::{DecodedPath, PathError};
 use keyward_rules::git_push::PushedRefs;
 use keyward_rules::graphql::{NotUnderstood, Operations};
+use keyward_rules::inject::own_authorization::SentAuthorization;
 use keyward_rules::inject::strip;
 use keyward_rules::policy::{PolicyQuery, named_resources, overrides};
 
@@ -46,14 +47,17 @@ impl DescribedRequest {
         let path = DecodedPath::parse(path_sent).map_err(refused)?;
         let resources = named_resources(&target, methods, &path, uri.query(), &fields)
             .map_err(|error| ApiError::field("headers", error.to_string()))?;
+        let placeholders = strip::placeholders(&fields, path_and_query);
+        let own = SentAuthorization::of(&fields, uri.query(), &placeholders);
         let query = PolicyQuery {
             target,
             method,
             resources,
             path,
             query: uri.query().map(Into::into),
-            placeholders: strip::placeholders(&fields, path_and_query),
+            placeholders,
             named: named(ask, &fields),
+            own,
             overrides,
             operations: ask.graphql.as_deref().map(|text| operations(text, &uri)),
             push: match ask.push.is_empty() {

@@ -10,6 +10,7 @@ use super::secret::SecretSource;
 use super::{names, source};
 use keyward_base::keys::section;
 use keyward_model::{Agent, BindingLimits, Connection};
+use keyward_rules::policy::OwnAuthorization;
 use keyward_rules::provider::decode::decode;
 use keyward_rules::provider::document::{item_of, key_of};
 use keyward_state::crypto::token;
@@ -51,6 +52,12 @@ section! {
         /// Named actions that the agent and its plugins may not use; default: none.
         #[key("list of names of actions")]
         deny: Option<Vec<String>>,
+        /// What is done with requests that have an
+        /// [authorization of their own](../guides/rules.md#requests-with-an-authorization-of-their-own), which the
+        /// connection would replace.
+        #[key(one of ["refuse", "pass"], "refuse")]
+        #[serde(default)]
+        own_authorization: OwnAuthorization,
     }
 }
 
@@ -63,7 +70,7 @@ section! {
         #[key("[secret](#secrets)")]
         token: Option<Value>,
         /// The connections that it may use, of this file or of the store. Instead of a name, an item can be
-        /// `{ connection: NAME, allow: [ACTION], deny: [ACTION] }`, which limits the agent to
+        /// `{ connection: NAME, allow: [ACTION], deny: [ACTION], own_authorization: pass }`, which limits the agent to
         /// [named actions](../guides/rules.md#named-actions).
         #[key("list of names of connections", "[]")]
         #[serde(default, rename = "use")]
@@ -129,15 +136,16 @@ fn read_uses(items: &[Value], path: &str, reading: &mut ConfigReading<'_>) -> Ve
     let each = items.iter().enumerate().filter_map(|(index, item)| {
         let at = item_of(path, index);
         reading.no_empty_lists(item, &["allow", "deny"], &at);
-        let LimitedUse { connection, allow, deny } = match item {
+        let LimitedUse { connection, allow, deny, own_authorization } = match item {
             Value::Mapping(_) => decode::<LimitedUse>(item, &at, &mut reading.problems)?,
             name => {
                 let connection = decode::<String>(name, &at, &mut reading.problems)?;
-                LimitedUse { connection, allow: None, deny: None }
+                let own_authorization = OwnAuthorization::default();
+                LimitedUse { connection, allow: None, deny: None, own_authorization }
             }
         };
         let (allow, deny) = (allow.unwrap_or_default(), deny.unwrap_or_default());
-        Some(UseItem { connection, limits: BindingLimits { allow, deny } })
+        Some(UseItem { connection, limits: BindingLimits { allow, deny, own_authorization } })
     });
     each.collect()
 }

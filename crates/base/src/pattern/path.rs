@@ -35,6 +35,8 @@ pub struct DecodedPath {
     /// The path as written, if it differs from `text`.
     raw: Option<Box<str>>,
     ambiguous: bool,
+    /// The same, unambiguous, if only encoded slashes make it ambiguous.
+    with_slashes: Option<Box<Self>>,
 }
 
 /// Characters that represent an unknown value in a path that a credential will be written into. They are
@@ -234,17 +236,17 @@ impl DecodedPath {
     /// because apt sends it (`/debian/./Packages`).
     pub fn parse(raw: &str) -> Result<Self, PathError> {
         if matches!(raw, "" | "*") {
-            return Ok(Self {
-                text: if raw.is_empty() { "/" } else { raw }.into(),
-                raw: None,
-                ambiguous: false,
-            });
+            return Ok(Self::plain(if raw.is_empty() { "/" } else { raw }));
         }
         let Some(body) = raw.strip_prefix('/') else { return Err(PathError::DotSegments) };
         match is_plain(raw) {
-            true => Ok(Self { text: raw.into(), raw: None, ambiguous: false }),
+            true => Ok(Self::plain(raw)),
             false => Self::decode(raw, body),
         }
+    }
+
+    fn plain(text: &str) -> Self {
+        Self { text: text.into(), raw: None, ambiguous: false, with_slashes: None }
     }
 
     fn decode(raw: &str, body: &str) -> Result<Self, PathError> {
@@ -260,15 +262,17 @@ impl DecodedPath {
         }
         // Servers that merge slashes (nginx), treat `.` differently, cut `;parameters` (Java) or interpret an
         // invalid percent sign differently read another path than we do.
-        let ambiguous = kept.len() != raw.len()
-            || plain > 0
+        let has_slashes = kept.len() != raw.len();
+        let ambiguous = plain > 0
             || body.contains("//")
             || body.starts_with('/')
             || body.contains(';')
             || text.split('/').any(has_trimmed_end)
             || has_stray_percent(raw);
         let raw = (text != raw).then(|| raw.into());
-        Ok(Self { text: text.into(), raw, ambiguous })
+        let path = Self { text: text.into(), raw, ambiguous, with_slashes: None };
+        let with_slashes = (has_slashes && !ambiguous).then(|| Box::new(path.clone()));
+        Ok(Self { ambiguous: ambiguous || has_slashes, with_slashes, ..path })
     }
 
     /// The path `prefix/rest`. `prefix` is decoded and may contain masks; `rest` is as written in the request.
@@ -278,7 +282,7 @@ impl DecodedPath {
     pub fn join(prefix: &str, rest: &str) -> Result<Self, PathError> {
         let rest = Self::parse(&format!("/{rest}"))?;
         let text = format!("{prefix}{}", rest.text).into();
-        Ok(Self { text, raw: None, ambiguous: rest.ambiguous })
+        Ok(Self { text, raw: None, ambiguous: rest.ambiguous, with_slashes: None })
     }
 
     /// The path as written; for a masked path, the decoded text.
@@ -294,6 +298,12 @@ impl DecodedPath {
     /// The decoded text. It begins with `/`, or is `*` (OPTIONS).
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// The path as a service reads it for which an encoded slash is a part of its segment; `None` if that is no other
+    /// reading.
+    pub fn with_slashes_in_segments(&self) -> Option<&Self> {
+        self.with_slashes.as_deref()
     }
 
     /// Whether servers may read the path differently: it has an encoded slash, an empty segment, `.`, `;`, a segment

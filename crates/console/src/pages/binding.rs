@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use crate::frame::{Page, Section};
 use crate::listing::Listing;
-use crate::parts::{Check, empty, head, lock, mark};
+use crate::parts::{Check, empty, head, lock, mark, own_authorization};
 use crate::visit::{Console, PageError, Tagged, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{ActionView, ProviderView};
@@ -83,6 +83,7 @@ impl Limits<'_> {
                     p.help { "These are refused also where an action above covers them." }
                     (self.ticks("deny", &limits.deny))
                 }
+                div.field { (own_authorization(Some(limits.own_authorization), None)) }
                 div.actions { button.first { "Save" } a.button href=(back) { "Cancel" } }
             }
         }

@@ -114,6 +114,7 @@ fn about(rule: &RuleShown) -> Markup {
             ("Branches", listed(&rule.spec.branches)),
             ("Deletions", rule.spec.delete_branches.then(|| html! { "these branches may be deleted" })),
             ("Cleartext", rule.spec.allow_plaintext.then(|| html! { "the credential may go over plain HTTP to private addresses" })),
+            ("Own authorization", rule.spec.own_authorization.map(|own| html! { (own.as_str()) })),
             ("Created", rule.created.map(ago)),
             ("Changed", rule.updated.map(ago)),
         ]))

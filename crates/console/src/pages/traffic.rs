@@ -236,6 +236,7 @@ fn happened(event: &Event) -> Markup {
             ),
         ),
         ("Outcome", Some(html! { (event.outcome.as_str().replace('_', " ")) })),
+        ("Own authorization", text(&event.own_authorization)),
         ("Cut by", event.cut_by.as_ref().map(|by| html! { code { (by) } })),
         ("Attempts", (event.attempts > 1).then(|| html! { (event.attempts) })),
         ("Masked secrets", (event.scrubbed > 0).then(|| html! { (event.scrubbed) })),

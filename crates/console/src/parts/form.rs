@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use crate::icons::Icon;
+use keyward_rules::policy::OwnAuthorization;
 
 /// A button that sends one request.
 #[derive(Clone, Debug, Default)]
@@ -136,6 +137,20 @@ impl Check<'_> {
                 }
             }
         }
+    }
+}
+
+/// What is done with authorizations of requests' own; `unset` says what an absent value means.
+pub(crate) fn own_authorization(chosen: Option<OwnAuthorization>, unset: Option<&str>) -> Markup {
+    html! {
+        label for="field-own_authorization" { "Requests with an authorization of their own" }
+        select #field-own_authorization name="own_authorization" data-null {
+            @if let Some(unset) = unset { option value="" { (unset) } }
+            @for own in [OwnAuthorization::Refuse, OwnAuthorization::Pass] {
+                option value=(own.as_str()) selected[chosen == Some(own)] { (own.as_str()) }
+            }
+        }
+        p.help { "URLs signed with another key, and an Authorization without a placeholder where Keyward signs requests." }
     }
 }
 

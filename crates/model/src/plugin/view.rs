@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use keyward_base::id::{AgentId, ConnectionId, PluginId};
+use keyward_rules::policy::OwnAuthorization;
 use keyward_rules::provider::scope_words::ScopeWords;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -86,6 +87,9 @@ pub struct SlotView {
     /// Named actions; empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<String>,
+    /// What is done with requests that have an authorization of their own; absent: `refuse`.
+    #[serde(default, skip_serializing_if = "OwnAuthorization::is_default")]
+    pub own_authorization: OwnAuthorization,
     /// What is in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<SlotConnectionView>,
@@ -94,7 +98,8 @@ pub struct SlotView {
 impl SlotView {
     /// A slot of the manifest and what is in it. Only the gateway has the words of scopes.
     pub fn new(slot: &Slot, connection: Option<SlotConnectionView>) -> Self {
-        let Slot { slot, provider, label, help, required, scopes, methods, paths, allow } =
+        let Slot { allow, own_authorization, .. } = slot.clone();
+        let Slot { slot, provider, label, help, required, scopes, methods, paths, .. } =
             slot.clone();
         let scope_words = ScopeWords::new();
         Self {
@@ -108,6 +113,7 @@ impl SlotView {
             methods,
             paths,
             allow,
+            own_authorization,
             connection,
         }
     }

@@ -16,6 +16,7 @@ use crate::request::{push_start, token_request};
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
 use keyward_rules::inject::credential::Credential;
+use keyward_rules::inject::own_authorization::OwnAuthorizationUse;
 use keyward_rules::policy::{InterceptPermit, Permit, Reason, Route, TunnelPermit};
 use keyward_state::directory::ConnectionRecord;
 use keyward_state::observe::telemetry::OutgoingTrace;
@@ -105,6 +106,9 @@ async fn decide_once(
     if let Some(trace) = record.trace() {
         trace.end_wait();
     }
+    let clears = credential.as_deref().map(|credential| &credential.clears);
+    let own = inbound.policy_request().own;
+    record.set_own_authorization(OwnAuthorizationUse::of_sent(own, clears));
     Ok((permit, credential))
 }
 
@@ -124,6 +128,9 @@ fn report(
         token_alerts::report_honeytokens(gateway, agent, inbound);
     }
     let Refusal::Policy(reason) = refusal else { return };
+    if matches!(reason, Reason::OwnAuthorization { .. }) {
+        record.set_own_authorization(Some(OwnAuthorizationUse::Refused));
+    }
     if let Some(connection) = reason.broken_connection() {
         gateway.vault.retry_rejected(requester.org(), connection);
     }
@@ -253,7 +260,9 @@ mod tests {
             provider: "acme".into(),
             hosts: Arc::from([HostPattern::parse("api.acme.test").unwrap()]),
             paths: Arc::default(),
-            prefixes: Arc::default(),
+            places: Arc::default(),
+            signs: None,
+            has_slashes_in_segments: false,
             state: AccountState::Active,
             remedy: None,
             settings: None,

@@ -18,6 +18,7 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{AgentId, OrgId};
 use keyward_base::limits::{Limits, ReceiveWindow};
 use keyward_base::pattern::DecodedPath;
+use keyward_rules::inject::own_authorization::SentAuthorization;
 use keyward_rules::inject::strip;
 use keyward_rules::policy::PolicyQuery;
 use keyward_rules::policy::{NamedResource, PolicyRequest, Reason, named_resources, overrides};
@@ -93,6 +94,8 @@ impl Inbound {
         let overrides = overrides(request.headers(), request.uri().query())?;
         let path_and_query = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let placeholders = strip::placeholders(request.headers(), path_and_query);
+        let (fields, uri_query) = (request.headers(), request.uri().query());
+        let own = SentAuthorization::of(fields, uri_query, &placeholders);
         let method = request.method().clone();
         let methods = std::iter::once(&method).chain(&overrides);
         let resources =
@@ -107,6 +110,7 @@ impl Inbound {
             resources,
             placeholders,
             named,
+            own,
             operations: None,
             push: None,
         };
@@ -184,6 +188,7 @@ impl Inbound {
             resources,
             placeholders: Vec::new(),
             named: None,
+            own: None,
             operations: None,
             push: None,
         };

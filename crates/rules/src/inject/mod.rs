@@ -7,6 +7,7 @@ pub mod credential;
 pub mod json_template;
 pub mod multipart;
 pub mod names;
+pub mod own_authorization;
 pub mod path_prefix;
 pub mod placeholder;
 pub mod placement;

@@ -11,6 +11,7 @@ use super::allow::AllowedSets;
 use super::index::HostIndex;
 use super::rule::{Account, AccountBinding, AgentBindings, LostAccount};
 use super::slots::{ActionList, Blocked, Extent, Parts};
+use crate::inject::own_authorization::OwnAuthorization;
 use crate::inject::placeholder::PlaceholderCore;
 use keyward_base::id::{ConnectionId, RuleId};
 
@@ -48,6 +49,7 @@ pub(super) struct CompiledBinding {
     pub(super) deny: Option<Box<ActionList>>,
     /// See [`AccountBinding::by_default`].
     pub(super) by_default: bool,
+    pub(super) own_authorization: OwnAuthorization,
 }
 
 /// Bindings by the name and by the id of their connections.
@@ -134,13 +136,13 @@ impl Removed {
 
 impl CompiledBinding {
     fn of(bound: AccountBinding) -> Self {
-        let AccountBinding { account, extent, deny, by_default, .. } = bound;
+        let AccountBinding { account, extent, deny, by_default, own_authorization, .. } = bound;
         let parts = match extent {
             Extent::Whole => None,
             Extent::Parts(parts) => Some(Box::new(parts)),
         };
         let id = RuleId::new(format!("binding:{}", account.id));
-        Self { id, account, parts, deny: deny.map(Box::new), by_default }
+        Self { id, account, parts, deny: deny.map(Box::new), by_default, own_authorization }
     }
 }
 
@@ -183,5 +185,6 @@ impl Collected {
             known.deny.get_or_insert_default().widen(more);
         }
         known.by_default |= bound.by_default;
+        known.own_authorization = known.own_authorization.max(bound.own_authorization);
     }
 }

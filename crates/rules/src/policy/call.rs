@@ -25,6 +25,7 @@ impl Policy {
         asked: &PolicyRequest<'_>,
     ) -> Result<Permit, Reason> {
         let rule = RuleId::new(format!("call:{}", account.id));
+        let asked = &account.as_read(asked);
         let terms = self.own_place(org, account, asked, &rule)?;
         let sent = sent_path(account, asked, &rule)?;
         for Reading { method, path } in readings(asked, sent.as_ref()) {
@@ -33,7 +34,7 @@ impl Policy {
             }
             self.is_not_denied(org, account, &PolicyRequest { method, ..*asked }, path)?;
         }
-        for asked in requests(asked) {
+        for asked in requests(asked).map(|asked| account.as_read(&asked)) {
             self.own_place(org, account, &asked, &rule)?;
             self.is_not_denied(org, account, &asked, asked.path)?;
         }

@@ -98,11 +98,10 @@ impl<'a> Evaluation<'a> {
     /// The other connections that fit a request which selects none, if the agent's default `account` is used.
     pub(super) fn passed_over(&self, account: &ConnectionId) -> Vec<Arc<str>> {
         let Ok(Fitting { several, .. }) = self.fitting() else { return Vec::new() };
-        let selects = self.asked.named.is_some() || !self.asked.placeholders.is_empty();
         // A connection that a rule uses is not among them.
         let is_default = several.iter().any(|binding| binding.account.id == *account);
         let others = several.iter().filter(|binding| binding.account.id != *account);
-        match is_default && !selects {
+        match is_default && !self.asked.selects() {
             true => others.map(|binding| binding.account.name.clone()).collect(),
             false => Vec::new(),
         }
@@ -117,6 +116,9 @@ impl<'a> Evaluation<'a> {
         for entry in held.by_host.matching(self.asked.target) {
             let binding = held.numbered(entry.value);
             let Some(path) = self.path_rank(binding)? else { continue };
+            if binding.account.not_taken(&self.asked).is_some() {
+                continue;
+            }
             if self.narrowing(binding).is_some() {
                 narrowed = narrowed.or(Some(binding));
                 continue;
@@ -152,7 +154,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// How specifically the account's paths match; `None` if they do not.
-    fn path_rank(&self, binding: &CompiledBinding) -> Result<Option<usize>, Reason> {
+    pub(super) fn path_rank(&self, binding: &CompiledBinding) -> Result<Option<usize>, Reason> {
         let paths = &binding.account.paths;
         if !matches_paths(self.asked.path, paths, ScopeShare::All, &binding.id)? {
             return Ok(None);

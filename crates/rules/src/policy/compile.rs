@@ -91,9 +91,12 @@ fn check_rule(rule: &Rule, errors: &mut Vec<CompileError>) {
     }
     let injects =
         rule.uses_nothing() || matches!(rule.action, RuleAction::Use(_) | RuleAction::Inject);
-    if rule.allow_plaintext && !injects {
-        errors.push(CompileError::PlaintextWithoutInjection { rule: id() });
-    }
+    let needing = [
+        ("allow_plaintext", rule.allow_plaintext),
+        ("own_authorization", rule.own_authorization.is_some()),
+    ];
+    let needing = needing.into_iter().filter(|(_, is_given)| *is_given && !injects);
+    errors.extend(needing.map(|(key, _)| CompileError::WithoutInjection { rule: id(), key }));
 }
 
 /// The first rule that has no effect because the rule at `at` tunnels.

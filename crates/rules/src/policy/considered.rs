@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decide::Evaluation;
 use super::rule::RuleAction;
+use super::taken::NotTaken;
 use super::{CompiledRule, Policy, PolicyRequest, Reason, RuleCandidate};
 use keyward_base::agent::Agent;
 use keyward_base::id::RuleId;
@@ -39,6 +40,10 @@ pub enum RuleOutcome {
     Action,
     /// It uses a connection that the agent is not bound to.
     Connection,
+    /// The credential of its connection has no place in the request, which is decided as if it were not bound.
+    NoPlace,
+    /// The request has an authorization of its own, and is decided as if the connection were not bound.
+    OwnAuthorization,
     /// It fits, but another one was chosen, or the request was refused before.
     NotChosen,
 }
@@ -55,8 +60,26 @@ impl RuleOutcome {
             Self::Path => "another path",
             Self::Action => "another action",
             Self::Connection => "not bound to it",
+            Self::NoPlace => "not bound here: no place",
+            Self::OwnAuthorization => "not used: own authorization",
             Self::NotChosen => "fits, not chosen",
         }
+    }
+}
+
+impl From<NotTaken> for RuleOutcome {
+    fn from(why: NotTaken) -> Self {
+        match why {
+            NotTaken::NoPlace => Self::NoPlace,
+            NotTaken::OwnAuthorization => Self::OwnAuthorization,
+        }
+    }
+}
+
+impl RuleOutcome {
+    /// Whether the request is decided as if its connection were not bound.
+    pub fn is_not_taken(self) -> bool {
+        matches!(self, Self::NoPlace | Self::OwnAuthorization)
     }
 }
 
@@ -129,6 +152,7 @@ impl Evaluation<'_> {
             RuleAction::Use(account) if account.owning(self.asked.target).is_none() => {
                 RuleOutcome::Host
             }
+            _ if let Some(why) = self.left_by(rule) => why.into(),
             _ if self.is_other_action(candidate) => RuleOutcome::Action,
             // A path that is ambiguous fits none.
             _ if !matches!(self.applies(candidate), Ok(true)) => RuleOutcome::Path,
@@ -147,10 +171,12 @@ impl Evaluation<'_> {
         let Some(held) = self.held else { return Vec::new() };
         let hosts: Vec<u32> =
             held.by_host.matching(self.asked.target).map(|entry| entry.value).collect();
+        let untaken = |number: u32| held.numbered(number).account.not_taken(&self.asked);
         let fit = |number: u32| match hosts.contains(&number) {
             false => RuleOutcome::Host,
+            true if let Some(why) = untaken(number) => why.into(),
             true => match self.is_within(held.numbered(number)) {
-                Ok(()) => RuleOutcome::NotChosen,
+                Ok(_) => RuleOutcome::NotChosen,
                 Err(
                     Reason::BeyondActions { .. }
                     | Reason::DeniedAction { .. }

@@ -14,6 +14,7 @@ use super::{
     CompiledBinding, CompiledBindings, OrgPolicy, Policy, PolicyRequest, Reason, RuleCandidate,
 };
 use crate::actions::ScopeShare;
+use crate::inject::own_authorization::OwnAuthorization;
 use keyward_base::agent::Agent;
 use keyward_base::host::Scheme;
 use keyward_base::id::RuleId;
@@ -111,7 +112,15 @@ impl Policy {
     ) -> Evaluation<'a> {
         let org = self.org(&agent.org);
         let held = self.held(org, agent);
-        Evaluation { policy: self, org, held, agent, asked: *asked, path }
+        let evaluation = Evaluation { policy: self, org, held, agent, asked: *asked, path };
+        let read = path.with_slashes_in_segments();
+        match read.filter(|_| evaluation.has_slashes_in_segments()) {
+            None => evaluation,
+            Some(path) => {
+                let asked = PolicyRequest { path: in_segments(asked.path), ..*asked };
+                Evaluation { asked, path, ..evaluation }
+            }
+        }
     }
 }
 
@@ -142,7 +151,7 @@ struct AccountChoice<'a> {
 
 /// Why bindings are considered.
 #[derive(Clone, Copy)]
-enum BindingLookup<'a> {
+pub(super) enum BindingLookup<'a> {
     /// No rule matched. `missing`: a rule would have matched if the agent had its connection.
     NoRule { missing: Option<&'a Arc<str>> },
     /// A rule with `action: inject` matched.
@@ -150,6 +159,19 @@ enum BindingLookup<'a> {
 }
 
 impl<'a> Evaluation<'a> {
+    /// Whether the service at the target reads an encoded slash as a part of the segment, by the provider of a connection
+    /// that the agent may have.
+    fn has_slashes_in_segments(&self) -> bool {
+        let bound = self.held.into_iter().flat_map(|held| {
+            let here = held.by_host.matching(self.asked.target);
+            here.map(|entry| &*held.numbered(entry.value).account)
+        });
+        let rules = self.org.rules.candidates(&self.agent.id, self.asked.target);
+        let used = rules.into_iter().filter_map(|candidate| candidate.compiled.rule.used());
+        let used = used.filter(|account| account.owning(self.asked.target).is_some());
+        bound.chain(used).any(|account| account.has_slashes_in_segments)
+    }
+
     fn answer(&self) -> Result<Decision<'a>, Reason> {
         let mut missing = None;
         for candidate in self.org.rules.candidates(&self.agent.id, self.asked.target) {
@@ -171,7 +193,8 @@ impl<'a> Evaluation<'a> {
     }
 
     pub(super) fn applies(&self, candidate: RuleCandidate<'a>) -> Result<bool, Reason> {
-        applies(&candidate.compiled.rule, &self.asked, self.path)
+        let rule = &candidate.compiled.rule;
+        Ok(applies(rule, &self.asked, self.path)? && self.left_by(rule).is_none())
     }
 
     /// Whether the request belongs to one of the rule's actions.
@@ -216,7 +239,10 @@ impl<'a> Evaluation<'a> {
                 if !candidate.compiled.is_grant(self.agent) {
                     // The rule restricts what the binding allows.
                     let binding = self.held.and_then(|held| held.by_name(account.id.as_str()));
-                    binding.map_or(Ok(()), |binding| self.is_within(binding))?;
+                    binding.map(|binding| self.is_within(binding)).transpose()?;
+                }
+                if account.not_taken(&self.asked).is_some() {
+                    return self.with_own_authorization(account, Some(rule), &rule.id);
                 }
                 let owning = account.owning(self.asked.target);
                 let terms = self.terms(&BindingLookup::Rule(candidate), owning);
@@ -245,15 +271,20 @@ impl<'a> Evaluation<'a> {
             Some(selected) => Some(selected),
             None => self.unselected()?,
         };
-        match (binding, cause) {
-            (Some(binding), cause) => self.by_binding(binding, cause),
-            (None, BindingLookup::Rule(candidate)) => {
+        if let Some(binding) = binding {
+            return self.by_binding(binding, cause);
+        }
+        if let Some(decided) = self.by_untaken(cause) {
+            return decided;
+        }
+        match cause {
+            BindingLookup::Rule(candidate) => {
                 Err(Reason::Unbound { rule: candidate.compiled.rule.id.clone() })
             }
-            (None, BindingLookup::NoRule { missing: Some(name) }) => {
+            BindingLookup::NoRule { missing: Some(name) } => {
                 Err(Reason::ConnectionMissing { name: name.clone() })
             }
-            (None, BindingLookup::NoRule { missing: None }) => match self.empty_slot() {
+            BindingLookup::NoRule { missing: None } => match self.empty_slot() {
                 Some(blocked) => Err(Reason::PluginBlocked(blocked.clone())),
                 None => self.by_default(),
             },
@@ -266,17 +297,20 @@ impl<'a> Evaluation<'a> {
         empty.next().map(|entry| &entry.value)
     }
 
-    /// Whether the binding's actions and slots allow the request.
-    pub(super) fn is_within(&self, binding: &CompiledBinding) -> Result<(), Reason> {
+    /// Whether the binding's actions and slots allow the request, and what those that do say of an authorization of its
+    /// own.
+    pub(super) fn is_within(&self, binding: &CompiledBinding) -> Result<OwnAuthorization, Reason> {
         if let Some(list) = &binding.deny
             && (list.lost.is_some() || self.is_in(list, ScopeShare::Any, &binding.id)?)
         {
             return Err(binding.denied(list));
         }
-        let Some(Parts { allow, slots }) = binding.parts.as_deref() else { return Ok(()) };
+        let Some(Parts { allow, slots }) = binding.parts.as_deref() else {
+            return Ok(binding.own_authorization);
+        };
         let (mut blocked, mut unclear) = (None, None);
         match allow.as_ref().map(|list| self.is_in(list, ScopeShare::All, &binding.id)) {
-            Some(Ok(true)) => return Ok(()),
+            Some(Ok(true)) => return Ok(binding.own_authorization),
             Some(Err(reason)) => unclear = Some(reason),
             Some(Ok(false)) | None => {}
         }
@@ -285,9 +319,11 @@ impl<'a> Evaluation<'a> {
                 Ok(false) => {}
                 Err(reason) => unclear = Some(reason),
                 // If the account itself is not usable, that is the reason to report.
-                Ok(true) if binding.account.state != AccountState::Active => return Ok(()),
+                Ok(true) if binding.account.state != AccountState::Active => {
+                    return Ok(slot.own_authorization);
+                }
                 Ok(true) => match &slot.blocked {
-                    None => return Ok(()),
+                    None => return Ok(slot.own_authorization),
                     Some(why) => blocked = blocked.or(Some(why)),
                 },
             }
@@ -374,7 +410,11 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    fn forward(&self, rule: &RuleId, by: Option<&HostPattern>) -> Result<Decision<'a>, Reason> {
+    pub(super) fn forward(
+        &self,
+        rule: &RuleId,
+        by: Option<&HostPattern>,
+    ) -> Result<Decision<'a>, Reason> {
         let target = self.asked.target;
         if by.is_none() && !is_web_port(target.port()) {
             return Err(Reason::PortRefused { port: target.port(), rule: Some(rule.clone()) });
@@ -392,6 +432,10 @@ impl<'a> Evaluation<'a> {
             return Err(Reason::PlaintextRefused { connection: name() });
         }
         is_usable(choice.account)?;
+        // One that selects none was compared before.
+        if self.asked.selects() && !choice.account.has_place(self.asked.target, self.asked.path) {
+            return Err(choice.account.no_place(self.asked.target));
+        }
         let (rule, target) = (choice.rule.clone(), self.asked.target.clone());
         let action = Action::Inject(choice.account.wanted());
         let permit = Permit::new(rule, target, action, choice.terms);
@@ -409,9 +453,14 @@ impl<'a> Evaluation<'a> {
         Terms { plaintext, port_named }
     }
 
-    fn is_no_oauth_endpoint(&self, rule: &RuleId) -> Result<(), Reason> {
+    pub(super) fn is_no_oauth_endpoint(&self, rule: &RuleId) -> Result<(), Reason> {
         self.policy.is_no_oauth_endpoint(self.org, self.asked.target, self.path, rule)
     }
+}
+
+/// The path with encoded slashes as parts of segments.
+pub(super) fn in_segments(path: &DecodedPath) -> &DecodedPath {
+    path.with_slashes_in_segments().unwrap_or(path)
 }
 
 /// Whether the account's state allows use.

@@ -29,9 +29,7 @@ impl Policy {
             self.decide_one(agent, asked, asked.path).err().as_ref() == Some(reason)
         };
         let asked = own.chain(requests(asked)).find(refused).unwrap_or(*asked);
-        let org = self.org(&agent.org);
-        let held = self.held(org, agent);
-        let evaluation = Evaluation { policy: self, org, held, agent, asked, path: asked.path };
+        let evaluation = self.evaluation(agent, &asked, asked.path);
         let binding = || evaluation.binding_of(reason).map(|binding| &binding.id);
         let default = matches!(reason, Reason::TokenEndpoint { .. }).then_some(&self.default_rule);
         evaluation.rule_of(reason).or_else(binding).or(default).cloned()

@@ -38,6 +38,7 @@ mod route;
 pub mod rule;
 mod slots;
 mod ssh;
+mod taken;
 mod test_request;
 #[cfg(test)]
 mod tests;
@@ -54,6 +55,7 @@ use http::Method;
 use crate::actions::ScopeShare;
 use crate::git_push::RequestedPush;
 use crate::graphql::RequestedOperations;
+use crate::inject::own_authorization::SentAuthorization;
 use crate::inject::placeholder::PlaceholderCore;
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
@@ -66,6 +68,7 @@ use counted::CountedIndex;
 use index::{HostIndex, IndexEntry};
 use lazy::LazyBindings;
 
+pub use crate::inject::own_authorization::OwnAuthorization;
 pub use allow::{AllowedSets, hosts_of_sets, set_for};
 pub use considered::{ConsideredRule, RuleOutcome};
 pub use database::DatabasePermit;
@@ -132,10 +135,19 @@ pub struct PolicyRequest<'a> {
     pub placeholders: &'a [PlaceholderCore],
     /// The value of `Keyward-Connection`: a connection's name or id.
     pub named: Option<&'a str>,
+    /// The authorization of a request without placeholders.
+    pub own: Option<SentAuthorization>,
     /// The GraphQL operations of the body, which is read only if the decision depends on them.
     pub operations: RequestedOperations<'a>,
     /// The references of a push by git, which are read only if the decision depends on them.
     pub push: RequestedPush<'a>,
+}
+
+impl PolicyRequest<'_> {
+    /// Whether the request itself selects a connection.
+    fn selects(&self) -> bool {
+        self.named.is_some() || !self.placeholders.is_empty()
+    }
 }
 
 /// Rules and bindings of one org.

@@ -6,6 +6,7 @@ use http::Method;
 use super::{NamedResource, PolicyRequest};
 use crate::git_push::{PushUnclear, PushedRefs, RequestedPush};
 use crate::graphql::{NotUnderstood, Operations, RequestedOperations};
+use crate::inject::own_authorization::SentAuthorization;
 use crate::inject::placeholder::PlaceholderCore;
 use keyward_base::host::Target;
 use keyward_base::pattern::DecodedPath;
@@ -21,6 +22,8 @@ pub struct PolicyQuery {
     pub resources: Vec<NamedResource>,
     pub placeholders: Vec<PlaceholderCore>,
     pub named: Option<String>,
+    /// The authorization of a request without placeholders.
+    pub own: Option<SentAuthorization>,
     /// The GraphQL operations of the body, once it was read.
     pub operations: Option<Result<Operations, NotUnderstood>>,
     /// The references of a push, once the beginning of the body was read.
@@ -44,6 +47,7 @@ impl PolicyQuery {
             resources: &self.resources,
             placeholders: &self.placeholders,
             named: self.named.as_deref(),
+            own: self.own,
             operations: match &self.operations {
                 None => RequestedOperations::Unread,
                 Some(Ok(operations)) => RequestedOperations::Known(operations),

@@ -6,7 +6,7 @@ use super::body_refusal::{
     beyond_branches, body_unread, indirect, operations_unclear, push_unclear,
 };
 use super::slots::{Blocked, Slot, SlotProblem};
-use super::use_refusal::{narrowed, refused_use};
+use super::use_refusal::{narrowed, no_place, own_authorization, refused_use};
 use super::way_in::WayIn;
 use crate::git_push::PushUnclear;
 use crate::graphql::NotUnderstood;
@@ -202,6 +202,18 @@ pub enum Reason {
         /// The hosts or paths that it owns.
         owned: String,
     },
+    /// `bad_request`: the request selects a connection whose credential has no place in it.
+    NoPlace {
+        /// The connection's name.
+        connection: Arc<str>,
+        /// Where it has one: paths of the host, or hosts.
+        places: String,
+    },
+    /// `own_authorization`: the request has an authorization of its own, with which it may write.
+    OwnAuthorization {
+        /// The name of the connection that would replace it.
+        connection: Arc<str>,
+    },
     /// `denied`: rule, field and placeholders select different connections.
     Contradiction {
         /// Which of them differ.
@@ -210,10 +222,10 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// What would allow the host, if nothing allows the agent any request there.
+    /// What would allow the request, where that is known.
     pub fn way_in(&self) -> Option<&WayIn> {
         match self {
-            Self::DefaultDeny { others: false, way } => Some(way),
+            Self::DefaultDeny { others, way } if !others || !way.sets.is_empty() => Some(way),
             _ => None,
         }
     }
@@ -246,6 +258,8 @@ impl Reason {
             Self::Login { detail, .. } => Code::Denied.because(detail.clone()),
             Self::DefaultDeny { others, way } => default_deny(*others, way),
             Self::NoneInSession => none_in_session(),
+            Self::NoPlace { connection, places } => no_place(connection, places),
+            Self::OwnAuthorization { connection } => own_authorization(connection),
             Self::PortRefused { port, rule } => port_refused(*port, rule.as_ref()),
             Self::PlaceholderForeign { detail } => {
                 Code::PlaceholderForeign.because(*detail).usual_hint()
@@ -329,6 +343,8 @@ impl Reason {
             | Self::BeyondSlot { connection, .. }
             | Self::BeyondActions { connection, .. }
             | Self::DeniedAction { connection, .. }
+            | Self::NoPlace { connection, .. }
+            | Self::OwnAuthorization { connection }
             | Self::PlaintextRefused { connection } => Some(connection),
             Self::PluginBlocked(blocked) => blocked.connection.as_ref(),
             Self::Login { connection, .. } => connection.as_ref(),
@@ -422,15 +438,16 @@ fn credential_in_path(rule: &RuleId) -> RefusalText {
 }
 
 fn default_deny(others: bool, way: &WayIn) -> RefusalText {
-    match others {
-        false => Code::DefaultDeny
-            .because("no rule or binding allows this host")
-            .hint(way.hint("NAME", None)),
-        true => Code::DefaultDeny
-            .because(
-                "no rule or binding allows this request: those for this host are for other methods or paths",
-            )
-            .hint("add a rule for this method and path, or widen the one for this host"),
+    let message = match others {
+        false => "no rule or binding allows this host",
+        true => {
+            "no rule or binding allows this request: those for this host are for other methods or paths"
+        }
+    };
+    let text = Code::DefaultDeny.because(message);
+    match others && way.sets.is_empty() {
+        true => text.hint("add a rule for this method and path, or widen the one for this host"),
+        false => text.hint(way.hint("NAME", None)),
     }
 }
 

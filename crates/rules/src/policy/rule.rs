@@ -11,6 +11,7 @@ use super::slots::{ActionList, EmptySlot, Extent};
 use crate::actions::{ActionScope, ScopeShare};
 use crate::branches::BranchScope;
 use crate::inject::credential::RequiredConnection;
+use crate::inject::own_authorization::{OwnAuthorization, Signs};
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placeholder::PlaceholderCore;
 use crate::inject::scoped::Scoped;
@@ -94,6 +95,8 @@ pub struct Rule {
     pub action: RuleAction,
     /// Whether the credential may be sent in cleartext to addresses on the private list.
     pub allow_plaintext: bool,
+    /// What is done with authorizations of requests' own; `None`: what the binding says.
+    pub own_authorization: Option<OwnAuthorization>,
 }
 
 /// What a rule does.
@@ -130,9 +133,13 @@ pub struct Account {
     pub hosts: Arc<[HostPattern]>,
     /// The paths that it owns there, as the agent writes them; empty means all.
     pub paths: Arc<[PathPattern]>,
-    /// The path prefixes that are added to its requests, by host and by the agent's path; the first match
-    /// applies. Empty: paths are not changed.
-    pub prefixes: Arc<[Scoped<Option<PathPrefix>>]>,
+    /// Where its credential has a place, by host and by the agent's path, with the path prefix that is added there; the
+    /// first match applies. Empty: everywhere, and paths are not changed.
+    pub places: Arc<[Scoped<Option<PathPrefix>>]>,
+    /// How its requests are signed, if they are.
+    pub signs: Option<Signs>,
+    /// Whether its service reads an encoded slash in a path as a part of the segment.
+    pub has_slashes_in_segments: bool,
     /// Whether it is usable.
     pub state: AccountState,
     /// What a person can do if it is not usable.
@@ -176,6 +183,8 @@ pub struct AccountBinding {
     /// Whether a request that selects no connection may use it although others fit as well. The first such binding
     /// of the agent is used.
     pub by_default: bool,
+    /// What is done with authorizations of requests' own, slots excepted.
+    pub own_authorization: OwnAuthorization,
 }
 
 /// The bindings, blocked slots and sets of hosts of one agent.
@@ -263,14 +272,13 @@ pub enum CompileError {
         /// The provider's id.
         provider: Arc<str>,
     },
-    /// `allow_plaintext` without injection has no effect.
-    #[error(
-        "rule `{rule}` allows plaintext but injects nothing: omit `allow_plaintext`, or name \
-         a connection with `use`"
-    )]
-    PlaintextWithoutInjection {
+    /// A key that has no effect without injection.
+    #[error("rule `{rule}` injects nothing: omit `{key}`, or name a connection with `use`")]
+    WithoutInjection {
         /// The id of the rule.
         rule: RuleId,
+        /// The key.
+        key: &'static str,
     },
     /// There are too many rules without hosts.
     #[error(
@@ -294,7 +302,7 @@ impl CompileError {
             | Self::NoAgents { rule }
             | Self::TunnelWithConditions { rule }
             | Self::HostNotOwned { rule, .. }
-            | Self::PlaintextWithoutInjection { rule }
+            | Self::WithoutInjection { rule, .. }
             | Self::TooManyHostless { rule, .. } => (rule, None),
         };
         std::iter::once(rule).chain(other)
@@ -308,7 +316,8 @@ impl Rule {
         let decides = match &self.action {
             // Later rules decide about hosts that the connection does not own, and for unbound agents.
             RuleAction::Use(account) | RuleAction::UseRefused(account) => {
-                self.agents.is_some() && !self.hosts.is_empty() && account.paths.is_empty()
+                let has_all = account.paths.is_empty() && account.places.is_empty();
+                self.agents.is_some() && !self.hosts.is_empty() && has_all
             }
             RuleAction::UseMissing(_) => self.agents.is_some(),
             RuleAction::Inject | RuleAction::Deny | RuleAction::Pass | RuleAction::Tunnel => true,
@@ -437,9 +446,9 @@ impl Account {
         target: &Target,
         path: &DecodedPath,
     ) -> Result<Option<DecodedPath>, PathError> {
-        let mut prefixes = self.prefixes.iter();
-        let prefix = prefixes.find(|scoped| scoped.matches(target, path));
-        let prefix = prefix.and_then(|scoped| scoped.what.as_ref());
+        let mut places = self.places.iter();
+        let place = places.find(|scoped| scoped.matches(target, path));
+        let prefix = place.and_then(|scoped| scoped.what.as_ref());
         prefix.map(|prefix| prefix.masked(path)).transpose()
     }
 

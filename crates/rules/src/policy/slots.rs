@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::Method;
 
 use crate::actions::ActionScope;
+use crate::inject::own_authorization::OwnAuthorization;
 use keyward_base::id::{AgentId, OrgId};
 use keyward_base::pattern::{HostPattern, PathPattern};
 
@@ -51,6 +52,8 @@ pub struct Slot {
     pub paths: Vec<PathPattern>,
     /// Named actions; `None` means all.
     pub allow: Option<ActionList>,
+    /// What is done with authorizations of requests' own.
+    pub own_authorization: OwnAuthorization,
     /// Why its plugin is blocked, if it is.
     pub blocked: Option<Arc<Blocked>>,
 }

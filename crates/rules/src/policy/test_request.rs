@@ -20,7 +20,7 @@ impl Policy {
         asked: &PolicyRequest<'_>,
     ) -> Result<Permit, Reason> {
         let rule = RuleId::new(format!("test:{}", account.id));
-        let terms = self.own_place(org, account, asked, &rule)?;
+        let terms = self.own_place(org, account, &account.as_read(asked), &rule)?;
         Ok(Permit::new(rule, asked.target.clone(), Action::Inject(account.wanted()), terms))
     }
 }
@@ -51,7 +51,9 @@ mod tests {
             settings: None,
             database: None,
             is_ssh: false,
-            prefixes: Arc::default(),
+            places: Arc::default(),
+            signs: None,
+            has_slashes_in_segments: false,
         }
     }
 
@@ -75,6 +77,7 @@ mod tests {
             query: None,
             placeholders: &[],
             named: None,
+            own: None,
             operations: RequestedOperations::Unread,
             push: RequestedPush::default(),
         };

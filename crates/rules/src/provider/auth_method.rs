@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use http::header::AUTHORIZATION;
+
 use super::host_template::HostTemplate;
 use super::kinds::AuthKind;
 use super::minted_keys::TlsFields;
 use super::oauth::OAuth;
 use super::schema::{AppSourceText, TestText};
+use crate::inject::own_authorization::Signs;
 use crate::inject::placeholder::{Letters, Placeholder, PlaceholderShape, longest};
 use crate::inject::placement::{Location, Place};
 use crate::inject::sign::jwt::JwtTemplate;
@@ -119,6 +122,22 @@ impl AuthMethod {
         };
         let given = self.fields.iter().filter(is_sent);
         given.chain(&self.minted).filter(move |_| is_of_requests)
+    }
+
+    /// How requests are signed, if that of an agent is known by a placeholder in it.
+    pub(super) fn signs(&self) -> Option<Signs> {
+        let is_secret = |name: &str| self.field(name).is_some_and(|field| field.secret);
+        let mut places = self.placements.iter().flat_map(|scoped| &scoped.places);
+        // One that names no secret cannot be told from that of somebody else.
+        let is_unknown = |place: &Place| {
+            place.at == Location::Header(AUTHORIZATION) && !place.value.fields().any(is_secret)
+        };
+        match self.kind {
+            AuthKind::AwsSigv4 | AuthKind::AwsRole => Some(Signs::Aws),
+            AuthKind::Oauth1 => Some(Signs::Scheme),
+            AuthKind::Hmac => (!places.any(is_unknown)).then_some(Signs::Scheme),
+            _ => None,
+        }
     }
 
     /// Whether the credential is for logins at a database.

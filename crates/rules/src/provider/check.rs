@@ -209,6 +209,7 @@ impl ProviderCheck<'_> {
             name: self.text.name.clone(),
             category: self.text.category.clone(),
             paths,
+            encoded_slash: self.text.encoded_slash,
             auth,
             git,
             actions: Actions::parsed(actions),
@@ -661,7 +662,7 @@ mod tests {
         ),
         (
             "hosts: [a.test]\ndocs: x",
-            "p.yaml:4: docs: unknown key `docs`; known here: id, name, extends, category, protocol, mcp, hosts, paths, variables, auth, git, actions, indirect, clears, repeats, templates, scope_words, default_headers, one_host, test, test_source, retry_headers, upgrades, webhook_scheme, key_url, docs_url, quirks, sources, confidence, checked",
+            "p.yaml:4: docs: unknown key `docs`; known here: id, name, extends, category, protocol, mcp, hosts, paths, encoded_slash, variables, auth, git, actions, indirect, clears, repeats, templates, scope_words, default_headers, one_host, test, test_source, retry_headers, upgrades, webhook_scheme, key_url, docs_url, quirks, sources, confidence, checked",
         ),
         (
             "hosts: [a.test]\ngit: [b.test]",

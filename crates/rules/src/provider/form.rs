@@ -7,7 +7,7 @@ use super::auth_method::AuthMethod;
 use super::form_error::FormError;
 use super::host_template::HostTemplate;
 use super::variable::Variable;
-use super::{Instance, Provider};
+use super::{EncodedSlash, Instance, Provider};
 use crate::inject::credential::Clears;
 use crate::inject::scoped::Scoped;
 use keyward_base::pattern::HostPattern;
@@ -78,6 +78,8 @@ impl Provider {
             tls: auth.tls.clone(),
             variables: values,
             is_ssh: auth.kind == super::AuthKind::SshKey,
+            signs: auth.signs(),
+            has_slashes_in_segments: self.encoded_slash == Some(EncodedSlash::Segment),
         })
     }
 

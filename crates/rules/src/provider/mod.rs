@@ -75,6 +75,7 @@ use serde::{Deserialize, Serialize};
 
 use super::inject::scoped::Scoped;
 use crate::inject::credential::Clears;
+use crate::inject::own_authorization::Signs;
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placeholder::Placeholder;
 use crate::inject::placement::{Location, Place};
@@ -94,7 +95,7 @@ pub use host_template::{HostTemplate, HostTemplateError};
 pub use kinds::AuthKind;
 pub use minted_keys::TlsFields;
 pub use oauth::OAuth;
-pub use schema::Confidence;
+pub use schema::{Confidence, EncodedSlash};
 use scope_words::ScopeWords;
 pub use test_request::{ExpectedResponse, TestRequest, TestRequestError};
 pub use variable::{Variable, VariableKind};
@@ -113,6 +114,8 @@ pub struct Provider {
     pub hosts: Vec<HostTemplate>,
     /// Paths that belong to the service on these hosts; empty means all.
     pub paths: Vec<PathPattern>,
+    /// How the service reads an encoded slash in a path, if that is known.
+    pub encoded_slash: Option<EncodedSlash>,
     /// The variables of hosts and URLs.
     pub variables: Vec<Variable>,
     /// Ways to authenticate; never empty. The first is the default.
@@ -206,6 +209,10 @@ pub struct Instance {
     pub variables: BTreeMap<String, String>,
     /// Whether the credential is the key of an SSH agent, which no request gets.
     pub is_ssh: bool,
+    /// How requests are signed, if they are.
+    pub signs: Option<Signs>,
+    /// Whether the service reads an encoded slash in a path as a part of the segment.
+    pub has_slashes_in_segments: bool,
 }
 
 impl Provider {
@@ -246,9 +253,9 @@ impl Provider {
 }
 
 impl Instance {
-    /// The path prefixes with credentials, by host and by the original path. The first match applies; empty if
-    /// no path is changed.
-    pub fn path_prefixes(&self) -> Vec<Scoped<Option<PathPrefix>>> {
+    /// Where the credential has a place, by host and by the original path, with the path prefix that holds it. The first
+    /// match applies; empty if it has one everywhere, and no path is changed.
+    pub fn places(&self) -> Vec<Scoped<Option<PathPrefix>>> {
         let prefix = |scope: &Scoped<Vec<Place>>| {
             scope.what.iter().find_map(|place| match &place.at {
                 Location::Path(prefix) => Some(prefix.clone()),
@@ -261,7 +268,8 @@ impl Instance {
             what: prefix(scope),
         };
         let all: Vec<_> = self.placements.iter().map(each).collect();
+        let is_everywhere = |scope: &Scoped<_>| scope.hosts.is_empty() && scope.paths.is_empty();
         let changes = all.iter().any(|scope| scope.what.is_some());
-        if changes { all } else { Vec::new() }
+        if changes || !all.iter().any(is_everywhere) { all } else { Vec::new() }
     }
 }

@@ -43,6 +43,9 @@ pub struct ProviderText {
     /// Paths that belong to the service on these hosts; empty means all.
     #[serde(default)]
     pub paths: Vec<String>,
+    /// `segment`: the service reads an encoded slash in a path (`%2F`) as a part of the segment, and so do rules and actions.
+    /// Otherwise they refuse such a path.
+    pub encoded_slash: Option<EncodedSlash>,
     /// Variables of hosts and URLs that the owner enters.
     #[serde(default)]
     pub variables: Vec<VariableText>,
@@ -101,6 +104,14 @@ pub struct ProviderText {
     pub confidence: Option<Confidence>,
     /// The day on which these data were last compared with their sources, such as `2026-08-21`.
     pub checked: Option<String>,
+}
+
+/// How a service reads an encoded slash in a path.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum EncodedSlash {
+    /// As a part of the segment.
+    Segment,
 }
 
 /// A variable of hosts and URLs.

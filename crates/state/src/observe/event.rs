@@ -101,6 +101,10 @@ pub struct Event<S = String> {
     /// The person who ended the exchange: `operator` or `usr_…`. Other records lack this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut_by: Option<S>,
+    /// What became of an authorization that the request had of its own, a URL signed with another key or an
+    /// `Authorization` without a placeholder: `passed`, `refused` or `replaced`. Other records lack this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_authorization: Option<S>,
     /// The role that Keyward logged in as. Only records of sessions with a database have this; their `target` is
     /// `postgres://host:port/database`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -197,6 +201,9 @@ impl<S: AsRef<str>> Event<S> {
         entry.text(field!("outcome"), Some(self.outcome.as_str()));
         if self.cut_by.is_some() {
             text(&self.cut_by, field!("cut_by"), &mut entry);
+        }
+        if self.own_authorization.is_some() {
+            text(&self.own_authorization, field!("own_authorization"), &mut entry);
         }
         if self.database_role.is_some() {
             text(&self.database_role, field!("database_role"), &mut entry);
@@ -312,6 +319,7 @@ mod tests {
             scrubbed: 4,
             attempts: 5,
             cut_by: text("operator"),
+            own_authorization: text("passed"),
             database_role: text("app"),
             statement: text("select \"a\" where b = ?"),
             count: Some(6),

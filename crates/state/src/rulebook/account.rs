@@ -12,6 +12,7 @@ use keyward_base::database::DatabaseEndpoint;
 use keyward_base::pattern::{HostPattern, PathPattern};
 use keyward_base::settings::Settings;
 use keyward_model::LostConnection;
+use keyward_rules::inject::own_authorization::Signs;
 use keyward_rules::inject::path_prefix::PathPrefix;
 use keyward_rules::inject::placeholder::Placeholder;
 use keyward_rules::inject::scoped::Scoped;
@@ -63,7 +64,9 @@ struct KnownPart {
 struct ProviderPart {
     hosts: Arc<[HostPattern]>,
     paths: Arc<[PathPattern]>,
-    prefixes: Arc<[Scoped<Option<PathPrefix>>]>,
+    places: Arc<[Scoped<Option<PathPrefix>>]>,
+    signs: Option<Signs>,
+    has_slashes_in_segments: bool,
     database: Option<Arc<DatabaseEndpoint>>,
     is_ssh: bool,
     oauth_endpoints: Arc<[Endpoint]>,
@@ -167,7 +170,9 @@ impl ProviderPart {
             endpoints.map(|(host, path)| (provider.clone(), host.clone(), path.clone()));
         Self {
             oauth_endpoints: endpoints.collect(),
-            prefixes: instance.path_prefixes().into(),
+            places: instance.places().into(),
+            signs: instance.signs,
+            has_slashes_in_segments: instance.has_slashes_in_segments,
             database: instance.database.map(Arc::new),
             is_ssh: instance.is_ssh,
             hosts: instance.hosts.into(),
@@ -222,14 +227,17 @@ pub(super) fn connection_facts(
     }
     let settings = (!settings.is_empty()).then(|| Arc::new(settings));
     let remedy = Remedies::new(record, app, catalogue).remedy(RemedyCause::Use).map(Into::into);
-    let ProviderPart { hosts, paths, prefixes, database, is_ssh, .. } = part;
+    let ProviderPart { hosts, paths, places, signs, database, is_ssh, .. } = part;
+    let has_slashes_in_segments = part.has_slashes_in_segments;
     let account = Account {
         id,
         name,
         provider,
         hosts,
         paths,
-        prefixes,
+        places,
+        signs,
+        has_slashes_in_segments,
         state,
         remedy,
         settings,

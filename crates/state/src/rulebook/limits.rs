@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::directory::{BindingRecord, ConnectionRecord};
-use keyward_rules::policy::{ActionList, Extent, Parts, Slot};
+use keyward_rules::policy::{ActionList, Extent, OwnAuthorization, Parts, Slot};
 use keyward_rules::provider::Catalogue;
 
 /// The requests that a binding allows.
@@ -12,6 +12,8 @@ pub(super) struct Allowed {
     pub(super) extent: Extent,
     /// The requests that it always denies.
     pub(super) deny: Option<ActionList>,
+    /// What is done with authorizations of requests' own, slots excepted.
+    pub(super) own_authorization: OwnAuthorization,
 }
 
 impl Allowed {
@@ -24,14 +26,19 @@ impl Allowed {
     ) -> Option<Self> {
         let Some(binding) = binding.filter(|binding| binding.direct) else {
             let extent = Extent::Parts(Parts { allow: None, slots: slots? });
-            return Some(Self { extent, deny: None });
+            return Some(Self {
+                extent,
+                deny: None,
+                own_authorization: OwnAuthorization::default(),
+            });
         };
         let list = |names: &[String]| action_list(names, Some(record), catalogue);
         let extent = match list(&binding.limits.allow) {
             None => Extent::Whole,
             allow => Extent::Parts(Parts { allow, slots: slots.unwrap_or_default() }),
         };
-        Some(Self { extent, deny: list(&binding.limits.deny) })
+        let deny = list(&binding.limits.deny);
+        Some(Self { extent, deny, own_authorization: binding.limits.own_authorization })
     }
 }
 

@@ -46,6 +46,7 @@ impl Plugins {
                 methods: slot.parsed_methods(),
                 paths: slot.parsed_paths(),
                 allow: action_list(&slot.allow, record, catalogue),
+                own_authorization: slot.own_authorization,
                 blocked: blocked.clone(),
             };
             self.slots.entry(connection.clone()).or_default().push(Arc::new(slot));

@@ -113,7 +113,7 @@ impl<'a> Resolver<'a> {
         let Limited { hosts, action, actions } = limited(hosts, action, scopes)?;
         // Without hosts, the rule would refuse all requests of the agent, although there is no credential to inject.
         let injects_nothing = hosts.is_empty() && matches!(action, RuleAction::UseMissing(_));
-        let (id, org, allow_plaintext) = (id.clone(), (*org).clone(), spec.allow_plaintext);
+        let (id, org) = (id.clone(), (*org).clone());
         let rule = Rule {
             id,
             org,
@@ -124,7 +124,8 @@ impl<'a> Resolver<'a> {
             actions,
             branches,
             action,
-            allow_plaintext,
+            allow_plaintext: spec.allow_plaintext,
+            own_authorization: spec.own_authorization,
         };
         Some(ResolvedRule { rule, applies: has_agents && !injects_nothing })
     }

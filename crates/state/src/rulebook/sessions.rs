@@ -13,7 +13,7 @@ use keyward_base::id::{ConnectionId, OrgId, SessionId};
 use keyward_base::shared_map::Difference;
 use keyward_model::{Record, Reference, Session, User};
 use keyward_rules::inject::placeholder::Placeholder;
-use keyward_rules::policy::{AccountBinding, AgentBindings, Extent};
+use keyward_rules::policy::{AccountBinding, AgentBindings, Extent, OwnAuthorization};
 
 impl Facts {
     pub(super) fn session_changed(
@@ -108,8 +108,12 @@ impl Facts {
         plugins: &Plugins,
     ) -> Option<AccountBinding> {
         let binding = agent.facts.binding(&record.id);
-        let Allowed { extent, deny } = match access {
-            SessionAccess::ByProvider => Allowed { extent: Extent::Whole, deny: None },
+        let Allowed { extent, deny, own_authorization } = match access {
+            SessionAccess::ByProvider => Allowed {
+                extent: Extent::Whole,
+                deny: None,
+                own_authorization: OwnAuthorization::default(),
+            },
             SessionAccess::ByBinding => self.source().allowed(binding, record, plugins)?,
         };
         let placeholders = binding.into_iter().flat_map(|it| it.placeholders.values());
@@ -121,6 +125,7 @@ impl Facts {
             extent,
             deny,
             by_default: !agent.require_selection,
+            own_authorization,
         })
     }
 }

@@ -94,7 +94,8 @@ impl AgentSource {
                 return None;
             }
             // A binding for slots allows nothing without a slot.
-            let Allowed { extent, deny } = self.allowed(Some(binding), record, &plugins)?;
+            let Allowed { extent, deny, own_authorization } =
+                self.allowed(Some(binding), record, &plugins)?;
             Some(AccountBinding {
                 org: agent.org.clone(),
                 agent: agent.id.clone(),
@@ -104,6 +105,7 @@ impl AgentSource {
                 deny,
                 // A connection that is bound only for plugins is never a default.
                 by_default: binding.direct && !agent.require_selection,
+                own_authorization,
             })
         });
         AgentBindings {

@@ -2,6 +2,7 @@
 
 mod changes;
 mod contradictions;
+mod crossing;
 mod lazy;
 mod sessions;
 
@@ -57,6 +58,7 @@ fn code_of(
         query: None,
         placeholders: &[],
         named: None,
+        own: None,
         operations: RequestedOperations::Unread,
         push: RequestedPush::default(),
     };

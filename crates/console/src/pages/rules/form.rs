@@ -6,7 +6,7 @@ use super::query::PageQuery;
 use super::sentence::Sentence;
 use super::{list, shared, tester};
 use crate::frame::{Page, Section};
-use crate::parts::{Field, head};
+use crate::parts::{Field, head, own_authorization};
 use crate::visit::{PageError, Tagged, Visit, segment};
 use keyward_api::wire::{Explanation, List};
 use keyward_model::{Connection, ManagedBy, RuleShown, RuleSpec, Shown};
@@ -241,6 +241,7 @@ fn action(form: &Form<'_>) -> Markup {
             label for="field-use" { "Connection" }
             (form.connections.choice(form.spec.use_connection.as_deref()))
             p.help #field-use-help { "With agents named below, the rule itself lets them use the connection. For all agents, it narrows what their bindings allow." }
+            (own_authorization(form.spec.own_authorization, Some("as the binding says")))
         }
     }
 }

@@ -18,8 +18,8 @@ use crate::inject::template::{Encoding, ValueTemplate};
 use crate::inject::write::{self, RequestHead};
 use crate::policy::explain::RouteKind;
 use crate::policy::{
-    Account, AccountBinding, AccountState, AgentAllow, AllowedSets, DefaultAction, Extent, Policy,
-    PolicyInput, PolicyRequest, Reason, Route, Rule, RuleAction,
+    Account, AccountBinding, AccountState, AgentAllow, AllowedSets, DefaultAction, Extent,
+    OwnAuthorization, Policy, PolicyInput, PolicyRequest, Reason, Route, Rule, RuleAction,
 };
 use keyward_base::agent::Agent;
 use keyward_base::id::{OrgId, RuleId};
@@ -53,7 +53,8 @@ const PATHS: [&str; 11] = [
 ];
 const PATH_PATTERNS: [&str; 9] =
     ["/v1/**", "/v1/*", "/", "/oauth/**", "/v*", "/bot*/**", "/bot1*/v1", "/*/v1/*", "/*:k*/x"];
-/// Prefixes of an account's paths; most are empty, so that most paths are unchanged.
+/// Prefixes of an account's paths; most are empty, so that most paths are unchanged. The credential of the second one has
+/// a place below `/v1` only.
 const PREFIXES: [&str; 7] =
     ["", "", "/bot{key}/", "/{key}/", "/v1/{open}/", "/v1/a{open}b{key}c/", "/oauth/{key}/"];
 const KEYS: [&str; 4] = ["1:k", "1:key~x", "k", "2-v1"];
@@ -130,10 +131,12 @@ fn paths(picks: &[usize]) -> Vec<PathPattern> {
     picks.iter().map(|at| PathPattern::parse(PATH_PATTERNS[*at]).expect("a pattern")).collect()
 }
 
-/// The field `open` is not secret.
-fn prefixes(text: &str) -> Vec<Scoped<Option<PathPrefix>>> {
+/// The places of an account with the prefix of this number. The field `open` is not secret.
+fn places(number: usize) -> Vec<Scoped<Option<PathPrefix>>> {
+    let text = PREFIXES[number];
     if text.is_empty() {
-        return Vec::new();
+        let placed = Scoped { hosts: Vec::new(), paths: paths(&[0]), what: None };
+        return vec![placed; number];
     }
     let template = ValueTemplate::parse(text, Encoding::Plain).expect(text);
     let what = Some(PathPrefix::of(&template, |name| name == "key"));
@@ -142,7 +145,7 @@ fn prefixes(text: &str) -> Vec<Scoped<Option<PathPrefix>>> {
 
 /// The path that the sending code writes for the account with this key.
 fn written(account: &Account, path: &str, at: usize, key: &str) -> Option<DecodedPath> {
-    let prefix = account.prefixes.first()?.what.clone()?;
+    let prefix = account.places.first()?.what.clone()?;
     let value = PREFIXES[at].replace("{key}", key).replace("{open}", "x");
     let writes = [Write { at: Location::Path(prefix), value: Secret::from(value) }];
     let mut fields = HeaderMap::new();
@@ -175,7 +178,7 @@ fn spec_of(seed: &Seed, agents: &[Agent]) -> (PolicyInput, Vec<Arc<Account>>) {
             Arc::new(Account {
                 hosts: hosts(on).into(),
                 paths: paths(under).into(),
-                prefixes: prefixes(PREFIXES[*prefix]).into(),
+                places: places(*prefix).into(),
                 state: match state {
                     0 => AccountState::Paused,
                     1 => AccountState::Broken("revoked".into()),
@@ -198,6 +201,7 @@ fn spec_of(seed: &Seed, agents: &[Agent]) -> (PolicyInput, Vec<Arc<Account>>) {
         extent: Extent::Whole,
         deny: None,
         by_default: (agent + at) % 2 == 0,
+        own_authorization: OwnAuthorization::Refuse,
     });
     let rules = seed.rules.iter().enumerate().map(|(at, pick)| {
         let agent = &agents[pick.0.min(2)];
@@ -252,6 +256,7 @@ fn rule_of(at: usize, pick: &RuleSeed, agent: &Agent, account: &Arc<Account>) ->
         branches: None,
         action,
         allow_plaintext: *cleartext && injects,
+        own_authorization: None,
     }
 }
 
@@ -295,7 +300,7 @@ proptest! {
 
     #[test]
     fn the_compiled_policy_decides_as_the_naive_one(mut seed in seeds()) {
-        seed.accounts.iter_mut().for_each(|account| account.3 = 0);
+        seed.accounts.iter_mut().for_each(|account| account.3 %= 2);
         on_case(&seed, |spec, policy, agent, asked| {
             let naive = Naive { spec, agent, asked, path: asked.path }.decide();
             assert_eq!(said(policy.decide(agent, asked)), naive, "{asked:?} {spec:#?}");

@@ -9,8 +9,8 @@ use crate::actions::ActionScope;
 use crate::graphql::scope::{FieldPattern, OperationScope};
 use crate::graphql::{NotUnderstood, OperationKind, Operations, RequestedOperations};
 use crate::policy::{
-    AccountBinding, ActionList, Extent, Parts, Policy, PolicyInput, PolicyRequest, Reason, Rule,
-    RuleAction, Slot,
+    AccountBinding, ActionList, Extent, OwnAuthorization, Parts, Policy, PolicyInput,
+    PolicyRequest, Reason, Rule, RuleAction, Slot,
 };
 use keyward_base::pattern::PathPattern;
 
@@ -179,6 +179,7 @@ fn a_slot_and_a_rule_are_for_their_operations_only() {
         methods: Vec::new(),
         paths: Vec::new(),
         allow: Some(list(vec![read()])),
+        own_authorization: OwnAuthorization::Refuse,
         blocked: None,
     };
     let parts = Parts { allow: None, slots: vec![Arc::new(slot)] };

@@ -15,4 +15,5 @@ mod rules;
 pub(super) mod samples;
 mod selection;
 mod slots;
+mod taken;
 mod world;

@@ -124,7 +124,8 @@ impl Naive<'_> {
                 }
                 elsewhere = !paths.iter().any(|path| is_under(rule, path, given));
             }
-            if elsewhere {
+            if elsewhere || matches!(&rule.action, RuleAction::Use(account) if self.leaves(account))
+            {
                 continue;
             }
             match &rule.action {
@@ -180,6 +181,20 @@ impl Naive<'_> {
                 }
             }
         }
+    }
+
+    fn selects(&self) -> bool {
+        !self.asked.placeholders.is_empty() || self.asked.named.is_some()
+    }
+
+    fn has_place(&self, account: &Account) -> bool {
+        let mut places = account.places.iter();
+        account.places.is_empty() || places.any(|it| it.matches(self.asked.target, self.asked.path))
+    }
+
+    /// Whether the request is decided as if the connection were not there.
+    fn leaves(&self, account: &Account) -> bool {
+        !self.selects() && !self.has_place(account)
     }
 
     fn mine(&self) -> impl Iterator<Item = &AccountBinding> {
@@ -248,7 +263,7 @@ impl Naive<'_> {
                 continue;
             }
             seen.push(&bound.account.id);
-            if self.owns(&bound.account)? {
+            if self.owns(&bound.account)? && !self.leaves(&bound.account) {
                 match self.narrowing(&bound.account) {
                     Some(_) => narrowed.push(bound),
                     None => fit.push(bound),
@@ -391,6 +406,9 @@ impl Naive<'_> {
             return refuse_with("plaintext_refused", &account.name);
         }
         unusable(account).unwrap_or_else(|| {
+            if !self.has_place(account) {
+                return refuse_with("bad_request", &account.name);
+            }
             let (rule, connection) = (rule.to_string(), Some(account.id.clone()));
             Said::Permit { rule, connection, plaintext }
         })

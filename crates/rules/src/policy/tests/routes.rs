@@ -10,7 +10,9 @@ use super::world::{World, on_path, only, pattern, under, uses, work};
 use crate::actions::ActionScope;
 use crate::git_push::PushUnclear;
 use crate::graphql::NotUnderstood;
-use crate::policy::{Blocked, DefaultAction, Reason, Rule, RuleAction, Slot, SlotProblem};
+use crate::policy::{
+    Blocked, DefaultAction, OwnAuthorization, Reason, Rule, RuleAction, Slot, SlotProblem,
+};
 use keyward_base::id::{AgentId, OrgId, RuleId};
 
 #[test]
@@ -230,7 +232,7 @@ variants! {
     PlaintextRefused TokenEndpoint Method PathAmbiguous QueryAmbiguous BodyUnread OperationsUnclear
     Indirect PushUnclear BeyondBranches CredentialInPath ConnectionMissing ConnectionRemoved ConnectionDraft
     Unbound ConnectionPaused ConnectionBroken BeyondSlot BeyondActions DeniedAction PluginBlocked
-    ConnectionAmbiguous Login NotOwned Contradiction
+    ConnectionAmbiguous Login NotOwned NoPlace OwnAuthorization Contradiction
 }
 
 type ReasonRow = (Reason, &'static str, u16);
@@ -258,6 +260,8 @@ fn reasons_by_request(rule: &RuleId, name: &Arc<str>) -> Vec<ReasonRow> {
         (Reason::PortRefused { port: 25, rule: Some(rule()) }, "port_refused", 403),
         (Reason::PlaceholderForeign { detail: "unknown" }, "placeholder_foreign", 403),
         (Reason::PlaintextRefused { connection: name() }, "plaintext_refused", 403),
+        (Reason::OwnAuthorization { connection: name() }, "own_authorization", 403),
+        (Reason::NoPlace { connection: name(), places: "/git/**".to_owned() }, "bad_request", 400),
         (Reason::TokenEndpoint { provider: name() }, "token_endpoint_refused", 403),
         (Reason::Method, "method_refused", 405),
         (Reason::PathAmbiguous { rule: rule() }, "bad_target", 400),
@@ -282,6 +286,7 @@ fn reasons_by_connection(rule: &RuleId, connection: &Arc<str>) -> Vec<ReasonRow>
         methods: vec![Method::GET],
         paths: Vec::new(),
         allow: None,
+        own_authorization: OwnAuthorization::Refuse,
         blocked: None,
     });
     let denied_action = |lost: Option<&str>| Reason::DeniedAction {

@@ -8,8 +8,8 @@ use crate::git_push::RequestedPush;
 use crate::graphql::RequestedOperations;
 use crate::inject::placeholder::{Placeholder, PlaceholderCore};
 use crate::policy::{
-    Account, AccountBinding, AccountState, Explanation, Extent, Policy, PolicyRequest, Rule,
-    RuleAction,
+    Account, AccountBinding, AccountState, Explanation, Extent, OwnAuthorization, Policy,
+    PolicyRequest, Rule, RuleAction,
 };
 use keyward_base::agent::Agent;
 use keyward_base::host::{Scheme, Target};
@@ -38,6 +38,7 @@ impl Sample {
             branches: None,
             action,
             allow_plaintext: false,
+            own_authorization: None,
         }
     }
 
@@ -53,7 +54,9 @@ impl Sample {
             settings: None,
             database: None,
             is_ssh: false,
-            prefixes: Arc::default(),
+            places: Arc::default(),
+            signs: None,
+            has_slashes_in_segments: false,
         })
     }
 
@@ -66,6 +69,7 @@ impl Sample {
             extent: Extent::Whole,
             deny: None,
             by_default: true,
+            own_authorization: OwnAuthorization::Refuse,
         }
     }
 
@@ -93,6 +97,7 @@ impl Sample {
             query: Some(query).filter(|query| !query.is_empty()),
             placeholders,
             named,
+            own: None,
             operations: RequestedOperations::Unread,
             push: RequestedPush::default(),
         })

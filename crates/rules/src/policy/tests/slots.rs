@@ -9,7 +9,9 @@ use super::world::{World, in_state, uses, with_prefix, work};
 use crate::actions::ActionScope;
 use crate::inject::placeholder::{Placeholder, PlaceholderCore};
 use crate::policy::slots::{ActionList, Blocked, EmptySlot, Extent, Parts, Slot, SlotProblem};
-use crate::policy::{Account, AccountState, AgentBindings, DefaultAction, LostAccount, Rule};
+use crate::policy::{
+    Account, AccountState, AgentBindings, DefaultAction, LostAccount, OwnAuthorization, Rule,
+};
 use keyward_base::agent::Agent;
 use keyward_base::pattern::{HostPattern, PathPattern};
 
@@ -21,7 +23,8 @@ fn blocked() -> Arc<Blocked> {
 fn slot(methods: &[Method], paths: &[&str], blocked: Option<Arc<Blocked>>) -> Arc<Slot> {
     let paths = paths.iter().map(|text| PathPattern::parse(text).expect(text)).collect();
     let (plugin, name) = ("p".into(), "s".into());
-    Arc::new(Slot { plugin, name, methods: methods.to_vec(), paths, allow: None, blocked })
+    let (methods, own_authorization) = (methods.to_vec(), OwnAuthorization::Refuse);
+    Arc::new(Slot { plugin, name, methods, paths, allow: None, own_authorization, blocked })
 }
 
 /// A world in which `ci` has the connection in these slots.

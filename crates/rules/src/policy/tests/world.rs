@@ -163,6 +163,6 @@ pub(super) fn on_path(path: &str, rule: Rule) -> Rule {
 pub(super) fn with_prefix(text: &str) -> Arc<Account> {
     let template = ValueTemplate::parse(text, Encoding::Plain).expect(text);
     let what = Some(PathPrefix::of(&template, |_| true));
-    let prefixes = Arc::from([Scoped { hosts: Vec::new(), paths: Vec::new(), what }]);
-    Arc::new(Account { prefixes, ..(*Sample::account("bot", &["api.a.test"])).clone() })
+    let places = Arc::from([Scoped { hosts: Vec::new(), paths: Vec::new(), what }]);
+    Arc::new(Account { places, ..(*Sample::account("bot", &["api.a.test"])).clone() })
 }

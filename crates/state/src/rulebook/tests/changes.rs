@@ -371,6 +371,7 @@ fn decisions(policy: &Policy, agent: &Agent, request: &Request<'_>) -> String {
         query: None,
         placeholders: request.placeholders,
         named: request.named,
+        own: None,
         operations: RequestedOperations::Unread,
         push: RequestedPush::default(),
     };
