@@ -11,7 +11,7 @@ use crate::actions::ActionScope;
 use crate::git_push::PushUnclear;
 use crate::graphql::NotUnderstood;
 use crate::policy::{
-    Blocked, DefaultAction, OwnAuthorization, Reason, Rule, RuleAction, Slot, SlotProblem,
+    Blocked, DefaultAction, OwnAuthorization, Reason, Rule, RuleAction, Slot, SlotProblem, WayIn,
 };
 use keyward_base::id::{AgentId, OrgId, RuleId};
 

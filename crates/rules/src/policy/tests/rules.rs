@@ -6,7 +6,7 @@ use super::samples::Sample;
 use super::world::{World, on_path, only, path_pattern, under, uses, with_prefix, work};
 use crate::actions::ActionScope;
 use crate::policy::{
-    DefaultAction, Policy, PolicyInput, PolicyRequest, Reason, Rule, RuleAction, RuleOutcome,
+    DefaultAction, Policy, PolicyInput, PolicyRequest, Reason, Rule, RuleAction, RuleOutcome, WayIn,
 };
 use keyward_base::agent::Agent;
 use keyward_base::id::{AgentId, OrgId, RuleId};
