@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Vault;
 use super::cache::{Lookup, Trigger};
 use super::challenge::AskedMore;
@@ -33,7 +35,7 @@ impl Vault {
             return Ok(None);
         }
         let connection = self.connection(&cell.org, &stale.connection)?;
-        self.fetch(connection, why).boxed().await.map(Some)
+        self.fetch(connection, why, Instant::now()).boxed().await.map(Some)
     }
 
     /// Like [`Self::renew`], in the background, for the next request.
