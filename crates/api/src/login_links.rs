@@ -14,7 +14,7 @@ use super::resource::{found, store_new};
 use super::tokens::text_of;
 use super::wire::{LoginLinkRequest, LoginLinkView};
 use keyward_model::{Record, Role, Scope, User, UserFacts, UserSpec};
-use keyward_state::directory::LoginBounds;
+use keyward_state::directory::{LoginBounds, NewLink};
 
 /// How long a link works: long enough to carry it to another machine.
 const LIFE: SignedDuration = SignedDuration::from_mins(10);
@@ -55,8 +55,8 @@ async fn add(
     caller.record_changed("user", &user.id, &user.name);
     let expires = deps.clock.now() + LIFE;
     let directory = &deps.directory;
-    let maker = caller.link_maker();
-    let link = directory.add_login_link(&user.org, &user.id, expires, bounds, maker).await?;
+    let new = NewLink { expires, bounds, maker: caller.link_maker() };
+    let link = directory.add_login_link(&user.org, &user.id, new).await?;
     let url = format!("{}/login?link={}", deps.public_url, text_of(&link)?);
     let view = LoginLinkView { url, user: user.name.clone(), added, expires };
     Ok((StatusCode::CREATED, Json(view)))

@@ -116,7 +116,7 @@ pub enum CallError {
         /// The response's `Retry-After`.
         retry_after: Option<HeaderValue>,
         /// Where a redirect leads that keeps method and body, if that is an https URL.
-        location: Option<Uri>,
+        location: Option<Box<Uri>>,
     },
 }
 
@@ -138,7 +138,7 @@ struct ResponseHead {
     host: Host,
     status: StatusCode,
     retry_after: Option<HeaderValue>,
-    location: Option<Uri>,
+    location: Option<Box<Uri>>,
 }
 
 impl HttpClient {
@@ -419,7 +419,7 @@ async fn read(
         host: host.clone(),
         status: parts.status,
         retry_after: parts.headers.get(header::RETRY_AFTER).cloned(),
-        location: location.filter(|it| it.scheme_str() == Some("https")),
+        location: location.filter(|it| it.scheme_str() == Some("https")).map(Box::new),
     };
     if parts.status.is_redirection() {
         return Err(head.unusable(Unusable::Redirect));

@@ -341,11 +341,11 @@ mod tests {
     fn a_leaf_never_outlives_the_ca() {
         let ca = signer();
         let late = ca.validity().until - SignedDuration::from_hours(1);
-        let leaf = sign(&ca, &host("api.example.com"), late).expect("signed");
+        let leaf = sign(&ca, &[host("api.example.com")], late).expect("signed");
         assert_eq!(leaf.validity.until, ca.validity().until);
         assert!(leaf.renewed_at < ca.validity().until);
         let after = ca.validity().until + SignedDuration::from_secs(1);
-        let refused = sign(&ca, &host("api.example.com"), after);
+        let refused = sign(&ca, &[host("api.example.com")], after);
         assert!(matches!(refused, Err(CaError::Expired)));
     }
 

@@ -57,7 +57,6 @@ named_enum! {
 
 impl OwnAuthorization {
     /// Whether it is what is done where nothing is said.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
     pub fn is_default(&self) -> bool {
         *self == Self::Refuse
     }

@@ -52,6 +52,15 @@ pub struct LoginBounds {
     pub token_ends: Option<Timestamp>,
 }
 
+/// A link to make.
+#[derive(Clone, Debug)]
+pub struct NewLink {
+    pub expires: Timestamp,
+    pub bounds: LoginBounds,
+    /// `None` for the operator.
+    pub maker: Option<LinkMaker>,
+}
+
 #[derive(Clone, Debug)]
 pub struct UsedLink {
     /// The user who signs in.
@@ -203,7 +212,7 @@ impl Directory {
         Ok(removed)
     }
 
-    /// Makes a link that signs a user in once, and returns its token. `maker`: `None` for the operator.
+    /// Makes a link that signs a user in once, and returns its token.
     ///
     /// # Errors
     /// When the user was removed, is paused, or is an end user.
@@ -211,9 +220,7 @@ impl Directory {
         &self,
         org: &OrgId,
         user: &UserId,
-        expires: Timestamp,
-        bounds: LoginBounds,
-        maker: Option<LinkMaker>,
+        NewLink { expires, bounds, maker }: NewLink,
     ) -> Result<Secret, DirectoryError> {
         let (token, now) = (token::issue_link_token(), self.shared.clock.now());
         let hash = TokenHash::of_secret(&token).to_hex();

@@ -99,7 +99,7 @@ pub use keyward_model::{
     ManagedBy, Manifest, Missing, PLUGINS_MAX, PluginState, REMIND_DAYS, Reminder, Renewal,
     ReplacementDue, ReplacementReason, Rotation, RotationState, Slot, Visibility,
 };
-pub use logins::{LoginBounds, LoginTerms, NewLogin, UsedLink, idle_until};
+pub use logins::{LoginBounds, LoginTerms, NewLink, NewLogin, UsedLink, idle_until};
 pub use person::{Person, UserCredential};
 pub use plugins::NewPlugin;
 pub use records::{

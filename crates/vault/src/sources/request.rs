@@ -121,7 +121,7 @@ impl SourceContext<'_> {
         else {
             return answer;
         };
-        *again.0.uri_mut() = location.clone();
+        *again.0.uri_mut() = Uri::clone(location);
         self.send_or(again, judge).await
     }
 

@@ -48,8 +48,9 @@ impl World {
         user: &Record<User>,
         maker: Option<LinkMaker>,
     ) -> Result<Secret, DirectoryError> {
-        let (until, bounds) = (self.after(600), LoginBounds::default());
-        self.directory.add_login_link(&self.org, &user.id, until, bounds, maker).await
+        let (expires, bounds) = (self.after(600), LoginBounds::default());
+        let new = NewLink { expires, bounds, maker };
+        self.directory.add_login_link(&self.org, &user.id, new).await
     }
 
     async fn uses(&self, link: &Secret) -> bool {
