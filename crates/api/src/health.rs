@@ -158,6 +158,14 @@ fn faults(deps: &Deps, reads_install: bool) -> Vec<FaultView> {
         let hint = "`keyward audit verify` names what is missing: find out who did it; this is shown until the next start";
         faults.push(fault("audit", message, hint));
     }
+    let refused = deps.metrics.health.rows_refused.get();
+    if refused > 0 {
+        let message = format!(
+            "{refused} rows of the database were older than this gateway has seen, or deleted without their mark: they are not used"
+        );
+        let hint = "the log names them: find out who changed the database; after a failover that lost changes, restart the gateways; this is shown until the next start";
+        faults.push(fault("store", &message, hint));
+    }
     if let Some(cause) = deps.metrics.health.store_failure() {
         let cause = if reads_install { format!(" ({cause})") } else { String::new() };
         let message =

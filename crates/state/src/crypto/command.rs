@@ -58,6 +58,13 @@ pub enum CommandError {
     },
 }
 
+impl CommandError {
+    /// Whether the program was run and gave nothing, such as one that asks a service: it may give something later.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Failed { .. } | Self::Timeout { .. })
+    }
+}
+
 /// The environment of a program.
 #[derive(Clone, Debug)]
 pub enum ChildEnvironment<'a> {

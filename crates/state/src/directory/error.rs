@@ -317,6 +317,11 @@ impl DirectoryError {
         matches!(self, Self::Unreadable { .. } | Self::Malformed { .. } | Self::RolledBack { .. })
     }
 
+    /// Whether the store has an older row than this process has seen.
+    pub(super) fn is_rolled_back(&self) -> bool {
+        matches!(self, Self::Store(StoreError::RolledBack { .. }))
+    }
+
     pub(super) fn not_found(what: &'static str, id: impl std::fmt::Display) -> Self {
         Self::NotFound { what, name: id.to_string() }
     }

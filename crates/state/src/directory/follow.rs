@@ -120,6 +120,13 @@ impl Directory {
         self.shared.rows.store.shared().is_some()
     }
 
+    /// Lets operations of a shared store wait while it does not answer, for this time from now on.
+    pub fn wait_out(&self, time: Duration) {
+        if let Some(store) = self.shared.rows.store.shared() {
+            store.wait_out(time);
+        }
+    }
+
     /// Announces this replica to all others, if the store is shared.
     ///
     /// # Errors
@@ -286,7 +293,7 @@ impl DirectoryWriter {
         followed: Result<(), DirectoryError>,
     ) -> Result<(), DirectoryError> {
         match followed {
-            Err(error @ DirectoryError::Store(_)) => Err(error),
+            Err(error @ DirectoryError::Store(_)) if !error.is_rolled_back() => Err(error),
             // The row was removed, and the view shows that.
             Err(DirectoryError::NotFound { .. }) | Ok(()) => Ok(()),
             Err(error) => {

@@ -49,6 +49,7 @@ mod rows;
 mod rule_order;
 mod rules;
 mod scan;
+mod seen_rows;
 mod selected;
 mod sessions;
 mod shared_limits;
@@ -105,6 +106,7 @@ pub use records::{
     AgentRecord, AppRecord, BindingRecord, ConnectionRecord, IssuedToken, PluginRecord, TokenRecord,
 };
 pub use remedy::{Remedies, RemedyCause};
+pub use seen_rows::SeenRows;
 pub use sessions::{NewSession, SessionAccess};
 pub use shared_limits::PublishedLimits;
 pub use snapshot::{OpenedRow, StateSnapshot};

@@ -24,7 +24,7 @@ const CHAINS_LIFE: Duration = Duration::from_secs(90 * 24 * 3_600);
 const LEASE_POLL: Duration = Duration::from_millis(50);
 
 /// The table's name in the seals of kept bytes.
-const KEPT: &str = "kept";
+pub(super) const KEPT: &str = "kept";
 
 impl Directory {
     /// A key for one purpose that all replicas have; `None` where one process owns the store.
@@ -38,11 +38,23 @@ impl Directory {
     /// # Errors
     /// When the store fails.
     pub async fn claim_once(&self, name: &str, life: Duration) -> Result<bool, DirectoryError> {
-        if !self.is_shared() {
-            return Ok(true);
+        match self.shared.rows.store.shared() {
+            None => Ok(true),
+            Some(store) => Ok(store.claim_once(&format!("once/{name}"), life).await?),
         }
-        let lease = self.shared.rows.store.lease(&format!("once/{name}"), life).await?;
-        Ok(lease.map(Lease::keep_until_expiry).is_some())
+    }
+
+    /// Ends the presence of another replica, which is known to have ended, and with it its leases. Returns the name of this
+    /// one; `None` where one process owns the store.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn succeed(&self, before: Option<&str>) -> Result<Option<String>, DirectoryError> {
+        let Some(store) = self.shared.rows.store.shared() else { return Ok(None) };
+        if let Some(before) = before {
+            store.end_replica(before).await?;
+        }
+        Ok(Some(store.own_name()))
     }
 
     /// Acquires a lease that excludes the other replicas until it is dropped, for `life` at most; `None` while another

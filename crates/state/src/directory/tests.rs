@@ -14,6 +14,7 @@ mod orgs_of_replicas;
 mod people;
 mod plugins;
 mod plugins_of_replicas;
+mod put_back;
 mod reconcile;
 mod rules;
 mod sessions;

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::entry::Version;
 use super::table::Table;
 use keyward_base::system_error;
 
@@ -47,6 +48,16 @@ pub enum StoreError {
         /// The row's key, escaped.
         key: String,
     },
+    /// A shared store has an older version than this process has seen, or none and no mark of a deletion.
+    #[error(
+        "{table} row {key} is older than this gateway has seen, or was deleted without its mark: it is not used"
+    )]
+    RolledBack {
+        table: &'static str,
+        key: String,
+        /// The version of the row that was found.
+        found: Option<Version>,
+    },
     /// The files are damaged as a whole. Nothing was repaired.
     #[error("store {path} is damaged ({what}): keep the files and restore a backup")]
     Damaged {
@@ -76,6 +87,9 @@ impl StoreError {
         match self {
             Self::Locked { .. } => Some("stop the gateway first"),
             Self::Conflict { .. } => Some("read it again and repeat the change"),
+            Self::RolledBack { .. } => Some(
+                "find out who changed the database; after a failover that lost changes, restart the gateways",
+            ),
             Self::Io { source, .. } | Self::Unreached { source, .. } if is_of_disk(source) => {
                 Some("make sure that its disk has room and is writable for this user")
             }
@@ -96,6 +110,7 @@ impl StoreError {
             | Self::Locked { .. }
             | Self::Exposed { .. }
             | Self::Corrupt { .. }
+            | Self::RolledBack { .. }
             | Self::Unreached { .. } => false,
         }
     }
@@ -103,6 +118,14 @@ impl StoreError {
     /// Whether the operating system or the database failed.
     pub fn is_io(&self) -> bool {
         matches!(self, Self::Io { .. } | Self::Unreached { .. })
+    }
+
+    /// Whether the store did not answer, or is starting or stopping: another attempt may succeed without a change.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Io { source, .. } | Self::Unreached { source, .. } => is_no_answer(source),
+            _ => false,
+        }
     }
 
     /// The error as one of a step before the write: nothing has changed.
@@ -113,6 +136,14 @@ impl StoreError {
         }
     }
 }
+
+/// [`StoreError::is_away`], for the source of an error whose wrappers hide the [`StoreError`].
+pub fn is_no_answer(source: &io::Error) -> bool {
+    matches!(source.kind(), io::ErrorKind::TimedOut | NO_ANSWER)
+}
+
+/// The kind of errors of a database that did not answer, or is starting or stopping.
+pub(super) const NO_ANSWER: io::ErrorKind = io::ErrorKind::NotConnected;
 
 /// Whether the disk of this machine caused the error. A database reports its own causes.
 fn is_of_disk(error: &io::Error) -> bool {

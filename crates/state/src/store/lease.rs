@@ -53,7 +53,7 @@ impl Lease {
     }
 
     /// Drops the handle without releasing the lease, which then ends at its expiry.
-    pub fn keep_until_expiry(mut self) {
+    pub(super) fn keep_until_expiry(mut self) {
         self.release = None;
     }
 

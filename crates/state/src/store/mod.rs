@@ -23,11 +23,11 @@ mod watch;
 mod wrapper;
 
 pub use entry::{Expect, Row, Version};
-pub use error::{KEY_BYTES_MAX, StoreError, VALUE_BYTES_MAX};
+pub use error::{KEY_BYTES_MAX, StoreError, VALUE_BYTES_MAX, is_no_answer};
 pub use lease::Lease;
 pub use row_range::RowRange;
 pub use scan::{DamagedRow, StoreScan};
-pub use shared::{AnnouncedReplica, KeptBytes, SharedStore};
+pub use shared::{AnnouncedReplica, KeptBytes, PRESENCE_LEAST, SharedStore};
 pub use snapshot::Snapshot;
 pub use table::Table;
 pub use wrapper::StoreWrapper;

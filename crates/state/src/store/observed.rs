@@ -55,6 +55,7 @@ impl ObservedStore {
         let is_failure = |error: &&StoreError| match error {
             StoreError::Conflict { .. }
             | StoreError::ValueTooLarge { .. }
+            | StoreError::RolledBack { .. }
             | StoreError::KeyRefused { .. } => false,
             StoreError::Locked { .. }
             | StoreError::Exposed { .. }
@@ -191,8 +192,24 @@ impl SharedStore for ObservedStore {
         self.below().is_outdated()
     }
 
+    fn wait_out(&self, time: Duration) {
+        self.below().wait_out(time);
+    }
+
     async fn is_alone(&self) -> Result<bool, StoreError> {
         self.below().is_alone().await
+    }
+
+    fn own_name(&self) -> String {
+        self.below().own_name()
+    }
+
+    async fn end_replica(&self, name: &str) -> Result<(), StoreError> {
+        self.below().end_replica(name).await
+    }
+
+    async fn claim_once(&self, name: &str, life: Duration) -> Result<bool, StoreError> {
+        self.written(self.below().claim_once(name, life).await)
     }
 
     async fn leave(&self) -> Result<(), StoreError> {

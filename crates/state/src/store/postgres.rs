@@ -139,10 +139,39 @@ impl PostgresStore {
     }
 }
 
+/// The half of a lease's number that is random.
+const LOWER: i64 = u32::MAX as i64;
+
 /// The pause before a lease is released again after a failure.
 const RELEASE_AGAIN: Duration = Duration::from_millis(500);
 
 impl PostgresStore {
+    /// Takes a lease, which ends with a replica. The number distinguishes two holders of one name: the holder may renew
+    /// and release the lease until another holder replaces the number.
+    async fn claim_lease(
+        &self,
+        name: &str,
+        number: i64,
+        ttl: Duration,
+        replica: Option<i64>,
+    ) -> Result<Option<Lease>, StoreError> {
+        self.version.may_write("take a lease")?;
+        // Made before the statement: if the answer is lost or the caller stops waiting, the lease may be held, and is
+        // released.
+        let lease = self.released_when_dropped(name, number, ttl);
+        let seconds = ttl.as_secs_f64();
+        let parameters: [&dyn Parameter; 4] = [&name.as_bytes(), &number, &seconds, &replica];
+        let taken = self.pool.query("take a lease", sql::LEASE, &parameters).await;
+        let is_not_held =
+            taken.as_ref().map_or_else(|error| !error.is_outcome_unknown(), Vec::is_empty);
+        if is_not_held {
+            // There is nothing to release.
+            lease.keep_until_expiry();
+            return taken.map(|_| None);
+        }
+        taken.map(|_| Some(lease))
+    }
+
     /// A lease whose release is repeated until it would have expired: the failure of one statement must not exclude all
     /// replicas for that time.
     fn released_when_dropped(&self, name: &str, number: i64, ttl: Duration) -> Lease {
@@ -363,23 +392,10 @@ impl Store for PostgresStore {
     }
 
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
-        self.version.may_write("take a lease")?;
-        // A random number distinguishes two holders of one name. The holder may renew and release the lease until
-        // another holder replaces the number.
-        let number = random_number()?;
-        // Made before the statement: if the answer is lost or the caller stops waiting, the lease may be held, and is
-        // released.
-        let lease = self.released_when_dropped(name, number, ttl);
-        let parameters: [&dyn Parameter; 3] = [&name.as_bytes(), &number, &ttl.as_secs_f64()];
-        let taken = self.pool.query("take a lease", sql::LEASE, &parameters).await;
-        let is_not_held =
-            taken.as_ref().map_or_else(|error| !error.is_outcome_unknown(), Vec::is_empty);
-        if is_not_held {
-            // There is nothing to release.
-            lease.keep_until_expiry();
-            return taken.map(|_| None);
-        }
-        taken.map(|_| Some(lease))
+        // Half of the number shows the replica.
+        let replica = self.presence.number();
+        let number = (replica & !LOWER) | (random_number()? & LOWER);
+        self.claim_lease(name, number, ttl, Some(replica)).await
     }
 
     async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError> {

@@ -11,6 +11,12 @@ use super::table::Table;
 /// Parts of a table with separate change counters, so that writers of one table rarely wait for each other.
 pub const PARTS: u16 = 8;
 
+/// A replica that has not renewed its presence for this time counts as ended, and so do its leases.
+pub const PRESENCE: Duration = Duration::from_secs(20);
+
+/// The presence of a replica lasts for this time at least after it has taken or renewed a lease.
+pub const PRESENCE_LEAST: Duration = Duration::from_secs(15);
+
 /// How far a replica has followed the changes of the store.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ReplicaPosition(pub(super) BTreeMap<(Table, u16), u64>);
@@ -70,11 +76,33 @@ pub trait SharedStore: Send + Sync {
         false
     }
 
+    /// Lets operations wait for a store that does not answer, for this time from now on: while a process starts.
+    fn wait_out(&self, _time: Duration) {}
+
     /// Whether no other replica has the store open.
     ///
     /// # Errors
     /// `Io`.
     async fn is_alone(&self) -> Result<bool, StoreError>;
+
+    /// The name of this replica.
+    fn own_name(&self) -> String {
+        String::new()
+    }
+
+    /// Ends the presence of a replica that is known to have ended, and with it its leases.
+    ///
+    /// # Errors
+    /// `Io`.
+    async fn end_replica(&self, _name: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Whether no replica called this with the same name within `life`. It outlives the replica.
+    ///
+    /// # Errors
+    /// `Io`.
+    async fn claim_once(&self, name: &str, life: Duration) -> Result<bool, StoreError>;
 
     /// Ends the presence of this process at once, before the store is closed.
     ///

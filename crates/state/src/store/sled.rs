@@ -120,11 +120,12 @@ impl SledStore {
     ) -> Result<Swapped, StoreError> {
         let files = self.files.working().await;
         let files = files.map_err(StoreError::before_writing)?;
+        let is_answer = rows.iter().all(|(table, _)| *table == Table::Grants);
         let written = async {
             let write = move |files: &StoreFiles| {
                 let is_possible = files.commits.check_place(&files.directory);
-                let is_possible =
-                    is_possible.and_then(|()| files.directory.disk_space().before_write(bytes));
+                let space = files.directory.disk_space();
+                let is_possible = is_possible.and_then(|()| space.before_write(bytes, is_answer));
                 is_possible.map_err(refused)?;
                 work(files)
             };

@@ -17,6 +17,8 @@ pub struct HealthMetrics {
     store_failures: LabelledCounters,
     /// Why the last write to the store failed, if it did.
     store_failure: Mutex<Option<String>>,
+    /// Rows of a shared store that were older than this gateway had seen.
+    pub rows_refused: Counter,
     audit_failing: Gauge,
     audit_log_changes: Counter,
     /// The limit of open streams of agents.
@@ -36,6 +38,8 @@ impl HealthMetrics {
         let help = "failed reads and writes of the store: disk errors and damaged rows";
         let store_failures = metric(registry, "store_failures", help);
         with_samples(&store_failures, "operation", &["read", "write"]);
+        let help = "rows of a shared store that were older than this gateway had seen, or deleted without their mark";
+        let rows_refused = metric(registry, "store_rows_refused", help);
         let help = "1 while the audit log cannot be written and requests are refused, else 0";
         let audit_failing = metric(registry, "audit_failing", help);
         let help = "times that the audit log was found moved, replaced, deleted or altered";
@@ -60,6 +64,7 @@ impl HealthMetrics {
         Self {
             store_failures,
             store_failure: Mutex::default(),
+            rows_refused,
             audit_failing,
             audit_log_changes,
             streams_max,

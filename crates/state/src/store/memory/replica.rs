@@ -181,6 +181,10 @@ impl SharedStore for MemoryReplica {
         Ok(self.shared.replicas.load(Ordering::SeqCst) == 1)
     }
 
+    async fn claim_once(&self, name: &str, life: Duration) -> Result<bool, StoreError> {
+        Ok(self.lease(name, life).await?.map(Lease::keep_until_expiry).is_some())
+    }
+
     async fn announce(&self, about: &str) -> Result<(), StoreError> {
         let announced = (about.to_owned(), Instant::now());
         self.shared.announced.lock().insert(self.number, announced);

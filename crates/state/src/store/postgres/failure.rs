@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use crate::store::StoreError;
+use crate::store::error::NO_ANSWER;
 
 /// How often an operation is repeated after a conflict with another transaction.
 const REPEATS: u32 = 20;
@@ -104,9 +105,7 @@ impl PostgresError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unusable(failure) => failure.is_transient(),
-            Self::Store(StoreError::Io { source, .. } | StoreError::Unreached { source, .. }) => {
-                source.kind() == io::ErrorKind::TimedOut
-            }
+            Self::Store(error) => error.is_away(),
             Self::Interrupted => true,
             _ => false,
         }
@@ -138,17 +137,12 @@ impl PostgresFailure {
     }
 
     /// Whether the database did not answer, or is starting or stopping.
-    fn is_transient(&self) -> bool {
+    pub(super) fn is_transient(&self) -> bool {
         let Some(state) = &self.state else {
             return !self.is_without_tls() && !self.has_bad_certificate();
         };
-        [
-            SqlState::CANNOT_CONNECT_NOW,
-            SqlState::ADMIN_SHUTDOWN,
-            SqlState::CRASH_SHUTDOWN,
-            SqlState::TOO_MANY_CONNECTIONS,
-        ]
-        .contains(state)
+        self.is_of_stream()
+            || [SqlState::TOO_MANY_CONNECTIONS, SqlState::QUERY_CANCELED].contains(state)
     }
 
     /// Whether the server has no TLS, so that a retry does not help.
@@ -215,7 +209,8 @@ impl PostgresFailure {
 
     pub(super) fn during(self, action: &'static str) -> StoreError {
         let is_certain = self.is_certain();
-        let source = io::Error::other(self.text);
+        let kind = if self.is_transient() { NO_ANSWER } else { io::ErrorKind::Other };
+        let source = io::Error::new(kind, self.text);
         match is_certain {
             true => StoreError::Unreached { action, source },
             false => StoreError::Io { action, source },

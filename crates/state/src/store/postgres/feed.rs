@@ -16,11 +16,11 @@ use tokio::time::Instant;
 use super::change_notice::{Listening, PAUSE};
 use super::known_changes::{KnownChange, Place};
 use super::parameter::Parameter;
-use super::{PostgresStore, key, listener, schema, sql};
+use super::{PostgresStore, key, listener, random_number, schema, sql};
 use crate::store::shared::{
     AnnouncedReplica, KeptBytes, ReplicaChanges, ReplicaPosition, SharedStore,
 };
-use crate::store::{StoreError, Table};
+use crate::store::{Lease, StoreError, Table};
 
 /// After this number of polls without a change, the feed returns, so that the caller knows that the store answers.
 const POLLS: usize = 5;
@@ -96,9 +96,26 @@ impl SharedStore for PostgresStore {
         self.version.is_outdated()
     }
 
+    fn wait_out(&self, time: Duration) {
+        self.pool.wait_out(time);
+    }
+
     async fn is_alone(&self) -> Result<bool, StoreError> {
         let own = self.presence.name();
         Ok(self.pool.query("look for other replicas", sql::OTHERS, &[&own]).await?.is_empty())
+    }
+
+    fn own_name(&self) -> String {
+        String::from_utf8_lossy(self.presence.name()).into_owned()
+    }
+
+    async fn end_replica(&self, name: &str) -> Result<(), StoreError> {
+        self.pool.query("end a replica", sql::END, &[&name.as_bytes()]).await.map(drop)
+    }
+
+    async fn claim_once(&self, name: &str, life: Duration) -> Result<bool, StoreError> {
+        let claim = self.claim_lease(name, random_number()?, life, None).await?;
+        Ok(claim.map(Lease::keep_until_expiry).is_some())
     }
 
     async fn leave(&self) -> Result<(), StoreError> {

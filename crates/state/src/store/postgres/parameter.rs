@@ -28,6 +28,7 @@ parameters! {
     i16: INT2,
     i32: INT4,
     i64: INT8,
+    Option<i64>: INT8,
     f64: FLOAT8,
 }
 

@@ -1,6 +1,7 @@
 //! Streams to the database: their number is bounded, and so is the time of each operation. A stream whose operation
-//! took too long is closed, because its answer may still come; with several servers, all streams are closed. Operations
-//! with serialization failures or deadlocks are repeated, and reads whose stream ended.
+//! took too long is closed, because its answer may still come, and so are streams that were unused for as long; with
+//! several servers, all streams are closed. Operations with serialization failures or deadlocks are repeated, and reads
+//! whose stream ended. While a process starts, operations wait for a database that does not answer.
 
 use std::io;
 use std::sync::Arc;
@@ -21,6 +22,9 @@ use super::sql;
 use super::tls::Tls;
 use crate::store::StoreError;
 
+/// The pause between two attempts to get a stream while the process starts.
+const WAIT_POLL: Duration = Duration::from_millis(250);
+
 /// The streams. Clones share them.
 #[derive(Clone)]
 pub(super) struct PostgresPool {
@@ -32,6 +36,8 @@ pub(super) struct PostgresPool {
     server_failures: ServerFailures,
     /// Streams that were opened before this time are closed instead of used.
     used_until: Arc<Mutex<Option<Instant>>>,
+    /// Until this time, operations wait for a database that does not answer.
+    waits_until: Arc<Mutex<Option<Instant>>>,
 }
 
 impl PostgresPool {
@@ -69,7 +75,12 @@ impl PostgresPool {
         let milliseconds = timeout.as_millis();
         let bounded = Hook::async_fn(move |stream: &mut deadpool_postgres::ClientWrapper, _| {
             Box::pin(async move {
-                let set = format!("SET statement_timeout = {milliseconds}");
+                // An answered write is on disk, whatever the default of the database; `remote_apply` waits for more.
+                let set = format!(
+                    "SET statement_timeout = {milliseconds}; \
+                     SELECT set_config('synchronous_commit', 'on', false) \
+                     WHERE current_setting('synchronous_commit', true) <> 'remote_apply'"
+                );
                 stream.batch_execute(&set).await.map_err(HookError::Backend)
             })
         });
@@ -83,7 +94,17 @@ impl PostgresPool {
             .pre_recycle(is_used)
             .build()
             .map_err(|error| PostgresError::Settings(error.to_string()))?;
-        Ok(Self { streams, timeout, place, has_others, server_failures: failures, used_until })
+        let (server_failures, waits_until) = (failures, Arc::default());
+        Ok(Self { streams, timeout, place, has_others, server_failures, used_until, waits_until })
+    }
+
+    /// Lets operations wait for a database that does not answer, for this time from now on.
+    pub(super) fn wait_out(&self, time: Duration) {
+        *self.waits_until.lock() = Some(Instant::now() + time);
+    }
+
+    fn waits(&self) -> bool {
+        self.waits_until.lock().is_some_and(|until| Instant::now() < until)
     }
 
     /// A stream, for the start.
@@ -93,8 +114,16 @@ impl PostgresPool {
 
     /// A stream for several statements.
     pub(super) async fn stream(&self, action: &'static str) -> Result<Object, StoreError> {
-        let stream = self.streams.get().await;
-        stream.map_err(|error| self.unreachable(&error).during(action).before_writing())
+        loop {
+            let failure = match self.streams.get().await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => self.unreachable(&error),
+            };
+            if !failure.is_transient() || !self.waits() {
+                return Err(failure.during(action).before_writing());
+            }
+            tokio::time::sleep(WAIT_POLL).await;
+        }
     }
 
     /// Runs one statement, which is repeated after serialization failures and deadlocks. A statement that only reads is
@@ -115,8 +144,9 @@ impl PostgresPool {
                 Ok(Err(error)) => PostgresFailure::of(error),
                 Err(_) => {
                     drop(Object::take(stream));
-                    if self.has_others {
-                        self.close_all();
+                    match self.has_others {
+                        true => self.close_all(),
+                        false => self.close_idle(),
                     }
                     let source = io::Error::new(io::ErrorKind::TimedOut, self.no_answer());
                     return Err(StoreError::Io { action, source });
@@ -127,7 +157,10 @@ impl PostgresPool {
                 drop(Object::take(stream));
                 self.close_all();
                 is_moved = true;
-            } else if sql::only_reads(statement) && failure.is_of_stream() && !is_cut {
+            } else if sql::only_reads(statement)
+                && failure.is_of_stream()
+                && (!is_cut || self.waits())
+            {
                 drop(Object::take(stream));
                 is_cut = true;
             } else if !failure.repeats(&mut repeats).await {
@@ -156,6 +189,11 @@ impl PostgresPool {
         self.streams.status().max_size
     }
 
+    #[cfg(test)]
+    pub(super) fn open_streams(&self) -> usize {
+        self.streams.status().size
+    }
+
     /// Whether a stream was opened before the last failover.
     pub(super) fn has_left(&self, stream: &Object) -> bool {
         self.used_until.lock().is_some_and(|until| Object::metrics(stream).created <= until)
@@ -165,6 +203,12 @@ impl PostgresPool {
     fn close_all(&self) {
         *self.used_until.lock() = Some(Instant::now());
         drop(self.streams.retain(|_, _| false));
+    }
+
+    /// Closes streams that were unused for as long as the failed operation took: what lies between may have dropped them
+    /// too, and each would cost the same time.
+    fn close_idle(&self) {
+        drop(self.streams.retain(|_, metrics| metrics.last_used() < self.timeout));
     }
 
     fn unreachable(&self, error: &PoolError) -> PostgresFailure {

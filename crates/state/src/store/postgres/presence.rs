@@ -10,9 +10,8 @@ use super::holder::random_number;
 use super::pool::PostgresPool;
 use super::sql;
 use crate::store::StoreError;
+use crate::store::shared::PRESENCE;
 
-/// A replica that has not renewed its lease for this time counts as stopped.
-const TTL: Duration = Duration::from_secs(20);
 const RENEW_EVERY: Duration = Duration::from_secs(5);
 
 /// The lease of this replica. It ends when dropped.
@@ -42,6 +41,10 @@ impl ReplicaPresence {
     pub(super) fn name(&self) -> &[u8] {
         &self.name
     }
+
+    pub(super) fn number(&self) -> i64 {
+        self.number
+    }
 }
 
 impl Drop for ReplicaPresence {
@@ -62,7 +65,7 @@ async fn renew(pool: PostgresPool, name: Vec<u8>, number: i64) {
 }
 
 async fn announce(pool: &PostgresPool, name: &[u8], number: i64) -> Result<(), StoreError> {
-    let seconds = TTL.as_secs_f64();
+    let seconds = PRESENCE.as_secs_f64();
     pool.query("announce a replica", sql::PRESENT, &[&name, &number, &seconds]).await.map(drop)
 }
 

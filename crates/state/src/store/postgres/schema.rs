@@ -32,6 +32,12 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         oldest_program: 1,
         sql: "ALTER TABLE keyward_schema ADD COLUMN IF NOT EXISTS program text",
     },
+    // The replica with which a lease ends.
+    Migration {
+        version: 3,
+        oldest_program: 1,
+        sql: "ALTER TABLE keyward_leases ADD COLUMN IF NOT EXISTS replica bigint",
+    },
 ];
 
 /// From this version on, the tables contain the version of the program that changed them last.

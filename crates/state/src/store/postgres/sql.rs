@@ -68,11 +68,31 @@ pub(super) const LIST_KEYS: &str = "SELECT key, version FROM keyward_rows \
 
 pub(super) const ALL: &str = "SELECT tbl, key, version, value FROM keyward_rows";
 
-/// `$1`: name, `$2`: number of the holder, `$3`: seconds. The database's clock counts for every replica.
-pub(super) const LEASE: &str = "INSERT INTO keyward_leases (name, holder, until) \
-     VALUES ($1, $2, now() + $3::float8 * interval '1 second') \
-     ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until \
-     WHERE keyward_leases.until <= now() RETURNING holder";
+/// A statement about a lease whose holder (`$2`) is present: its replica has the same upper half of its number. So the
+/// presence lasts for 15 seconds at least after a lease was taken or renewed.
+macro_rules! of_present {
+    ($statement:literal) => {
+        concat!(
+            "WITH present AS (UPDATE keyward_leases \
+             SET until = now() + interval '20 seconds' \
+             WHERE name >= 'replica/' AND name < 'replica0' AND holder >> 32 = $2::bigint >> 32 \
+             AND until < now() + interval '15 seconds') ",
+            $statement
+        )
+    };
+}
+
+/// `$1`: name, `$2`: number of the holder, `$3`: seconds, `$4`: the replica with which the lease ends. The database's
+/// clock counts for every replica. A replica of an earlier version replaces the holder alone.
+pub(super) const LEASE: &str = of_present!(
+    "INSERT INTO keyward_leases AS held (name, holder, until, replica) \
+     VALUES ($1, $2, now() + $3::float8 * interval '1 second', $4) \
+     ON CONFLICT (name) DO UPDATE \
+     SET holder = excluded.holder, until = excluded.until, replica = excluded.replica \
+     WHERE held.until <= now() OR held.holder >> 32 = held.replica >> 32 AND NOT EXISTS ( \
+     SELECT 1 FROM keyward_leases AS its WHERE its.name >= 'replica/' AND its.name < 'replica0' \
+     AND its.holder = held.replica AND its.until > now()) RETURNING holder"
+);
 
 /// The lease of a replica, whose name no other process uses.
 pub(super) const PRESENT: &str = "INSERT INTO keyward_leases (name, holder, until) \
@@ -81,9 +101,14 @@ pub(super) const PRESENT: &str = "INSERT INTO keyward_leases (name, holder, unti
 
 /// Also renews an expired lease: as long as the row has the holder's random number, no other holder had the name.
 /// Another holder replaces the number, and deletes the row when it releases the lease.
-pub(super) const RENEW: &str = "UPDATE keyward_leases \
-     SET until = now() + $3::float8 * interval '1 second' \
-     WHERE name = $1 AND holder = $2 RETURNING holder";
+pub(super) const RENEW: &str = of_present!(
+    "UPDATE keyward_leases SET until = now() + $3::float8 * interval '1 second' \
+     WHERE name = $1 AND holder = $2 RETURNING holder"
+);
+
+/// `$1`: name of a replica that has ended.
+pub(super) const END: &str = "DELETE FROM keyward_leases \
+     WHERE name = $1 AND name >= 'replica/' AND name < 'replica0'";
 
 pub(super) const RELEASE: &str = "DELETE FROM keyward_leases WHERE name = $1 AND holder = $2";
 

@@ -1,7 +1,9 @@
 //! Tests with a real PostgreSQL server: the conformance tests, and tests of several replicas.
 
+mod away;
 mod lost;
 mod notified;
+mod present;
 mod serializable;
 mod server;
 mod versions;

@@ -56,6 +56,11 @@ impl Server {
         assert!(as_owner(&self.folder, &["pg_ctl", "-D", "data", "-m", "immediate", "-w", "stop"]));
     }
 
+    /// The folder of its socket.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// A new, empty database.
     pub(super) fn database(&self) -> String {
         let name = format!("d{}", self.made.fetch_add(1, Ordering::Relaxed));

@@ -5,7 +5,7 @@ use crate::store::postgres::schema::{MIGRATIONS, Migration};
 
 /// A migration of the next version of Keyward, which only adds.
 const ADDS: Migration = Migration {
-    version: 3,
+    version: 4,
     oldest_program: 1,
     sql: "ALTER TABLE keyward_leases ADD COLUMN IF NOT EXISTS note text; \
           CREATE TABLE IF NOT EXISTS keyward_notes (id int PRIMARY KEY)",
@@ -13,8 +13,8 @@ const ADDS: Migration = Migration {
 
 /// A migration of the version after it: older programs can no longer read the tables.
 const CHANGES: Migration = Migration {
-    version: 4,
-    oldest_program: 4,
+    version: 5,
+    oldest_program: 5,
     sql: "ALTER TABLE keyward_kept RENAME COLUMN until TO ends",
 };
 
@@ -73,7 +73,7 @@ async fn an_older_replica_goes_on_while_newer_ones_migrate_the_tables() {
     drop(first);
     let again = PostgresStore::open_with(settings(), &MIGRATIONS[..1]).await.unwrap();
     work_together(&again, &next).await;
-    server.sql(&database, "SELECT note FROM keyward_leases; SELECT 1 / count(*) FROM keyward_schema WHERE version = 3");
+    server.sql(&database, "SELECT note FROM keyward_leases; SELECT 1 / count(*) FROM keyward_schema WHERE version = 4");
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn an_older_program_gets_the_version_that_changed_the_tables_and_the_remed
     assert_eq!(
         refused.to_string(),
         format!(
-            "the database has tables of version 3, this program, Keyward {own}, needs version 4, which running \
+            "the database has tables of version 4, this program, Keyward {own}, needs version 5, which running \
              replicas may not know"
         )
     );
@@ -105,8 +105,8 @@ async fn an_older_program_gets_the_version_that_changed_the_tables_and_the_remed
     assert_eq!(
         refused.to_string(),
         format!(
-            "the tables of the database are for programs that know version 4 (Keyward {own} changed them), and this \
-             program, Keyward {own}, knows version 2"
+            "the tables of the database are for programs that know version 5 (Keyward {own} changed them), and this \
+             program, Keyward {own}, knows version 3"
         )
     );
     assert!(refused.hint().is_some_and(|hint| hint.contains("update this program")), "{refused:?}");
