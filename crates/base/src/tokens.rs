@@ -24,6 +24,11 @@ section! {
         #[key("time")]
         #[serde(with = "duration")]
         pub answer_timeout: Duration,
+        /// How long a gateway that stops waits for late responses (see `answer_timeout`). `0s`: as long as it waits for
+        /// each response, `exchange_timeout` and some seconds for storing it.
+        #[key("time")]
+        #[serde(with = "duration")]
+        pub stop_timeout: Duration,
         /// Time for resolving, connecting and TLS of such a request, for each of its two attempts.
         #[key("time")]
         #[serde(with = "duration")]
@@ -157,6 +162,7 @@ impl Default for TokenSettings {
             exchange_timeout: seconds(15),
             // Longer than gateways in front of servers wait, with time for a retry within `refresh_buffer`.
             answer_timeout: seconds(180),
+            stop_timeout: Duration::ZERO,
             connect_timeout: seconds(5),
             reply_bytes_max: 256 * 1024,
             metadata_bytes_max: 1024 * 1024,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::cache::Trigger;
 use super::error::VaultError;
@@ -254,7 +255,7 @@ impl Vault {
         let connection = self.connection(org, id)?;
         // The stored token may have expired; the next one must be newer than that.
         let generation = self.stored(&connection).await?.version.0;
-        self.fetch(connection, Trigger::Requested(generation)).await.map(|_| ())
+        self.fetch(connection, Trigger::Requested(generation), Instant::now()).await.map(|_| ())
     }
 
     /// Version and origin of the stored grant; no origin if the row cannot be opened.

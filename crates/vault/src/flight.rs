@@ -97,15 +97,16 @@ impl Vault {
         tokio::time::timeout(within, in_progress.wait_for(|count| *count == 0)).await.is_ok()
     }
 
-    /// A credential from the cache or from a flight.
+    /// A credential from the cache or from a flight. `since`: when the request began to wait.
     pub(super) async fn fetch(
         &self,
         connection: Arc<ConnectionRecord>,
         why: Trigger,
+        since: Instant,
     ) -> Result<Arc<Credential>, VaultError> {
         let mut cell = self.cache.cell(&connection.org, &connection.id);
         let settings = self.settings_of(&connection);
-        let deadline = Instant::now() + settings.wait_timeout;
+        let deadline = since + settings.wait_timeout;
         let mut waited = None;
         // A flight that began before the rejection cannot help this request: it published the rejected credential, or
         // one that another change had stored. So the request may begin one more flight. A person may, too, after the flight

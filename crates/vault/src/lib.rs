@@ -80,6 +80,7 @@ use std::sync::{Arc, OnceLock};
 use crate::token_requester::TokenRequester;
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
+use tokio::time::Instant;
 
 use crate::app_fetches::AppFetches;
 use crate::flights::Flights;
@@ -102,6 +103,7 @@ use sources::Sources;
 pub use sources::{SourceError, SourceHealth};
 pub use stored_content::check_content;
 pub use template::{settings as template_settings, with_template};
+use unsaved_tokens::StoredAnswers;
 
 use keyward_base::id::{AgentId, ConnectionId, OrgId, UserId};
 use keyward_base::opaque::OpaqueArc;
@@ -137,6 +139,7 @@ pub struct Parts {
     metrics: OnceLock<Arc<Metrics>>,
     endpoint_changes: EndpointChanges,
     orphans: OrphanedGrants,
+    stored_answers: StoredAnswers,
     sources: Sources,
     app_fetches: AppFetches,
     settings: ArcSwap<TokenSettings>,
@@ -197,6 +200,7 @@ impl Vault {
             metrics: OnceLock::default(),
             endpoint_changes: EndpointChanges::default(),
             orphans: OrphanedGrants::default(),
+            stored_answers: StoredAnswers::default(),
             sources: Sources::default(),
             app_fetches: AppFetches::default(),
             settings: ArcSwap::default(),
@@ -276,6 +280,7 @@ impl Vault {
                     return self.cache.forget_all_of(org);
                 };
                 self.cache.forget(&connection);
+                self.restore_answer(org, &connection);
             }
             // Credentials contain hosts, placements and clients of apps, providers and sources.
             Table::Apps | Table::Providers | Table::Sources => self.cache.forget_all_of(org),
@@ -348,13 +353,27 @@ impl Vault {
         org: &OrgId,
         wanted: Option<&RequiredConnection>,
     ) -> Result<Option<Arc<Credential>>, VaultError> {
+        self.credential_since(org, wanted, Instant::now()).await
+    }
+
+    /// [`Self::credential_in`] for a request that has waited for one since this time, which counts against
+    /// `wait_timeout`.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn credential_since(
+        &self,
+        org: &OrgId,
+        wanted: Option<&RequiredConnection>,
+        since: Instant,
+    ) -> Result<Option<Arc<Credential>>, VaultError> {
         let Some(wanted) = wanted else { return Ok(None) };
         if let Some(ready) = self.ready(org, &wanted.connection) {
             return Ok(Some(ready));
         }
         let connection = self.connection(org, &wanted.connection)?;
         // Boxed: this path is rare, and every request would reserve space for it.
-        Ok(Some(self.fetch(connection, Trigger::Needed).boxed().await?))
+        Ok(Some(self.fetch(connection, Trigger::Needed, since).boxed().await?))
     }
 
     /// The fields of a connection's grant that are not secret, such as an account's id.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::Vault;
 use super::cache::{Lookup, Trigger};
 use super::error::VaultError;
@@ -26,7 +28,7 @@ impl Vault {
             return Ok(None);
         }
         let connection = self.connection(&cell.org, &stale.connection)?;
-        self.fetch(connection, why).boxed().await.map(Some)
+        self.fetch(connection, why, Instant::now()).boxed().await.map(Some)
     }
 
     /// Like [`Self::renew`], in the background, for the next request.

@@ -16,8 +16,9 @@ use super::orphans::{self, OrphanedGrant};
 use super::record::NewRow;
 use super::unsaved_tokens::UnsavedTokens;
 use crate::grant::Grant;
+use keyward_base::id::{ConnectionId, OrgId};
 use keyward_state::directory::ConnectionRecord;
-use keyward_state::store::{Lease, Version};
+use keyward_state::store::{Lease, StoreError, Version};
 
 /// The first pause; doubles.
 const FIRST: Duration = Duration::from_secs(2);
@@ -45,12 +46,20 @@ impl UnsavedTokens {
         Arc::new(Self { over, sent, row, on_trial, bytes, stored })
     }
 
+    fn is_of_consent(&self, stored: &StoredGrant) -> bool {
+        let header = &self.row.header;
+        stored.consent == header.consent && stored.given == header.given
+    }
+
+    /// Whether the row went back behind this response, which was stored.
+    fn is_lost_in(&self, stored: &StoredGrant) -> bool {
+        stored.version <= self.over && self.is_of_consent(stored)
+    }
+
     /// The row that replaces the stored one; `None` if the stored row no longer has the token that was sent.
     fn follows(&self, connection: &ConnectionRecord, stored: &StoredGrant) -> Option<NewRow> {
-        let header = &self.row.header;
-        let is_of_consent = stored.consent == header.consent && stored.given == header.given;
         // A failover of the database lost later versions, and this response follows one of them.
-        let is_taken_back = stored.version < self.over && is_of_consent;
+        let is_taken_back = stored.version < self.over && self.is_of_consent(stored);
         if self.is_of(&stored.bytes) || is_taken_back {
             return Some(stored.becomes(connection, None, &self.bytes));
         }
@@ -89,6 +98,7 @@ impl Vault {
                     }
                     Ok(SaveResult::Needless) => break,
                     Ok(SaveResult::Stored) => {
+                        vault.keep_stored(&connection, &unsaved);
                         tracing::info!(connection = %connection.id, "the newer token is stored");
                         break;
                     }
@@ -96,6 +106,39 @@ impl Vault {
             }
             // Requests read the row again.
             vault.cache.saved(&connection.id);
+        });
+    }
+
+    /// Keeps a response that was stored, if a failover of the database may lose it.
+    pub(super) fn keep_stored(&self, connection: &ConnectionRecord, answer: &Arc<UnsavedTokens>) {
+        if self.directory.is_shared() {
+            self.stored_answers.keep(&connection.id, answer);
+        }
+    }
+
+    /// Stores a response of this process again if the row went back behind it: the database lost it in a failover. The
+    /// row gets its version again, because other replicas accept no older one.
+    pub(super) fn restore_answer(&self, org: &str, id: &ConnectionId) {
+        let Some(answer) = self.stored_answers.of(id) else { return };
+        let connection = OrgId::parse(org).ok().and_then(|org| self.connection(&org, id).ok());
+        let (Some(connection), vault) = (connection, self.clone()) else { return };
+        self.spawn_as_flight(async move {
+            for _ in 0..TRIES_MAX {
+                let over = match vault.stored_if_any(&connection).await {
+                    Ok(Some(stored)) if answer.is_lost_in(&stored) => stored.version,
+                    Err(VaultError::Store(StoreError::RolledBack {
+                        found: Some(found), ..
+                    })) if found <= answer.over => found,
+                    _ => return,
+                };
+                let row = answer.row.clone();
+                let written = vault.write(&connection.org, &connection.id, row, Some(over)).await;
+                tracing::warn!(
+                    connection = %connection.id, is_stored = written.is_ok(),
+                    "the database lost a newer token in a failover: it is stored again"
+                );
+                vault.cache.forget(&connection.id);
+            }
         });
     }
 

@@ -9,6 +9,7 @@ use data_encoding::HEXLOWER;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use super::Vault;
 use super::cache::Trigger;
@@ -118,7 +119,8 @@ impl Vault {
         let credential = match self.cache.ready(&found.id, &self.clock) {
             Some(credential) => credential,
             None => {
-                let fetched: BoxFuture<'_, _> = self.fetch(found.clone(), Trigger::Needed).boxed();
+                let fetched = self.fetch(found.clone(), Trigger::Needed, Instant::now());
+                let fetched: BoxFuture<'_, _> = fetched.boxed();
                 fetched.await.map_err(|_| failed())?
             }
         };

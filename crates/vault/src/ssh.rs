@@ -1,5 +1,7 @@
 //! SSH keys of connections: their public parts and their signatures. The private key stays in this crate.
 
+use tokio::time::Instant;
+
 use keyward_base::host::Target;
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_model::SshKeyShown;
@@ -50,7 +52,7 @@ impl Vault {
     ) -> Result<SshIdentity, VaultError> {
         let connection = self.connection(org, id)?;
         if !connection.references.is_empty() {
-            self.fetch(connection, Trigger::Needed).await?;
+            self.fetch(connection, Trigger::Needed, Instant::now()).await?;
         }
         self.known_ssh_identity(org, id).await
     }

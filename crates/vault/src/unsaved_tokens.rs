@@ -1,12 +1,16 @@
-//! A token response that the store did not accept. `save_again.rs` stores it.
+//! A token response that the store did not accept, or may lose. `save_again.rs` stores it.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
 use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 use super::record::NewRow;
+use keyward_base::id::ConnectionId;
 use keyward_state::store::Version;
 
 /// A response to store over the version whose token was sent, or over a later version with the same token.
@@ -23,6 +27,29 @@ pub struct UnsavedTokens {
     pub bytes: Zeroizing<Vec<u8>>,
     /// Notified when it is stored.
     pub(super) stored: Notify,
+}
+
+/// How many stored responses are kept: a database without synchronous replication loses those of some seconds.
+const KEPT_MAX: usize = 1_000;
+
+/// The last responses that this process has stored, by connection.
+#[derive(Debug, Default)]
+pub(super) struct StoredAnswers(Mutex<VecDeque<(ConnectionId, Arc<UnsavedTokens>)>>);
+
+impl StoredAnswers {
+    pub(super) fn keep(&self, id: &ConnectionId, answer: &Arc<UnsavedTokens>) {
+        let mut kept = self.0.lock();
+        kept.retain(|(other, _)| other != id);
+        kept.push_back((id.clone(), answer.clone()));
+        if kept.len() > KEPT_MAX {
+            kept.pop_front();
+        }
+    }
+
+    pub(super) fn of(&self, id: &ConnectionId) -> Option<Arc<UnsavedTokens>> {
+        let kept = self.0.lock();
+        kept.iter().find(|(other, _)| other == id).map(|(_, answer)| answer.clone())
+    }
 }
 
 impl UnsavedTokens {

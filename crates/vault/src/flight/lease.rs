@@ -20,6 +20,7 @@ use crate::cache::FlightResult;
 use crate::error::VaultError;
 use crate::servers::RequestSlot;
 use keyward_base::id::ConnectionId;
+use keyward_state::store::PRESENCE_LEAST;
 
 /// Renewals per lease time: one may be missed.
 const LEASE_RENEWALS: u32 = 3;
@@ -73,7 +74,9 @@ impl Flight<'_> {
     /// Whether the lease lasts, for the moment at which a request is sent: connecting takes time, and the process may be
     /// paused meanwhile.
     pub(super) fn lease_check(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        // A lease ends with the presence of its replica, too.
         let within = self.settings.lease - self.settings.lease / LEASE_RENEWALS;
+        let within = within.min(PRESENCE_LEAST);
         let check = self.lease.get().map(|held| held.check(within, self.vault.clock.clone()));
         move || check.as_ref().is_some_and(|lasts| lasts())
     }

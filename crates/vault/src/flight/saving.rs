@@ -50,7 +50,10 @@ impl Flight<'_> {
         loop {
             let saved = self.vault.save(self.connection, &newer).await;
             match (saved, pauses.next()) {
-                (Ok(SaveResult::Stored), _) => return Ok(RequestResult::Stored),
+                (Ok(SaveResult::Stored), _) => {
+                    self.vault.keep_stored(self.connection, &newer);
+                    return Ok(RequestResult::Stored);
+                }
                 (Ok(SaveResult::Needless), _) => return Ok(RequestResult::Overtaken),
                 (Err(_), Some(pause)) => tokio::time::sleep(*pause).await,
                 (Err(error), None) => {

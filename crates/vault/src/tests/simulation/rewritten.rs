@@ -133,6 +133,18 @@ async fn a_response_is_stored_over_a_row_that_a_failover_has_reverted() {
     assert_eq!(world.asked.load(SeqCst), 2);
 }
 
+/// The configuration was reloaded while it waited, and it is decided again.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_has_waited_before_waits_no_longer_in_all() {
+    let (stage, _world) = awaiting(60_000).await;
+    let (vault, began) = (&stage.vaults[0], Instant::now());
+    let (wanted, before) = (wanted(&stage.connection), Duration::from_secs(19));
+    let since = began - before;
+    let refused = vault.credential_since(&stage.connection.org, Some(&wanted), since).await;
+    assert!(matches!(&refused, Err(VaultError::RefreshUnavailable { .. })), "{refused:?}");
+    assert_eq!(began.elapsed() + before, vault.token_settings().wait_timeout);
+}
+
 /// The connection is removed at the replica that awaits the response, or at another one whose removal is not known
 /// there yet.
 #[tokio::test(start_paused = true)]

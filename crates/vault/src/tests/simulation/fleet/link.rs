@@ -273,6 +273,10 @@ impl SharedStore for Link {
         self.operation(self.shared_rows().is_alone()).await
     }
 
+    async fn claim_once(&self, name: &str, life: Duration) -> Result<bool, StoreError> {
+        self.operation(self.shared_rows().claim_once(name, life)).await
+    }
+
     async fn announce(&self, about: &str) -> Result<(), StoreError> {
         self.operation(self.shared_rows().announce(about)).await
     }

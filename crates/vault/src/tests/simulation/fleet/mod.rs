@@ -2,6 +2,7 @@
 //! refresh. The code of the replicas runs with the leases, the feed of changes and the versions of the shared store.
 
 mod link;
+mod lost;
 mod removals;
 mod rotations;
 mod schedules;
