@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::requester::{Requester, ValidRequester};
 use super::token_alerts;
 use crate::body::request_body::RequestBody;
@@ -57,10 +59,11 @@ pub async fn decide(
     if token_request::is_possible(&inbound) {
         Box::pin(token_request::check(gateway, &mut inbound)).await?;
     }
-    let mut tries = 0;
+    let (mut tries, mut begun) = (0, Instant::now());
     loop {
         let version = gateway.rulebook.config_version();
-        let mut refusal = match decide_once(gateway, &requester, &inbound, record).await {
+        let decided = decide_once(gateway, &requester, &inbound, record, begun).await;
+        let mut refusal = match decided {
             Ok((permit, credential)) => return Permitted::new(inbound, permit, credential),
             Err(refusal) => refusal,
         };
@@ -71,6 +74,7 @@ pub async fn decide(
                     record.set_push(inbound.query());
                     // Reading the body may have taken long.
                     requester = requester.inner().check_still_valid(gateway)?;
+                    begun = Instant::now();
                     continue;
                 }
                 Ok(false) => {}
@@ -94,6 +98,7 @@ async fn decide_once(
     requester: &ValidRequester<'_>,
     inbound: &Inbound,
     record: &mut Record,
+    begun: Instant,
 ) -> Result<(Permit, Option<Arc<Credential>>), Refusal> {
     let permit = requester.permit(gateway, inbound, record)?;
     record.set_permit(&permit);
@@ -101,7 +106,7 @@ async fn decide_once(
     if let Some(trace) = record.trace().filter(|_| permit.wanted().is_some()) {
         trace.begin_wait();
     }
-    let credential = gateway.vault.credential_in(org, permit.wanted()).await?;
+    let credential = gateway.vault.credential_since(org, permit.wanted(), begun).await?;
     if let Some(trace) = record.trace() {
         trace.end_wait();
     }
