@@ -178,7 +178,7 @@ impl CandidateFile {
                 // After a refusal this only tells it so; an interrupted reload may have left the old
                 // configuration.
                 let restored = reload(client).await;
-                Err(match failure.has_code(Code::NotInForce) {
+                Err(match failure.has_code(Code::ReloadIncomplete) {
                     true => failure.hint(match restored {
                         Ok(_) => "the configuration of before is in force again",
                         Err(_) => {

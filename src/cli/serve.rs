@@ -157,8 +157,7 @@ fn serve(process: Process<'_>, mut config: Config) -> Result<(), Failure> {
             hangups,
             ready,
         )));
-        end_threads(runtime, served.map_err(refusal)?);
-        return Ok(());
+        return end_threads(runtime, served.map_err(refusal)?);
     }
     let format = config.log.format;
     let announce = |running: &Running| match format {
@@ -177,10 +176,7 @@ fn serve(process: Process<'_>, mut config: Config) -> Result<(), Failure> {
         let (verbosity, hangups) = (Some(verbosity.clone()), hangups.clone());
         let served = app::serve(config.clone(), life, verbosity, hangups, announce);
         let error = match runtime.block_on(Box::pin(served)) {
-            Ok(stopped) => {
-                end_threads(runtime, stopped);
-                return Ok(());
-            }
+            Ok(stopped) => return end_threads(runtime, stopped),
             Err(error) => error,
         };
         let locked = is_locked(&error);
@@ -197,11 +193,17 @@ fn serve(process: Process<'_>, mut config: Config) -> Result<(), Failure> {
 }
 
 /// Ends the threads of a gateway. Those of one that did not start may wait for the gateway before, without a limit.
-fn end_threads(runtime: Runtime, stopped: StoppedWhile) {
+fn end_threads(runtime: Runtime, stopped: StoppedWhile) -> Result<(), Failure> {
     match stopped {
         StoppedWhile::Starting => runtime.shutdown_background(),
         StoppedWhile::Serving => drop(runtime),
+        StoppedWhile::Refreshing => {
+            runtime.shutdown_background();
+            // The log says why.
+            return Err(Failure::silent(Exit::Failed));
+        }
     }
+    Ok(())
 }
 
 /// What to do with the gateway that has the store already.

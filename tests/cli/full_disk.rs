@@ -128,9 +128,9 @@ async fn a_reload_that_a_full_disk_interrupts_is_not_called_refused_and_is_compl
     let more = yaml.replace("agents:\n", "agents:\n  - { name: later, use: [acme] }\n");
     assert_ne!(more, yaml);
     fs::write(&file, format!("{more}{deny}\n")).expect("written");
-    let answer = served.api("POST", "/reload", "").await.is(500);
+    let answer = served.api("POST", "/reload", "").await.is(503);
     let error = answer.json()["error"].clone();
-    assert_eq!(error["code"], "not_in_force", "{error}");
+    assert_eq!(error["code"], "reload_incomplete", "{error}");
     let message = error["message"].as_str().expect("a message");
     assert!(message.starts_with("the reload was interrupted, and may be in force in part: "));
     assert!(error["hint"].as_str().is_some_and(|it| it.contains("keyward reload")), "{error}");

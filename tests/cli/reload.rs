@@ -289,3 +289,22 @@ async fn idle_streams_do_not_reach_addresses_that_are_no_longer_allowed() {
     assert_eq!(answer.head.one("keyward-error"), Some("address_refused"));
     lab.finish().await;
 }
+
+/// The command asks a secret manager that is away for a moment.
+#[tokio::test]
+async fn a_reload_whose_command_gives_nothing_is_incomplete_and_tried_again() {
+    let lab = Lab::simple().await;
+    let key = lab.gateway.folder().join("key");
+    let command = format!("{{ command: [cat, {}] }}", key.display());
+    let more = format!("{{ name: more, provider: acme, fields: {{ api_key: {command} }} }}");
+    let rule = format!("rules:\n  - {{ name: no, hosts: [{HOST}], action: deny }}\n");
+    rewrite(&lab, |yaml| yaml.replace("agents:\n", &format!("  - {more}\nagents:\n")) + &rule);
+    let answer = lab.gateway.api("POST", "/reload", "").await.is(503);
+    assert_eq!(answer.json()["error"]["code"], "reload_incomplete", "{}", answer.text());
+    assert_eq!(lab.ask("GET /a").await.text(), "fine", "nothing has changed");
+    fs::write(&key, "sk-canary-of-a-command").expect("a file");
+    // Nothing asks for a reload.
+    until("the deny rule", async || lab.ask("GET /a").await.head.status() == 403).await;
+    let last = lab.gateway.running().reloads().last().expect("one");
+    assert!(last.errors.is_empty() && !last.incomplete, "{last:?}");
+}

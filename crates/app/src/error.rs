@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use crate::config::ListenAt;
 use keyward_base::system_error;
 use keyward_rules::provider::document::Problem;
-use keyward_state::store::StoreError;
+use keyward_state::crypto::command::CommandError;
 use keyward_state::store::postgres::PostgresError;
+use keyward_state::store::{StoreError, is_no_answer};
 
 /// What a person does without the master key of a store.
 pub const KEY_LOST_HINT: &str =
@@ -160,17 +161,22 @@ pub fn is_locked(error: &anyhow::Error) -> bool {
 }
 
 /// Whether the database of the store did not answer, and may answer later.
-pub(super) fn is_unanswered(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        let timed_out = |error: &StoreError| match error {
-            StoreError::Io { source, .. } | StoreError::Unreached { source, .. } => {
-                source.kind() == io::ErrorKind::TimedOut
-            }
-            _ => false,
-        };
+pub(super) fn is_unanswered(error: &(dyn Error + 'static)) -> bool {
+    causes(error).any(|cause| {
         cause.downcast_ref().is_some_and(PostgresError::is_transient)
-            || cause.downcast_ref().is_some_and(timed_out)
+            || cause.downcast_ref().is_some_and(is_no_answer)
     })
+}
+
+/// Whether a database or a command gave nothing, and may give something later.
+pub(super) fn is_away(error: &(dyn Error + 'static)) -> bool {
+    let is_of_command =
+        |cause: &(dyn Error + 'static)| cause.downcast_ref().is_some_and(CommandError::is_away);
+    is_unanswered(error) || causes(error).any(is_of_command)
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
 }
 
 pub(super) fn refused(problems: Vec<Problem>) -> AppError {
@@ -179,9 +185,35 @@ pub(super) fn refused(problems: Vec<Problem>) -> AppError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use keyward_state::crypto::source::KeyError;
+    use keyward_state::directory::DirectoryError;
+    use keyward_vault::{RowError, VaultError};
 
     use super::*;
+
+    #[test]
+    fn a_store_that_did_not_answer_is_known_below_every_wrapper_and_a_refusal_is_not() {
+        let wrapped = |kind: io::ErrorKind| -> Vec<anyhow::Error> {
+            let store = || StoreError::Unreached { action: "read a row", source: kind.into() };
+            vec![
+                store().into(),
+                PostgresError::Store(store()).into(),
+                DirectoryError::Store(store()).into(),
+                RowError::Store(store()).into(),
+                VaultError::Store(store()).into(),
+                VaultError::Directory(store().into()).into(),
+                VaultError::Shared(Arc::new(VaultError::Directory(store().into()))).into(),
+            ]
+        };
+        for error in wrapped(io::ErrorKind::NotConnected) {
+            assert!(is_unanswered(error.context("a step").as_ref()));
+        }
+        for error in wrapped(io::ErrorKind::Other) {
+            assert!(!is_unanswered(error.as_ref()), "{error}");
+        }
+    }
 
     fn hint_of(kind: io::ErrorKind) -> String {
         let path = PathBuf::from("/data/master.key");

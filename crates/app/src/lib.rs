@@ -6,7 +6,7 @@
 //! plan  apply  reload                                   what a configuration changes; a reload
 //! services  data_path  lazy_log                         what the listeners need; the same without listeners
 //! listeners  listener_certificates  hand_over           sockets, and their way to the next gateway
-//! start_check  succession  stop_condition  notify                 the start, the end, and the end of the gateway before
+//! start_check  patience  succession  stop_condition  notify       the start, the end, and the end of the gateway before
 //! descriptors  folders                                  what the system permits
 //! keys  ca  audit_file  upstream_settings  public_url   what the configuration names, opened
 //! backups  restore  store_check  store_copy             the store as a whole
@@ -41,6 +41,7 @@ mod limit_exchange;
 mod listener_certificates;
 mod listeners;
 mod notify;
+mod patience;
 mod plan;
 mod public_url;
 mod reload;
@@ -64,6 +65,7 @@ mod watched;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -83,7 +85,7 @@ pub use public_url::own_names;
 pub use restore::Restore;
 use services::OpenedServices;
 pub use services::{FileCheck, Services};
-pub use stop_condition::StopCondition;
+pub use stop_condition::{StopCondition, StoppedWhile};
 pub use store_check::{RepairedStore, check_store, repair_store};
 pub use store_copy::{copy_backup, copy_store};
 
@@ -105,14 +107,6 @@ use keyward_proxy::{Cores, Gateway, Listener, ListenerOwner, Retirement};
 use keyward_state::observe::audit::{Audit, AuditWriter};
 use keyward_state::observe::change_log::ChangeRecorder;
 use keyward_state::observe::log::Verbosity;
-
-/// What a gateway was doing when it was told to stop.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum StoppedWhile {
-    /// It has served nothing. A thread of its may wait for the gateway before it.
-    Starting,
-    Serving,
-}
 
 /// A gateway that has its store, and serves nothing yet.
 struct OpenedGateway {
@@ -164,7 +158,9 @@ async fn start_with(
     verbosity: Option<Verbosity>,
 ) -> anyhow::Result<Running> {
     let directory = open.services.directory();
+    directory.wait_out(patience::ANSWERED_WITHIN);
     let running = Box::pin(run(open, config, verbosity)).await;
+    directory.wait_out(Duration::ZERO);
     if running.is_err() {
         // The next process would wait for the leases of this one.
         directory.leave_replicas().await;
@@ -183,6 +179,7 @@ async fn run(
     let (audit, writer, changes, recorder) = EventRecorder::begin(&config, &opened)?;
     let services = opened.for_serving(&config, &bound).await?;
     let socket = admin_socket(&config, &mut sockets).await?;
+    replicas::succeed(&services, &config, predecessor.is_some()).await;
     let (ends, upstream) = (EndSignals::default(), UpstreamSettings::load(&config)?);
     services.telemetry.begin(&config, verbosity.as_ref())?;
     let (gateway, links) = serving(&config, &services, &upstream, &audit, ends.subscribe())?;
@@ -335,6 +332,7 @@ pub async fn serve(
     tracing::info!(id = "draining", "draining");
     running.manager.stopping();
     let cutting = running.cores.cutting();
+    let vault = running.services.vault.clone();
     let mut shutdown = pin!(running.end(successor.is_some()));
     tokio::select! {
         () = shutdown.as_mut() => {}
@@ -351,7 +349,7 @@ pub async fn serve(
     hangups.abort();
     // The successor waits for the end of this process, with which the lock of the store ends.
     std::mem::forget(successor);
-    Ok(StoppedWhile::Serving)
+    Ok(StoppedWhile::at_end(&vault).await)
 }
 
 async fn cut(mut cutting: watch::Receiver<bool>) {
@@ -481,9 +479,7 @@ impl Running {
         if !cores.finish(within).await {
             tracing::warn!("streams were cut: they did not end within the drain timeout");
         }
-        if !services.vault.wait_for_flights(services.vault.flight_time()).await {
-            tracing::warn!("a refresh did not end in time: its result is lost");
-        }
+        stop_condition::wait_for_refreshes(&services.vault).await;
         tasks.close().await;
         recorder.finish().await;
         changes.close();

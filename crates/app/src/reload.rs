@@ -17,7 +17,7 @@ use super::last_config;
 use super::listener_certificates::{ListenerCertificates, Renewed};
 use super::notify::ServiceManager;
 use super::plan::planning::Basis;
-use super::plan::problem::unplaced;
+use super::plan::problem::{caused_by, unplaced};
 use super::plan::step::Step;
 use super::plan::{self, FilePolicy, Inputs};
 use super::services::Services;
@@ -28,6 +28,7 @@ use crate::config::{Config, ConfigError};
 use keyward_api::wire::{PlanView, ReloadView};
 use keyward_api::{ReloadRequest, ReloadRequests};
 use keyward_base::secret::Secret;
+use keyward_base::system_error;
 use keyward_base::tokens::TokenSettings;
 use keyward_net::tls;
 use keyward_proxy::Gateway;
@@ -67,6 +68,7 @@ pub(super) struct Reloader {
 /// The parts of the running configuration that a new one is compared with.
 struct InForce {
     started: Arc<Config>,
+    in_force: Arc<Config>,
     database_url: DatabaseUrl,
     upstream: UpstreamSettings,
     keys: ConfiguredKeys,
@@ -91,8 +93,8 @@ struct Prepared {
 
 /// Why a reload failed.
 enum ReloadError {
-    /// The configuration is invalid, and nothing changed. With the files that it names, because one of them
-    /// may be the cause.
+    /// The configuration is invalid, or something that it names did not answer, and nothing changed. With the files
+    /// that it names, because one of them may be the cause.
     Invalid(Vec<Problem>, Vec<PathBuf>),
     /// The change was interrupted, by the store for example, and may be in force in part.
     Incomplete(String),
@@ -129,7 +131,12 @@ impl Reloader {
         let result = self.try_reload().await;
         self.manager.ready();
         let (mut errors, mut warnings) = (Vec::new(), Vec::new());
-        let incomplete = matches!(result, Err(ReloadError::Incomplete(_)));
+        let incomplete = match &result {
+            Ok(_) => false,
+            // Nothing has changed yet, because something did not answer.
+            Err(ReloadError::Invalid(told, _)) => told.iter().all(|problem| problem.is_away),
+            Err(ReloadError::Incomplete(_)) => true,
+        };
         self.again_at = incomplete.then(|| Instant::now() + TRY_AGAIN_AFTER);
         match result {
             Ok(told) => {
@@ -188,10 +195,8 @@ impl Reloader {
         if let Some((named, keyring)) = keyring {
             let taken = self.services.keys.replace(keyring, named.location().clone()).await;
             taken.map_err(|error| {
-                ReloadError::Invalid(
-                    vec![unplaced(&format!("`master_key`: {error}"))],
-                    config.files(),
-                )
+                let told = unplaced(&format!("`master_key`: {error}"));
+                ReloadError::Invalid(vec![caused_by(&error, told)], config.files())
             })?;
             self.keys = named;
         }
@@ -299,6 +304,7 @@ impl Reloader {
         let started = self.started.clone();
         let current = InForce {
             started: started.clone(),
+            in_force: self.in_force.clone(),
             database_url: self.database_url,
             upstream: self.upstream.clone(),
             keys: self.keys.clone(),
@@ -393,19 +399,23 @@ fn prepared(
     config: Result<Config, ConfigError>,
     current: &InForce,
 ) -> Result<Prepared, ReloadError> {
-    let config = config.map_err(|error| {
+    let mut config = config.map_err(|error| {
         let told = match error.problems() {
             [] => vec![unplaced(&error.to_string())],
             problems => problems.to_vec(),
         };
         ReloadError::Invalid(told, Vec::new())
     })?;
+    config.keep_providers_of(&current.in_force);
     let told = |text: String| vec![unplaced(&text)];
     let inputs = Inputs::load_again(&config);
-    let upstream = UpstreamSettings::load(&config).map_err(|error| told(format!("{error:#}")));
+    let upstream = UpstreamSettings::load(&config).map_err(|error| {
+        vec![caused_by(error.as_ref(), unplaced(&system_error::chain(error.as_ref())))]
+    });
     let ca = current.authority.check().map_err(|error| told(format!("`ca`: {error}")));
     let keyring = other_keys(&config, current);
-    let keyring = keyring.map_err(|error| told(format!("`master_key`: {error}")));
+    let keyring = keyring
+        .map_err(|error| vec![caused_by(&error, unplaced(&format!("`master_key`: {error}")))]);
     let renewed = current.certificates.renewed().map_err(|error| told(format!("{error:#}")));
     let collector = Collector::load(&config);
     let read = (inputs, upstream, ca, keyring, renewed, collector);

@@ -25,6 +25,7 @@ use super::apply::ApplyTarget;
 use super::error::{AppError, refused};
 use super::folders::{folder_for, private_dir};
 use super::listeners::Listeners;
+use super::patience::Patience;
 use super::plan::planning::Basis;
 use super::plan::problem::unplaced;
 use super::plan::step::Plan;
@@ -50,7 +51,7 @@ use keyward_proxy::ca::cache::LeafCache;
 use keyward_rules::provider::Definition;
 use keyward_rules::provider::document::Problem;
 use keyward_state::crypto::keyring::Keyring;
-use keyward_state::directory::{Directory, DirectoryEvent};
+use keyward_state::directory::{Directory, DirectoryEvent, SeenRows};
 use keyward_state::observe::change_log::ChangeRecorder;
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::trail::Trail;
@@ -247,6 +248,7 @@ impl OpenedServices {
             StoreReport::Written => counting.health.store_written(),
         };
         let store: Arc<dyn Store> = Arc::new(ObservedStore::new(store, report));
+        let store = SeenRows::over(store, keyring.clone(), metrics.clone());
         let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await?;
         let directory = Arc::new(directory);
         let keys = MasterKeys::new(store.clone(), keyring.clone(), location)?;
@@ -308,9 +310,16 @@ impl OpenedServices {
         bound: &Listeners,
     ) -> anyhow::Result<Arc<Services>> {
         bound.certificates.measure(&self.metrics);
-        let mut inputs = Inputs::load(config).map_err(refused)?;
-        let client_secret = inputs.oidc.take();
-        self.bring_in_line(config, inputs).await?;
+        let mut patience = Patience::begin();
+        let client_secret = loop {
+            let mut inputs = Inputs::load(config).map_err(refused)?;
+            let client_secret = inputs.oidc.take();
+            match self.bring_in_line(config, inputs).await {
+                // What was written is in the view.
+                Err(error) if patience.waits(&error).await => {}
+                done => break done.map(|()| client_secret)?,
+            }
+        };
         last_config::remember(config);
         self.warn_of_missing_owners(config);
         self.vault.resume().await;

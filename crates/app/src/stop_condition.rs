@@ -1,8 +1,9 @@
-//! [`StopCondition`]: when a gateway stops by itself.
+//! [`StopCondition`]: when a gateway stops by itself; and [`StoppedWhile`]: what it was doing.
 
 use std::time::Duration;
 
 use keyward_api::Runs;
+use keyward_vault::Vault;
 
 /// How long a private gateway waits for its first run.
 const FIRST_RUN_WITHIN: Duration = Duration::from_secs(30);
@@ -27,5 +28,35 @@ impl StopCondition {
                 runs.ended().await;
             }
         }
+    }
+}
+
+/// What a gateway was doing when it was told to stop.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StoppedWhile {
+    /// It has served nothing. A thread of its may wait for the gateway before it.
+    Starting,
+    Serving,
+    /// It awaits a token, or could not store one: the result is lost.
+    Refreshing,
+}
+
+impl StoppedWhile {
+    pub(crate) async fn at_end(vault: &Vault) -> Self {
+        match vault.wait_for_flights(Duration::ZERO).await {
+            true => Self::Serving,
+            false => Self::Refreshing,
+        }
+    }
+}
+
+/// Waits for the results of refreshes in progress, for late ones as long as `oauth.stop_timeout` says.
+pub(crate) async fn wait_for_refreshes(vault: &Vault) {
+    let within = vault.flight_time().max(vault.token_settings().stop_timeout);
+    if !vault.wait_for_flights(within).await {
+        tracing::error!(
+            id = "answer_lost",
+            "a refresh did not end in time, and its result is lost: see `oauth.stop_timeout`"
+        );
     }
 }

@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::error::{AppError, is_locked, is_unanswered};
+use super::error::{AppError, is_locked};
 use super::hand_over::{HandOver, Predecessor, Sockets, Successor};
 use super::last_config;
+use super::patience::Patience;
 use super::services::OpenedServices;
 use super::start_check::check_start;
 use crate::config::{Config, StoreChoice};
@@ -14,12 +15,6 @@ use keyward_databases::StoredListeners;
 
 /// The lock of a store ends with its process; each try waits for it for a moment.
 const UNLOCKED_WITHIN: Duration = Duration::from_secs(10);
-
-/// A database that is being started, or fails over, answers again within this time.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
-const ANSWER_POLL: Duration = Duration::from_secs(1);
-/// How often the log repeats why the database cannot be used.
-const REPEATED_EVERY: Duration = Duration::from_secs(15);
 
 /// Opens the services, after the gateway before has ended if only one process can have the store; what this one needs
 /// beside the store is read first. Also that gateway, and its sockets.
@@ -91,26 +86,10 @@ async fn open_when_unlocked(config: &Config) -> anyhow::Result<OpenedServices> {
 
 /// Opens the services once the database of the store answers.
 async fn open_when_answered(config: &Config) -> anyhow::Result<OpenedServices> {
-    let until = Instant::now() + ANSWERED_WITHIN;
-    let mut last: Option<(String, Instant)> = None;
+    let mut patience = Patience::begin();
     loop {
         match OpenedServices::open(config).await {
-            Err(error) if is_unanswered(&error) && Instant::now() < until => {
-                let why = format!("{error:#}");
-                let is_new = last
-                    .as_ref()
-                    .is_none_or(|(before, at)| *before != why || at.elapsed() >= REPEATED_EVERY);
-                if is_new {
-                    let for_up_to = format!("{} s", ANSWERED_WITHIN.as_secs());
-                    tracing::warn!(
-                        why,
-                        for_up_to,
-                        "the database cannot be used yet; the start is tried again"
-                    );
-                    last = Some((why, Instant::now()));
-                }
-                tokio::time::sleep(ANSWER_POLL).await;
-            }
+            Err(error) if patience.waits(&error).await => {}
             opened => return opened,
         }
     }

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::error::{AppError, refused};
-use super::plan::problem::problem;
+use super::plan::problem::{caused_by, problem};
 use crate::config::{Config, Otlp};
 use keyward_base::time;
 use keyward_base::time::Clock;
@@ -114,14 +114,15 @@ impl Collector {
         let hidden = config.secret_variables();
         for (name, source) in &otlp.headers {
             let value = source.load(&config.environment, &hidden);
-            let value = value.map_err(|error| error.to_string()).and_then(|secret| {
-                secret_field(&secret).map_err(|_| "it cannot be sent in a header field".to_owned())
-            });
-            match value {
-                Ok(value) => drop(headers.insert(name, value)),
-                Err(why) => {
-                    let place = key_of(&key_of(&otlp.place, "headers"), name.as_str());
-                    problems.push(problem(&place, why, ""));
+            let place = || key_of(&key_of(&otlp.place, "headers"), name.as_str());
+            match value.as_ref().map(secret_field) {
+                Ok(Ok(value)) => drop(headers.insert(name, value)),
+                Ok(Err(_)) => {
+                    problems.push(problem(&place(), "it cannot be sent in a header field", ""));
+                }
+                Err(error) => {
+                    let told = problem(&place(), error.to_string(), "");
+                    problems.push(caused_by(error, told));
                 }
             }
         }

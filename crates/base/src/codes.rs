@@ -288,15 +288,17 @@ codes! {
         "The configuration on disk is wrong; the message has one error per line.",
         "the old configuration stays in force until this is corrected";
     NotInForce: "not_in_force" 500 Api,
-        "The change is stored, but the rules do not compile: the policy before the change still decides. \
-         Or a reload was interrupted, and is in force in part.",
-        "correct the named rule, or revert the change; a reload is tried again until it succeeds";
+        "The change is stored, but the rules do not compile: the policy before the change still decides.",
+        "correct the named rule, or revert the change";
     AuditUnreadable: "audit_unreadable" 500 Api,
         "The files of the audit log cannot be read.",
         "read it as the gateway's user; `audit.file` says where it is";
     StoreFailed: "store_failed" 500 Api,
         "The store failed while it was used: a change may be stored all the same.",
         "make sure that its disk has room and is writable, or that its database is reached and can be written; the gateway's log names the cause, and no restart is needed";
+    ReloadIncomplete: "reload_incomplete" 503 Api,
+        "A reload was interrupted, because the store, a command or a secret source did not answer, and may be in force in part.",
+        "the reload is tried again until it succeeds";
     StoreUnavailable: "store_unavailable" 503 Api,
         "The store cannot be used now, and the request was not carried out: it can be sent again.",
         "make sure that its disk has room and is writable, or that its database is reached and can be written; the gateway's log names the cause, and no restart is needed";

@@ -121,7 +121,7 @@ pub(super) fn not_in_force(causes: &str) -> RefusalText {
 }
 
 pub(super) fn reload_incomplete(causes: &str) -> RefusalText {
-    Code::NotInForce
+    Code::ReloadIncomplete
         .because(format!("the reload was interrupted, and may be in force in part: {causes}"))
         .hint(
             "the gateway tries it again until it succeeds; `keyward reload` tries at once, \

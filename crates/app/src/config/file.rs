@@ -248,5 +248,6 @@ fn problem(variable: &str, path: &str, message: &str, remedy: &str) -> Vec<Probl
         path: path.into(),
         message: message.into(),
         remedy: remedy.into(),
+        is_away: false,
     }]
 }

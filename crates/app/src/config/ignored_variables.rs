@@ -34,6 +34,7 @@ pub(crate) fn ignored_variables(config: &Config) -> Vec<Problem> {
             path: String::new(),
             message: "it is ignored".to_owned(),
             remedy: format!("did you mean `{meant}`?"),
+            is_away: false,
         })
     });
     warnings.collect()

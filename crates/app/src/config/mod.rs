@@ -56,7 +56,7 @@ mod upstream;
 mod webhook;
 mod yaml;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -218,5 +218,20 @@ impl Config {
     /// The built-in providers and the configured ones.
     pub fn catalogue(&self) -> Catalogue {
         Catalogue::built_in().with(self.providers.iter().cloned())
+    }
+
+    /// Takes the providers of a configuration in force that are defined as before, so that their credentials stay.
+    pub fn keep_providers_of(&mut self, before: &Self) {
+        let all = before.provider_definitions.iter();
+        let defined: HashMap<_, _> = all.filter_map(|it| Some((it.id()?, it.json()))).collect();
+        let in_force: HashMap<_, _> = before.providers.iter().map(|it| (it.id(), it)).collect();
+        let now = self.provider_definitions.iter().filter_map(|it| Some((it.id()?, it.json())));
+        let is_kept = |(id, json): &(&str, serde_json::Value)| defined.get(id) == Some(json);
+        let kept: HashSet<_> = now.filter(is_kept).map(|(id, _)| id).collect();
+        for provider in self.providers.iter_mut().filter(|it| kept.contains(&**it.id())) {
+            if let Some(before) = in_force.get(provider.id()) {
+                *provider = Configured::clone(before);
+            }
+        }
     }
 }

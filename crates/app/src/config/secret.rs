@@ -56,7 +56,7 @@ pub enum SecretSourceError {
     #[error("secret {0}")]
     File(#[from] FileError),
     /// The command gives nothing.
-    #[error(transparent)]
+    #[error("{0}")]
     Command(#[from] CommandError),
 }
 

@@ -2,8 +2,9 @@
 //! a missing one changes nothing.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 
-use super::problem::problem;
+use super::problem::{caused_by, problem};
 use crate::config::{
     Config, Declared, DeclaredPlugin, HookSecrets, InFile, ManifestError, ManifestSource,
     SecretSource, SecretSourceError, manifest_file,
@@ -146,7 +147,8 @@ impl InputReader<'_> {
             match self.secret(source) {
                 Ok(secret) => drop(fields.insert(name.clone(), secret)),
                 Err(error) => {
-                    self.problems.push(problem(place, format!("{subject}`{name}`: {error}"), ""));
+                    let told = problem(place, format!("{subject}`{name}`: {error}"), "");
+                    self.problems.push(caused_by(&error, told));
                 }
             }
         }
@@ -154,16 +156,13 @@ impl InputReader<'_> {
     }
 
     fn token(&mut self, agent: &Declared<Agent>) -> Option<Secret> {
-        let message = match self.secret(agent.with.token.as_ref()?) {
+        let told =
+            |message| problem(&agent.place, format!("agent `{}`: {message}", agent.name()), "");
+        self.problems.push(match self.secret(agent.with.token.as_ref()?) {
             Ok(token) if token::is_acceptable_secret(&token) => return Some(token),
-            Ok(_) => "its token needs 20 to 512 letters, digits or `-._~`".to_owned(),
-            Err(error) => format!("its token: {error}"),
-        };
-        self.problems.push(problem(
-            &agent.place,
-            format!("agent `{}`: {message}", agent.name()),
-            "",
-        ));
+            Ok(_) => told("its token needs 20 to 512 letters, digits or `-._~`".to_owned()),
+            Err(error) => caused_by(&error, told(format!("its token: {error}"))),
+        });
         None
     }
 
@@ -177,10 +176,10 @@ impl InputReader<'_> {
         declared: &Declared<R>,
         source: &SecretSource,
     ) -> Option<WebhookSigningKey> {
-        let text = self.secret(source).map_err(|error| error.to_string());
-        let key =
-            text.and_then(|it| WebhookSigningKey::parse(&it).map_err(|error| error.to_string()));
-        key.map_err(|why| self.unreadable(declared, "signing_key", &why)).ok()
+        let text = self.secret(source);
+        let text = text.map_err(|error| self.unreadable(declared, "signing_key", &error)).ok()?;
+        let key = WebhookSigningKey::parse(&text);
+        key.map_err(|error| self.unreadable(declared, "signing_key", &error)).ok()
     }
 
     fn hook_keys(&mut self) -> Vec<Option<NewKeys>> {
@@ -188,16 +187,21 @@ impl InputReader<'_> {
         for hook in &self.config.hooks {
             let HookSecrets { secret, signing_key } = &hook.with;
             let secret = secret.as_ref().map(|source| self.secret(source)).transpose();
-            let secret = secret.map_err(|why| self.unreadable(hook, "secret", &why.to_string()));
+            let secret = secret.map_err(|why| self.unreadable(hook, "secret", &why));
             let signing_key = signing_key.as_ref().and_then(|it| self.signing_key(hook, it));
             keys.push(Some(NewKeys { secret: secret.unwrap_or_default(), signing_key }));
         }
         keys
     }
 
-    fn unreadable<R: InFile>(&mut self, declared: &Declared<R>, key: &str, why: &str) {
+    fn unreadable<R: InFile>(
+        &mut self,
+        declared: &Declared<R>,
+        key: &str,
+        why: &(dyn Error + 'static),
+    ) {
         let message = format!("{} `{}`: `{key}`: {why}", R::KIND.one, declared.name());
-        self.problems.push(problem(&declared.place, message, ""));
+        self.problems.push(caused_by(why, problem(&declared.place, message, "")));
     }
 
     fn oidc(&mut self) -> Option<Secret> {
@@ -206,7 +210,7 @@ impl InputReader<'_> {
             Ok(secret) => Some(secret),
             Err(error) => {
                 let message = format!("`client_secret`: {error}");
-                self.problems.push(problem(&sources.place, message, ""));
+                self.problems.push(caused_by(&error, problem(&sources.place, message, "")));
                 None
             }
         }
@@ -271,6 +275,30 @@ mod tests {
         let read = |fields: &Option<Fields>| fields.as_ref().is_some_and(|it| it.len() == 1);
         assert_eq!(inputs.connections.iter().filter(|fields| read(fields)).count(), count);
         looks
+    }
+
+    /// Whether each secret of these sources that cannot be read was away.
+    fn away(sources: &[&str]) -> Vec<bool> {
+        let items: String = (0..)
+            .zip(sources)
+            .map(|(at, source)| {
+                format!(
+                    "  - {{ name: c-{at}, provider: openai, fields: {{ api_key: {source} }} }}\n"
+                )
+            })
+            .collect();
+        let yaml = format!("connections:\n{items}");
+        let config = Config::parse(&yaml, Path::new("/keyward.yaml"), &BTreeMap::new()).unwrap();
+        let problems = Inputs::load_again(&config).unwrap_err();
+        problems.iter().map(|problem| problem.is_away).collect()
+    }
+
+    #[test]
+    fn a_command_that_fails_was_away_and_a_missing_secret_is_wrong() {
+        let fails = "{ command: [sh, -c, 'exit 3'] }";
+        assert_eq!(away(&[fails]), [true]);
+        let absent = "{ command: [/nothing/there] }";
+        assert_eq!(away(&[fails, "{ env: UNSET }", absent]), [true, false, false]);
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Builds problems of a plan from texts that contain their place.
 
+use std::error::Error;
+
+use crate::error::is_away;
 use keyward_api::wire::PlanProblem;
 use keyward_rules::provider::document::Problem;
 
@@ -52,6 +55,7 @@ pub(crate) fn problem(
         path: path.to_owned(),
         message: message.into(),
         remedy: remedy.into(),
+        is_away: false,
     }
 }
 
@@ -64,10 +68,16 @@ pub(crate) fn unplaced(text: &str) -> Problem {
         path: String::new(),
         message: message.to_owned(),
         remedy: String::new(),
+        is_away: false,
     }
 }
 
 /// The remedy for a misspelt name.
 pub(super) fn did_you_mean(near: &str) -> String {
     format!("did you mean `{near}`?")
+}
+
+/// The problem that this error caused, with its class.
+pub(crate) fn caused_by(error: &(dyn Error + 'static), problem: Problem) -> Problem {
+    Problem { is_away: is_away(error), ..problem }
 }

@@ -57,6 +57,8 @@ pub struct Problem {
     pub message: String,
     /// The remedy, in lower case.
     pub remedy: String,
+    /// What the value names did not answer: another attempt may succeed without a change.
+    pub is_away: bool,
 }
 
 /// Collects the errors of one document.
@@ -196,6 +198,7 @@ impl Problems<'_> {
             path: path.to_owned(),
             message: message.to_string(),
             remedy: remedy.to_string(),
+            is_away: false,
         });
     }
 
@@ -310,6 +313,7 @@ impl<'a> TreeBuilder<'a> {
             path,
             message,
             remedy: remedy.into(),
+            is_away: false,
         });
     }
 

@@ -311,3 +311,22 @@ rules:
     );
     assert_ne!(config.rules[0].org, config.rules[1].org);
 }
+
+#[test]
+fn providers_that_are_defined_as_before_are_kept() {
+    let yaml = |host: &str| {
+        let auth = "auth: [{ id: login, kind: basic }]";
+        format!(
+            "providers:\n  - {{ id: same, name: A, hosts: [a.test], {auth} }}\n  \
+             - {{ id: other, name: B, hosts: [{host}], {auth} }}\n"
+        )
+    };
+    let before = read(&yaml("b.test"), &[]);
+    let mut now = read(&yaml("c.test"), &[]);
+    now.keep_providers_of(&before);
+    let is_kept = |id: &str| {
+        let [before, now] = [&before, &now].map(|config| config.catalogue().get(id).cloned());
+        std::sync::Arc::ptr_eq(&before.unwrap(), &now.unwrap())
+    };
+    assert!(is_kept("same") && !is_kept("other"));
+}
