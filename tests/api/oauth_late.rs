@@ -131,11 +131,42 @@ async fn a_gateway_that_ends_gives_up_a_late_answer_after_a_bounded_time() {
     drop(agent);
     authorization.asked(1).await;
     let began = Instant::now();
-    assert_eq!(served.terminate(), Some(0), "{}", served.output());
+    assert_eq!(served.terminate(), Some(1), "its answer is lost: {}", served.output());
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     let output = served.output();
     assert!(output.contains("a refresh did not end in time"), "{output}");
     assert!(output.contains("acme"), "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_ends_waits_for_a_late_answer_as_long_as_it_is_told() {
+    let authorization = Authorization::with(rules()).await;
+    let pair = refresh_only(&authorization);
+    let origin = api(&authorization);
+    let plan = plan(&authorization, &pair).top(
+        "oauth: { exchange_timeout: 0.1s, answer_timeout: 10m, wait_timeout: 0.1s, stop_timeout: 10m }",
+    );
+    let refresh = pair.refresh.expect("one");
+    let mut served = Served::start(&plan, &origin, &[("REFRESH", &*refresh)]);
+    let gate = authorization.hold_next();
+    let mut agent = Wire::to(served.proxy).await;
+    agent.ask(absolute("GET /", HOST, TOKEN_CI)).await.is(503);
+    drop(agent);
+    authorization.asked(1).await;
+    served.signal(rustix::process::Signal::TERM);
+    // Longer than a gateway without the setting waits: 0.1 s, and the attempts to store an answer.
+    until("its listeners to be closed", async || !is_open(served.proxy).await).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    gate.add_permits(1);
+    assert_eq!(served.exit_code(), Some(0), "{}", served.output());
+    served.restart();
+    let mut agent = Wire::to(served.proxy).await;
+    agent.ask(absolute("GET /", HOST, TOKEN_CI)).await.is(200);
+    assert_eq!(authorization.calls().len(), 1, "what the late answer brought is stored");
+}
+
+async fn is_open(at: std::net::SocketAddr) -> bool {
+    tokio::net::TcpStream::connect(at).await.is_ok()
 }
 
 /// oauth 5.answer, 8.9: also where that answer is to be revoked, because its connection was
