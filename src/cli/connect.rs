@@ -289,7 +289,7 @@ impl<'a> ConnectWizard<'a> {
         let added: ConnectionCreated =
             self.context.client.post("/api/v1/connections", &new).await?;
         created.connection = Some(added.connection.id.clone());
-        let connection = match (self.consented(added).await, &self.again) {
+        let connection = match (Box::pin(self.consented(added)).await, &self.again) {
             (Err(failure), Some(again)) => {
                 return Err(registration::not_consented(failure, again));
             }

@@ -64,6 +64,13 @@ pub enum RequestRefusal {
 /// Senders that are slow have at most `limits.head_timeout` for a body.
 const BODIES_RETRY_AFTER: u64 = 30;
 
+const TOO_MANY_KEYS: &str = "too many requests with an `Idempotency-Key` run at once";
+const LATER: &str = "retry when `Retry-After` says";
+const TOO_MANY_BODIES: &str =
+    "too many bodies of senders that have not authenticated yet are being read";
+const MORE_BODIES: &str =
+    "retry when `Retry-After` says, or raise `limits.unproved_body_bytes_total`";
+
 /// How soon a request that runs may be asked for again.
 const IN_PROGRESS_RETRY_AFTER: u64 = 1;
 
@@ -125,12 +132,8 @@ impl RequestRefusal {
                 .because("the first request with this `Idempotency-Key` has not ended yet")
                 .hint("retry when `Retry-After` says"),
             Self::AnswerNotKept => answer_not_kept(),
-            Self::TooManyKeys => Code::RateLimited
-                .because("too many requests with an `Idempotency-Key` run at once")
-                .hint("retry when `Retry-After` says"),
-            Self::TooManyBodies => Code::RateLimited
-                .because("too many bodies of senders that have not authenticated yet are being read")
-                .hint("retry when `Retry-After` says, or raise `limits.unproved_body_bytes_total`"),
+            Self::TooManyKeys => Code::RateLimited.because(TOO_MANY_KEYS).hint(LATER),
+            Self::TooManyBodies => Code::RateLimited.because(TOO_MANY_BODIES).hint(MORE_BODIES),
         }
     }
 

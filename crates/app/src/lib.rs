@@ -181,13 +181,13 @@ async fn run(
     let services = opened.for_serving(&config, &bound).await?;
     let socket = admin_socket(&config, &mut sockets).await?;
     replicas::succeed(&services, &config, predecessor.is_some()).await;
-    let (ends, upstream) = (EndSignals::default(), UpstreamSettings::load(&config)?);
     services.telemetry.begin(&config, verbosity.as_ref())?;
+    let (ends, upstream) = (EndSignals::default(), UpstreamSettings::load(&config)?);
     let (gateway, links) = serving(&config, &services, &upstream, &audit, ends.subscribe())?;
-    let (cores, admin_addr) = (start_cores(&gateway)?, bound.admin.addr);
-    let (proxy_addrs, locations) = (bound.proxy_addrs(), bound.locations(&config));
-    let (last, mut tasks) = (watch::Sender::new(None), AdminTasks::new());
-    let (reloads, asks) = Reloads::new(last.subscribe());
+    let (cores, locations) = (start_cores(&gateway)?, bound.locations(&config));
+    let (proxy_addrs, admin_addr) = (bound.proxy_addrs(), bound.admin.addr);
+    let last = watch::Sender::new(None);
+    let ((reloads, asks), mut tasks) = (Reloads::new(last.subscribe()), AdminTasks::new());
     let manager = ServiceManager::at(config.environment.path("NOTIFY_SOCKET"));
     let deps = control_plane(&services, &gateway, &audit, changes.clone());
     let admin = Admin::serving(deps, ends.stop.subscribe(), locations.clone(), reloads.clone());

@@ -157,6 +157,7 @@ impl Vault {
             Some(EndpointsUnknown::Paused(rest)) => {
                 let failed =
                     FailureDetails { retry_after: Some(rest), ..FailureDetails::default() };
+                let failed = Box::new(failed);
                 let fault = RequestFailure::Temporary { failed, whole_client: None };
                 return Err(fault.of_candidate(connection));
             }

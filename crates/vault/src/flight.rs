@@ -397,9 +397,9 @@ impl Flight<'_> {
         let (failed, whole_client) = match failure {
             RequestFailure::Dead(verdict) => {
                 slot.answered();
-                return self.result_of_verdict(stored, verdict, before).await;
+                return self.result_of_verdict(stored, *verdict, before).await;
             }
-            RequestFailure::Temporary { failed, whole_client } => (failed, whole_client),
+            RequestFailure::Temporary { failed, whole_client } => (*failed, whole_client),
         };
         if failed.code.as_deref().is_some_and(|code| matches!(code, "http_404" | "http_405")) {
             self.vault.endpoint_changes.report(&self.connection.org, &self.connection.id);

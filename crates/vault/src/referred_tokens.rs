@@ -81,5 +81,5 @@ pub(super) fn rejected(references: &References, verdict: &GrantVerdict) -> Reque
         rejected: true,
         ..FailureDetails::default()
     };
-    RequestFailure::Temporary { failed, whole_client: None }
+    RequestFailure::Temporary { failed: Box::new(failed), whole_client: None }
 }

@@ -38,11 +38,11 @@ use keyward_state::store::Version;
 #[derive(Debug)]
 pub enum RequestFailure {
     /// The grant is invalid, until a person acts.
-    Dead(GrantVerdict),
+    Dead(Box<GrantVerdict>),
     /// A later request may succeed.
     Temporary {
         /// What determines the pause.
-        failed: FailureDetails,
+        failed: Box<FailureDetails>,
         /// All requests of this client to this server are paused for this time.
         whole_client: Option<Duration>,
     },
@@ -70,7 +70,7 @@ impl RequestFailure {
     /// The failure of this grant.
     fn of(self, token_context: &TokenContext, grant: &Grant) -> Self {
         match self {
-            Self::Dead(verdict) => Self::Dead(token_context.judged(grant, verdict)),
+            Self::Dead(verdict) => Self::Dead(Box::new(token_context.judged(grant, *verdict))),
             passing => passing,
         }
     }
@@ -449,7 +449,7 @@ pub(super) fn source_failed(
 ) -> RequestFailure {
     let (message, source) = (Some(why), Some(source));
     let failed = FailureDetails { message, source, retry_after, ..FailureDetails::default() };
-    RequestFailure::Temporary { failed, whole_client: None }
+    RequestFailure::Temporary { failed: Box::new(failed), whole_client: None }
 }
 
 /// What of a temporary failure determines the pause.
@@ -484,13 +484,13 @@ pub(super) fn fault(
             };
             let verdict =
                 GrantVerdict { said, ..GrantVerdict::new(reason, Some(code.to_string())) };
-            Ok(RequestFailure::Dead(verdict))
+            Ok(RequestFailure::Dead(Box::new(verdict)))
         }
         MintError::Unavailable(temporary) => {
             let failed = failure_details(*temporary);
             let pause = failed.retry_after.unwrap_or(settings.backoff_first);
             let whole_client = failed.whole_client.then(|| pause.min(settings.retry_after_max));
-            Ok(RequestFailure::Temporary { failed, whole_client })
+            Ok(RequestFailure::Temporary { failed: Box::new(failed), whole_client })
         }
         malformed @ MintError::Malformed { .. } => Err(malformed),
     }

@@ -42,7 +42,7 @@ impl Add {
         };
         match self.resume.clone() {
             Some(name) => self.resumed(global, &client, &name).await,
-            None => self.added(global, &client).await,
+            None => Box::pin(self.added(global, &client)).await,
         }
     }
 

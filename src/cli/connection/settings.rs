@@ -1,7 +1,5 @@
 //! The settings of a connection: their arguments, and their output.
 
-use std::collections::BTreeSet;
-
 use clap::Args;
 use serde_json::{Map, Value, json};
 

@@ -45,7 +45,7 @@ pub(super) fn add(made: &mut AgentEnvironment, facts: &EnvironmentFacts, token: 
         let Some(at) = at else {
             // One that another database sets is not withheld, and one is named once.
             let is_withheld =
-                |name: &String| !(urls > 0 && name == DATABASE_URL) && !made.removed.contains(name);
+                |name: &String| !(made.removed.contains(name) || urls > 0 && name == DATABASE_URL);
             let names: Vec<String> = names(first).into_iter().filter(is_withheld).collect();
             made.notes.push(without_listener(first, &names));
             made.removed.extend(names);

@@ -214,7 +214,6 @@ impl EnvironmentFacts {
         let facts = AgentFacts::default();
         let agent = Record::<Agent>::new(&org, ManagedBy::Store, spec, facts, Timestamp::now());
         let agent = agent.shown(AgentShown::default());
-        let (ca, bundle) = (String::new(), String::new());
         Self {
             agent,
             ca: String::new(),

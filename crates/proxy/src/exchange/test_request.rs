@@ -257,7 +257,7 @@ fn fault(refusal: &Refusal, record: Option<&mut Record>) -> TestError {
         | Refusal::Tls(HandshakeError::Timeout { .. })
         | Refusal::AnswerTimeout => TestError::Timeout,
         Refusal::Tls(HandshakeError::Certificate { fault, .. }) => TestError::Untrusted(*fault),
-        Refusal::Tls(HandshakeError::Handshake { fault, .. }) => TestError::NoTls(*fault),
+        Refusal::Tls(HandshakeError::Handshake { fault, .. }) => TestError::NoTls(fault),
         Refusal::Protocol { .. } => TestError::Malformed,
         _ => TestError::NotSent(text),
     }

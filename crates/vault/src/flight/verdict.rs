@@ -37,10 +37,10 @@ impl Flight<'_> {
                 failed, ..
             })) => {
                 self.warn_of(&failed, &self.vault.client_at_server(&self.token_context()?));
-                Some(FlightResult::Failed(failed))
+                Some(FlightResult::Failed(*failed))
             }
             Some(EndpointsUnknown::RequestFailure(RequestFailure::Dead(verdict))) => {
-                let verdict = self.rejected(verdict, stored.broken.as_ref());
+                let verdict = self.rejected(*verdict, stored.broken.as_ref());
                 let result = self.store_verdict(stored, verdict).await?;
                 Some(result.unwrap_or(FlightResult::Paused(RETRY_AFTER_MIN)))
             }

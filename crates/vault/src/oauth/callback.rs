@@ -81,7 +81,7 @@ impl Flows {
             let ConsumedFlow { flow, asked, lease } = consumed;
             let finished = async {
                 let done = match checked {
-                    Ok(code) => flows.finish(&flow, asked, code, callback).await,
+                    Ok(code) => Box::pin(flows.finish(&flow, asked, code, callback)).await,
                     Err(refusal) => Err(flows.declined(&flow, refusal).await),
                 };
                 if let Err(refusal) = &done {

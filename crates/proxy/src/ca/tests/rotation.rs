@@ -53,7 +53,8 @@ impl World {
     fn sent(&self, authority: &Authority) -> Vec<CertificateDer<'static>> {
         let now = Timestamp::from_millisecond(self.now.load(Ordering::SeqCst)).expect("a time");
         let (signer, host) = (authority.signer(), Host::parse("api.test").expect("a host"));
-        let leaf = crate::ca::leaf::sign(&signer, std::slice::from_ref(&host), now).expect("signed").cert;
+        let leaf =
+            crate::ca::leaf::sign(&signer, std::slice::from_ref(&host), now).expect("signed").cert;
         std::iter::once(leaf).chain(signer.chain(now).cloned()).collect()
     }
 
