@@ -38,7 +38,7 @@ async fn an_interim_answer_comes_before_the_final_one_is_sent_and_shows_no_crede
             assert!(again.is_none(), "{again:?}");
         };
         let http2 = |mut ask: Ask| async move {
-            let key = ask.head().await.one("x-api-key").expect("a key").to_owned();
+            let key = ask.head.one("x-api-key").expect("a key").to_owned();
             ask.interim(103, &[("link", &key)]);
             ask.reply(&Reply::ok("final")).await;
         };

@@ -175,7 +175,7 @@ where
         } else if begins(b"SELECT concat_ws(") {
             vec![b"create roles".to_vec(), b"write to 3 tables".to_vec()]
         } else {
-            vec![text]
+            vec![text.clone()]
         };
         // Behind `BEGIN`, until the end.
         let state = if begins(b"BEGIN") { b"T" } else { b"I" };

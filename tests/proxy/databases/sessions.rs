@@ -47,9 +47,8 @@ async fn a_test_shows_as_members_what_the_server_says_and_what_the_login_did_not
             ("main", true, vec!["create roles"]),
             ("reports", true, vec!["create roles", "write to 3 tables"]),
         ] {
-            let tested =
-                databases.lab.gateway.api("POST", &format!("/connections/{connection}/test"), "");
-            let tested = tested.await.json();
+            let path = format!("/connections/{connection}/test");
+            let tested = databases.lab.gateway.api("POST", &path, "").await.json();
             let found = &tested["database"];
             assert_eq!([&found["version"], &found["role"]], ["99.1", "app"], "{tested}");
             assert_eq!(found["rights"], serde_json::json!(rights), "{tested}");
