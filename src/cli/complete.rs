@@ -150,10 +150,10 @@ mod tests {
 
     #[test]
     fn files_and_programs_are_left_to_the_shell() {
-        for line in ["--config ", "provider check ", "--config=", "run -- ls "] {
+        for line in ["--config ", "provider check ", "--config=", "run -- ls ", "run ls "] {
             assert_eq!(zsh(line), [":files"], "{line}");
         }
-        for line in ["run -- ", "run --agent ci -- l", "doctor -- "] {
+        for line in ["run -- ", "run l", "run --agent ci -- l", "doctor -- "] {
             assert_eq!(zsh(line), [":commands"], "{line}");
         }
     }

@@ -25,11 +25,6 @@ pub(super) fn report(
     if let Some(failure) = key_as_argument(error, words) {
         return failure.report(json);
     }
-    if exit == Exit::RunFailed as u8
-        && let Some(failure) = program_as_argument(error, words)
-    {
-        return failure.with(Exit::RunFailed).report(json);
-    }
     if let Some(failure) = stray_argument(error, words, definition) {
         return failure.report(json);
     }
@@ -67,19 +62,6 @@ fn key_as_argument(error: &Error, words: &[OsString]) -> Option<Failure> {
              or --secret-env VARIABLE",
         )
     })
-}
-
-/// The failure of `run` whose program lacks the `--` before it, or that has an agent there.
-fn program_as_argument(error: &Error, words: &[OsString]) -> Option<Failure> {
-    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
-        return None;
-    };
-    let is_program = error.kind() == ErrorKind::UnknownArgument && !argument.starts_with('-');
-    let hint = match words.iter().any(|word| word == "--") {
-        true => format!("to run as the agent `{argument}`: --agent {argument}"),
-        false => format!("put `--` before `{argument}`"),
-    };
-    is_program.then(|| Failure::usage(format!("unexpected argument '{argument}' found")).hint(hint))
 }
 
 /// The failure of a list that was given what to find, or of `export` that was given a file.
@@ -162,18 +144,11 @@ mod tests {
     }
 
     #[test]
-    fn an_argument_of_run_gets_a_hint_to_put_dashes_before_it_or_to_name_it_as_the_agent() {
-        let told = |line: &str| {
-            let words: Vec<_> = line.split(' ').map(OsString::from).collect();
-            let error = Cli::try_parse_from(&words).unwrap_err();
-            program_as_argument(&error, &words)?.advice().map(str::to_owned)
-        };
-        let hint = told("keyward run --agent a claude").unwrap();
-        assert_eq!(hint, "put `--` before `claude`");
-        assert_eq!(told("keyward run --nope -- claude"), None);
-        let hint = told("keyward run claude -- x").unwrap();
-        assert_eq!(hint, "to run as the agent `claude`: --agent claude");
-        assert_eq!(told("keyward run"), None);
+    fn run_takes_a_program_from_its_first_word_that_is_no_option() {
+        for line in ["keyward run claude --model opus", "keyward run --agent a -- claude --json"] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+        assert!(Cli::try_parse_from(["keyward", "run", "--nope", "claude"]).is_err());
     }
 
     #[test]

@@ -144,7 +144,7 @@ impl<'a> CommandLine<'a> {
 
     /// The positional argument that the last word is.
     fn argument(&self) -> Option<WordPlace<'a>> {
-        let trailing = self.trailing().filter(|_| self.is_escaped);
+        let trailing = self.trailing().filter(|it| self.is_escaped || !it.is_last_set());
         if trailing.is_some() {
             let values = if self.positionals == 0 {
                 CompletionValues::Commands
@@ -153,7 +153,7 @@ impl<'a> CommandLine<'a> {
             };
             return Some(WordPlace { values, also: Vec::new(), before: "", typed: self.current });
         }
-        let all = || self.command.get_positionals().filter(|argument| !argument.is_last_set());
+        let all = || self.command.get_positionals().filter(|argument| !is_program(argument));
         let several = all().last().filter(|argument| is_repeated(argument));
         Some(self.value(all().nth(self.positionals).or(several)?, "", self.current))
     }
@@ -211,10 +211,15 @@ impl<'a> CommandLine<'a> {
         })
     }
 
-    /// The arguments after `--` of commands that start a program.
+    /// The program of commands that start one.
     fn trailing(&self) -> Option<&'a Arg> {
-        self.command.get_positionals().find(|argument| argument.is_last_set())
+        self.command.get_positionals().find(|argument| is_program(argument))
     }
+}
+
+/// Whether it is a program with its arguments: after `--`, or from its first word on.
+fn is_program(argument: &Arg) -> bool {
+    argument.is_last_set() || argument.is_trailing_var_arg_set()
 }
 
 /// Whether a word is an option; `-` means standard input.

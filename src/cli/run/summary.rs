@@ -248,8 +248,17 @@ mod tests {
     fn at_most_four_hosts_are_named_and_the_others_counted() {
         let hosts = ["a", "b", "c", "d", "e", "f", "g"].map(|name| format!("{name}.test"));
         let hosts: Vec<_> = hosts.iter().map(|host| (&**host, 1, None)).collect();
-        insta::assert_snapshot!(text(&refusals(&hosts), &agent("store", &[])), @"keyward: 7 requests blocked: a.test, b.test, c.test, d.test, and 3 others (keyward audit query --refused)");
-        insta::assert_snapshot!(text(&refusals(&hosts[..1]), &agent("store", &[])), @"keyward: 1 request blocked: a.test (keyward audit query --refused)");
+        insta::assert_snapshot!(text(&refusals(&hosts), &agent("store", &[])), @r"
+        keyward: 7 requests blocked: a.test, b.test, c.test, d.test, and 3 others (keyward audit query --refused)
+        keyward: to allow a.test: keyward rule add pass a.test --agent ci
+        keyward: to allow b.test: keyward rule add pass b.test --agent ci
+        keyward: to allow c.test: keyward rule add pass c.test --agent ci
+        keyward: to allow d.test: keyward rule add pass d.test --agent ci
+        ");
+        insta::assert_snapshot!(text(&refusals(&hosts[..1]), &agent("store", &[])), @r"
+        keyward: 1 request blocked: a.test (keyward audit query --refused)
+        keyward: to allow a.test: keyward rule add pass a.test --agent ci
+        ");
     }
 
     #[test]
@@ -258,10 +267,12 @@ mod tests {
         insta::assert_snapshot!(text(&blocked, &agent("store", &["github-read"])), @r"
         keyward: 3 requests blocked: pypi.org ×2, b.test (keyward audit query --refused)
         keyward: to allow them: keyward agent set ci --allow github-read --allow packages
+        keyward: to allow b.test: keyward rule add pass b.test --agent ci
         ");
         insta::assert_snapshot!(text(&blocked, &agent("file", &[])), @r"
         keyward: 3 requests blocked: pypi.org ×2, b.test (keyward audit query --refused)
         keyward: to allow them: `allow: [packages]` at agent ci in the configuration file
+        keyward: to allow b.test: keyward rule add pass b.test --agent ci
         ");
     }
 
@@ -271,6 +282,7 @@ mod tests {
         insta::assert_snapshot!(text(&blocked, &agent("store", &[])), @r"
         keyward: 3 requests blocked: api.github.com ×2, b.test (keyward audit query --refused)
         keyward: for an account at GitHub: keyward connect github --agent ci
+        keyward: to allow b.test: keyward rule add pass b.test --agent ci
         ");
         let mut bound = agent("store", &[]);
         bound.facts.bindings = serde_json::from_value(serde_json::json!([{
@@ -278,7 +290,7 @@ mod tests {
             "created": "2025-01-02T03:04:05Z", "placeholders": {}, "env": {},
         }]))
         .unwrap();
-        assert!(!text(&blocked, &bound).contains("connect"), "a rule has refused it");
+        assert!(!text(&blocked, &bound).contains("connect "), "a rule has refused it");
     }
 
     #[test]
