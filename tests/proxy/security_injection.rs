@@ -106,6 +106,9 @@ async fn a_request_to_a_path_without_a_placement_is_refused() {
     let lab = plan.start(Origin::saying("fine")).await;
     assert_eq!(lab.ask("GET /v1/a").await.head.status(), 200);
     let answer = lab.ask("GET /v2/a").await;
+    assert_eq!(answer.head.status(), 403, "{answer:?}");
+    let held = lab.placeholder("api_key");
+    let answer = lab.ask(&format!("GET /v2/a\r\nX-Key: {held}")).await;
     assert_eq!(answer.head.status(), 400, "{answer:?}");
     lab.finish_after(1).await;
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::requests::Client;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
+use keyward_rules::inject::credential::Clears;
 use keyward_rules::inject::placement::Place;
 use keyward_rules::provider::schema::TestText;
 use keyward_rules::provider::{
@@ -79,6 +80,16 @@ impl Account {
         let test = provider.test(auth).cloned();
         let (provider, auth) = (provider.id.to_string(), auth.clone());
         Self { name, provider, auth, instance, variables, values, test }
+    }
+
+    /// What is removed from requests, without what makes an authorization of their own: that is never replaced.
+    pub(super) fn cleared(&self) -> Clears {
+        let mut clears = self.instance.clears.clone();
+        clears.queries.retain(|name| !["sig", "X-Amz-Signature"].contains(&&**name));
+        if self.instance.signs.is_some() {
+            clears.headers.retain(|name| *name != http::header::AUTHORIZATION);
+        }
+        clears
     }
 
     /// How its clients send requests. Tokens of a consent have one place at nearly all services.

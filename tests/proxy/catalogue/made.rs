@@ -219,7 +219,7 @@ async fn every_token_of_a_token_endpoint_arrives_in_its_placements_only() {
         let spots = account.spots();
         for spot in &spots {
             let mut wire = lab.tunnel_as(&name, &spot.host).await;
-            let request = Client::Confused.request(spot, &account.instance.clears, &account.values);
+            let request = Client::Confused.request(spot, &account.cleared(), &account.values);
             let answered = wire.ask(request).await;
             let case = format!("{name} {}{}", spot.host, spot.path);
             assert_eq!(answered.head.status(), 200, "{case}: {}", answered.text());
