@@ -28,8 +28,8 @@ use keyward_rules::inject::credential::{Credential, RenewalConditions};
 pub struct Attempts {
     cause: AttemptCause,
     renewal: Renewal,
-    /// What an attempt with a token that is new now would send.
-    new_copy: Option<RequestCopy>,
+    /// What an attempt after a refusal of the credential would send.
+    copy: Option<RequestCopy>,
     /// How often the request waited, because its token was too new.
     waits: u32,
     /// The retries that the settings allow with the present credential.
@@ -56,8 +56,8 @@ enum AttemptCause {
 /// Whether a refused credential is renewed.
 enum Renewal {
     Never,
-    /// Once; with a copy of the request, if it may be sent again.
-    Possible(Option<RequestCopy>),
+    /// Once.
+    Possible,
     /// It was, because this credential was refused.
     Done(Arc<Credential>),
 }
@@ -84,8 +84,8 @@ impl Attempts {
         if let AttemptCause::Renewal = attempts.cause {
             core.gateway.metrics.renewed.inc();
             attempts.retries = begin_retries(&core.gateway, admitted, exchange);
+            attempts.copy_again(&core.gateway, admitted);
         }
-        attempts.copy_if_new(&core.gateway, admitted);
         if attempts.retries.is_some() {
             attempts.retry_copy = RequestCopy::for_retry(core, admitted);
         }
@@ -99,27 +99,24 @@ impl Attempts {
     ) -> Option<Box<Self>> {
         let renews = admitted.permitted().credential().and_then(|credential| credential.renews);
         let retries = begin_retries(gateway, admitted, exchange);
-        let renewal = match renews {
+        let (renewal, copy) = match renews {
             None if retries.is_none() => return None,
-            None => Renewal::Never,
-            Some(renews) => Renewal::Possible(RequestCopy::for_renewal(gateway, admitted, renews)),
+            None => (Renewal::Never, None),
+            Some(renews) => {
+                (Renewal::Possible, RequestCopy::for_renewal(gateway, admitted, renews))
+            }
         };
-        let (new_copy, retry_copy) = (None, None);
-        let cause = AttemptCause::First;
-        Some(Box::new(Self { cause, renewal, new_copy, waits: 0, retries, retry_copy }))
+        let (cause, retry_copy) = (AttemptCause::First, None);
+        Some(Box::new(Self { cause, renewal, copy, waits: 0, retries, retry_copy }))
     }
 
-    /// Keeps a copy for another attempt with the same token, if that was issued a moment ago.
-    fn copy_if_new(&mut self, gateway: &Gateway, admitted: &mut Admitted) {
-        self.new_copy = None;
-        // The copy for a renewal is as good before there was one.
-        let is_first = self.waits == 0 && !matches!(self.renewal, Renewal::Done(_));
-        let Some(credential) = admitted.permitted().credential().filter(|_| !is_first) else {
-            return;
-        };
-        let is_new = gateway.vault.wait_while_new(credential, self.waits).is_some();
-        if let Some(renews) = credential.renews.filter(|_| is_new) {
-            self.new_copy = RequestCopy::for_renewal(gateway, admitted, renews);
+    /// Copies a request that is sent again: before the renewal, and after it while the token is new.
+    fn copy_again(&mut self, gateway: &Gateway, admitted: &mut Admitted) {
+        let Some(credential) = admitted.permitted().credential() else { return };
+        let is_sent_again = matches!(self.renewal, Renewal::Possible)
+            || gateway.vault.wait_while_new(credential, self.waits).is_some();
+        if let Some(renews) = credential.renews.filter(|_| is_sent_again) {
+            self.copy = RequestCopy::for_renewal(gateway, admitted, renews);
         }
     }
 
@@ -177,8 +174,8 @@ impl Attempts {
         Some((again, wait))
     }
 
-    /// Renews the refused credential, if the request can be sent again. A token that was issued a moment ago is sent again:
-    /// another one would be as new.
+    /// Renews the refused credential, if the request can be sent again. A token that was issued a moment ago is sent again
+    /// first: another one would be as new.
     async fn renew(
         &mut self,
         gateway: &Gateway,
@@ -189,23 +186,17 @@ impl Attempts {
         if challenge == Some(false) {
             return Ok(NextStep::Answer(sent));
         }
-        let is_new = |waits| gateway.vault.wait_while_new(&refused, waits);
-        let wait = if challenge.is_none() { is_new(self.waits) } else { None };
-        let copy = match (&mut self.renewal, wait) {
-            (Renewal::Possible(copy), _) if self.waits == 0 => copy.take(),
-            (_, Some(_)) => self.new_copy.take(),
-            (Renewal::Never, None) => return Ok(NextStep::Answer(sent)),
-            (Renewal::Possible(_), None) => {
-                gateway.vault.rejected_again(&refused);
-                return Ok(NextStep::Answer(sent));
-            }
-            (Renewal::Done(stale), None) => {
-                if refused.generation > stale.generation {
-                    gateway.vault.rejected_again(&refused);
-                }
-                return Ok(NextStep::Answer(sent));
-            }
+        let wait = match challenge {
+            None => gateway.vault.wait_while_new(&refused, self.waits),
+            Some(_) => None,
         };
+        if let (Renewal::Done(stale), None) = (&self.renewal, wait) {
+            if refused.generation > stale.generation {
+                gateway.vault.rejected_again(&refused);
+            }
+            return Ok(NextStep::Answer(sent));
+        }
+        let copy = self.copy.take();
         let Some(copy) = copy.filter(|copy| copy.body.is_complete()) else {
             if challenge.is_none() && wait.is_none() {
                 gateway.vault.renew_later(&refused);

@@ -193,15 +193,14 @@ impl<'a> Remedies<'a> {
 
     /// The provider refuses the client itself: the app, or the key that replaces one.
     fn for_client(&self, detail: Option<&str>) -> String {
-        let Some(app) = self.app else { return self.for_own_client(detail) };
-        let is_of_person = self.auth.is_some_and(AuthMethod::is_consented_to);
-        if let (false, Some(code)) = (is_of_person, detail.filter(|code| may_pass(code))) {
-            let checked = checked(app);
+        if let Some(code) = detail.filter(|code| self.may_pass(code)) {
+            let other = self.app.map_or_else(|| self.for_credential(), checked);
             return format!(
-                "once the cause of `{code}` is gone, {}; else {checked}",
+                "once the cause of `{code}` is gone, {}; else {other}",
                 self.refreshing()
             );
         }
+        let Some(app) = self.app else { return self.for_own_client() };
         // A client that Keyward registered is registered again with the next consent.
         match self.renewal() {
             Renewal::Consent if app.facts.registered.is_some() => self.for_credential(),
@@ -246,19 +245,17 @@ impl<'a> Remedies<'a> {
         })
     }
 
+    /// Whether the server refuses a request whose key may be right, for a clock, a right or a consent that is missing.
+    fn may_pass(&self, code: &str) -> bool {
+        let is_minted = self.auth.is_some_and(|auth| auth.has_tokens() && !auth.is_consented_to());
+        is_minted && !["client", "unusable_", "_missing"].iter().any(|of_key| code.contains(of_key))
+    }
+
     /// The remedy for a rejected client without an app: the connection authenticates with a key or imported
     /// tokens.
-    fn for_own_client(&self, detail: Option<&str>) -> String {
+    fn for_own_client(&self) -> String {
         let replacing = self.for_credential();
         let asks = self.auth.is_some_and(AuthMethod::has_tokens);
-        if let (Renewal::Secret, true, Some(code)) = (self.renewal(), asks, detail)
-            && may_pass(code)
-        {
-            let again = self.refreshing();
-            return format!(
-                "once the cause of `{code}` is gone, {again}; for another secret, {replacing}"
-            );
-        }
         match self.renewal() {
             Renewal::Secret if asks => {
                 format!("{replacing}; if the present one is right, {}", self.refreshing())
@@ -360,11 +357,6 @@ fn is_of_endpoint(code: &str) -> bool {
             | "metadata_mismatch"
             | "metadata_not_https"
     )
-}
-
-/// Whether the server refuses a request whose key may be right: for a clock, a right or a consent that is missing.
-fn may_pass(code: &str) -> bool {
-    !code.contains("client") && !code.starts_with("unusable_") && !code.ends_with("_missing")
 }
 
 /// Whether the code means that the server's tokens are of another type than Keyward supports.
