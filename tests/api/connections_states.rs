@@ -52,12 +52,11 @@ async fn a_secret_that_is_a_common_word_is_warned_of_when_it_is_stored_and_where
     let made = add(&lab, "internal", false).await;
     assert_eq!(made["warnings"], json!([said]));
     assert_eq!(shown(&lab).await["warnings"], json!([said]));
-    let other = json!({ "fields": { "api_key": lab.canary.text }, "test": false });
+    let other = json!({ "fields": { "api_key": "username" }, "test": false });
     let rotated = post(&lab, "rotate", &other).await.json();
-    assert_eq!(rotated["warnings"], Value::Null, "{rotated}");
-    assert_eq!(shown(&lab).await["warnings"], Value::Null);
-    let back = json!({ "fields": { "api_key": "username" }, "test": false });
-    assert_eq!(post(&lab, "rotate", &back).await.json()["warnings"], json!([said]));
+    assert_eq!(rotated["warnings"], json!([said]), "{rotated}");
+    let generated = lab.gateway.api("GET", "/connections/acme", "").await.json();
+    assert_eq!(generated["warnings"], Value::Null, "{generated}");
     lab.finish().await;
 }
 

@@ -62,7 +62,7 @@ pub struct PlaceholderShape<'a> {
     pub prefix: &'a str,
     /// How they end.
     pub suffix: &'a str,
-    /// The length in characters, prefix and suffix included.
+    /// The length in characters, prefix included and suffix not, whose length varies.
     pub length: Option<usize>,
     pub letters: Letters,
 }
@@ -99,7 +99,7 @@ impl Placeholder {
         let PlaceholderShape { prefix, suffix, length, letters } = shape;
         let core = PlaceholderCore::random(letters);
         let mut text = format!("{prefix}{core}");
-        let wanted = length.unwrap_or(0).min(LENGTH_MAX).saturating_sub(suffix.len());
+        let wanted = length.unwrap_or(0).min(LENGTH_MAX);
         text.extend(std::iter::repeat_n(FILLER, wanted.saturating_sub(text.len())));
         text += suffix;
         let core_at = u32::try_from(prefix.len()).expect("prefixes are short");
@@ -306,8 +306,8 @@ mod tests {
     }
 
     #[test]
-    fn a_placeholder_ends_with_the_suffix_within_its_length() {
-        for (length, bytes) in [(None, 2 + CORE_BYTES + 4), (Some(36), 36), (Some(20), 32)] {
+    fn a_placeholder_ends_with_the_suffix_behind_its_length() {
+        for (length, bytes) in [(None, 2 + CORE_BYTES + 4), (Some(36), 40), (Some(20), 32)] {
             let shape =
                 PlaceholderShape { prefix: "k-", suffix: "-us6", length, ..Default::default() };
             let placeholder = Placeholder::in_shape(shape);

@@ -421,7 +421,7 @@ pub struct KeyText {
     /// key, else the first.
     #[serde(default)]
     pub suffixes: Vec<String>,
-    /// The length in characters, prefix included.
+    /// The length in characters, prefix included and suffix not.
     pub length: Option<usize>,
     /// A regular expression that must match whole keys.
     pub pattern: Option<String>,
