@@ -275,7 +275,8 @@ async fn remove(
     // Its grant may be revoked at the provider before the record is removed, so this is the last moment to refuse.
     if_match.check(&connection)?;
     // A connection that the configuration declares is refused as such.
-    let is_paused = matches!(connection.facts.state, ConnectionState::Paused);
+    let facts = &connection.facts;
+    let is_paused = facts.state == ConnectionState::Paused && !facts.held;
     if !removal.undo && (is_paused || connection.managed_by == ManagedBy::Store) {
         config_mentions::may_be_removed(admin, &connection).await?;
     }

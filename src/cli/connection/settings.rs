@@ -38,7 +38,7 @@ struct DatabaseSessionArgs {
     /// tables that statements may name, such as orders, sales.orders or sales.*
     #[arg(long, value_name = "TABLE", value_delimiter = ',')]
     tables: Vec<TablePattern>,
-    /// role that sessions begin with; kept only if the server accepts it
+    /// role that sessions begin with, as by SET ROLE
     #[arg(long, value_name = "ROLE")]
     role: Option<RoleName>,
     /// rows of one answer, at most

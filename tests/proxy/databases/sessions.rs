@@ -40,7 +40,7 @@ async fn no_session_changes_a_password_of_the_server() {
 async fn a_test_shows_as_members_what_the_server_says_and_what_the_login_did_not_prove() {
     for (behaviour, weakness) in [
         (Behaviour::Serves, None),
-        (Behaviour::AsksNothing, Some("the server has asked for no password")),
+        (Behaviour::AsksNothing, Some("the server requests no password")),
     ] {
         let databases = Databases::planned(behaviour, Databases::one).await;
         for (connection, read_only, rights) in [

@@ -61,7 +61,7 @@ pub struct TestedDatabase {
     pub superuser: bool,
     /// What the role may do beyond the mode of the sessions, where the server tells: `create roles`.
     pub rights: Vec<String>,
-    /// What the login did not prove: `the server has asked for no password`.
+    /// What the login did not prove: `the server requests no password`.
     pub weakness: Option<String>,
 }
 

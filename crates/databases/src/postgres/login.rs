@@ -172,7 +172,7 @@ impl PostgresLogin {
                     return Err(PostgresLoginError::Unproved);
                 }
                 (Message::AuthenticationOk, ServerProof::NotAsked) => {
-                    return Ok(Some("the server has asked for no password"));
+                    return Ok(Some("the server requests no password"));
                 }
                 (Message::AuthenticationOk, _) => return Ok(weakness),
                 (Message::AuthenticationCleartextPassword, ServerProof::NotAsked) if verified => {
@@ -333,7 +333,7 @@ async fn continued(
 fn few_rounds(message: &[u8], verified: bool) -> Result<Option<&'static str>, PostgresLoginError> {
     match rounds(message).is_some_and(|rounds| rounds >= ROUNDS_MIN) {
         true => Ok(None),
-        false if verified => Ok(Some("the server asks for SCRAM with few rounds")),
+        false if verified => Ok(Some("the server requests SCRAM with few rounds")),
         false => {
             let method = "SCRAM with few rounds, by which a password can be guessed";
             Err(PostgresLoginError::Weak { method })
