@@ -4,6 +4,7 @@ mod chains;
 mod checked;
 pub(crate) mod cut;
 mod delivery;
+mod ended;
 mod failover;
 mod herd;
 mod known;

@@ -350,7 +350,7 @@ pub async fn serve(
     hangups.abort();
     // The successor waits for the end of this process, with which the lock of the store ends.
     std::mem::forget(successor);
-    Ok(StoppedWhile::at_end(&vault).await)
+    Ok(StoppedWhile::at_end(&vault))
 }
 
 async fn cut(mut cutting: watch::Receiver<bool>) {

@@ -42,10 +42,10 @@ pub enum StoppedWhile {
 }
 
 impl StoppedWhile {
-    pub(crate) async fn at_end(vault: &Vault) -> Self {
-        match vault.wait_for_flights(Duration::ZERO).await {
-            true => Self::Serving,
-            false => Self::Refreshing,
+    pub(crate) fn at_end(vault: &Vault) -> Self {
+        match vault.is_refreshing() {
+            true => Self::Refreshing,
+            false => Self::Serving,
         }
     }
 }

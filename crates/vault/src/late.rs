@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
+use super::Vault;
 use keyward_base::id::ConnectionId;
 
 /// The running refreshes by connection.
@@ -37,6 +38,12 @@ impl PendingRefreshes {
         PendingRefresh(self.clone(), id.clone())
     }
 
+    /// Whether a refresh of one of these connections is running.
+    pub(super) fn is_pending<'a>(&self, mut ids: impl Iterator<Item = &'a ConnectionId>) -> bool {
+        let all = self.0.lock();
+        !all.is_empty() && ids.any(|id| all.get(id).is_some_and(|entry| entry.flights > 0))
+    }
+
     /// Keeps late responses until the returned value is dropped.
     pub(super) fn collect_late(&self, id: &ConnectionId) -> LateAnswers {
         self.0.lock().entry(id.clone()).or_default().wanted = true;
@@ -57,6 +64,14 @@ impl PendingRefreshes {
         if let Some(entry) = self.0.lock().get_mut(id) {
             entry.is_lost = true;
         }
+    }
+}
+
+impl Vault {
+    /// Whether the result of a refresh would be lost if the process ended now. That of a removed connection is not needed.
+    pub fn is_refreshing(&self) -> bool {
+        let view = self.directory.view();
+        self.flights.refreshes().is_pending(view.connections().map(|it| &it.id))
     }
 }
 
