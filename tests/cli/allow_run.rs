@@ -90,6 +90,9 @@ async fn refused_requests_are_listed_when_the_program_ends() {
             [
                 format!("keyward: 3 requests blocked: {blocked}"),
                 "keyward: to allow them: keyward agent set default --allow packages".to_owned(),
+                format!(
+                    "keyward: to allow {STRANGER}: keyward rule add pass {STRANGER} --agent default"
+                ),
             ]
         );
     }
