@@ -35,7 +35,9 @@ impl Lab {
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(file, private).expect("it is ours");
         let agent = "agents: [{ name: ci, token: { file: token.txt } }]\n";
-        let yaml = format!("{agent}{config}");
+        // Each of them has a record.
+        let limits = "limits: { refusal_records_per_minute_max: 10000 }\n";
+        let yaml = format!("{agent}{limits}{config}");
         // What the file makes is recorded at the first start alone.
         let first = cli.serve_with(&yaml);
         first.signal(Signal::TERM);

@@ -181,6 +181,14 @@ fn forwarded(headers: &HeaderMap, scheme: &Scheme) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keyward_model::HOOK_BODY_BYTES_MAX;
+    use keyward_state::store::VALUE_BYTES_MAX;
+
+    #[test]
+    fn the_store_has_room_for_an_event_with_the_longest_body() {
+        let body = BASE64_STANDARD.encode(vec![0; HOOK_BODY_BYTES_MAX]).len();
+        assert!(body + 2 * FIELDS_BYTES_MAX + 4096 < VALUE_BYTES_MAX, "{body}");
+    }
 
     #[test]
     fn a_row_of_a_version_that_kept_no_delivered_event_is_read_and_written_back_unchanged() {
