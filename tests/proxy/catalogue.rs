@@ -95,7 +95,10 @@ fn held(lab: &Lab, account: &Account) -> BTreeMap<String, String> {
         true => lab.gateway.placeholder(&account.name, &account.name, &field.name),
         false => account.values[&field.name].clone(),
     };
+    // The agent holds nothing instead of a secret beside a token.
+    let is_held = |it: &Field| !it.secret || account.auth.carried().any(|one| one.name == it.name);
     let given = account.auth.fields.iter().filter(|it| account.values.contains_key(&it.name));
+    let given = given.filter(|it| is_held(it));
     given.map(|field| (field.name.clone(), held(field))).collect()
 }
 

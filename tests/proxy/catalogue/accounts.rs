@@ -70,8 +70,14 @@ impl Account {
         let instance = provider.instantiate(auth, &variables);
         let instance = instance.unwrap_or_else(|error| panic!("{name}: {error}"));
         let in_tls = |field: &Field| auth.tls.as_ref().is_some_and(|tls| tls.names(&field.name));
+        // Beside a token, services have a second secret.
+        let is_written = |field: &Field| {
+            let mut places = instance.placements.iter().flat_map(|scope| &scope.what);
+            places.any(|place| place.value.fields().any(|name| name == field.name))
+        };
         let is_given = |field: &Field| {
-            !in_tls(field) && (auth.minted.is_empty() || field.name == "access_token")
+            let is_own = auth.minted.is_empty() || field.name == "access_token";
+            !in_tls(field) && (is_own || is_written(field))
         };
         let fields = auth.fields.iter().filter(|field| is_given(field)).enumerate();
         let values = fields
