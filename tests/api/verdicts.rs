@@ -1,10 +1,12 @@
 //! Each verdict on a connection has a way to lift it with the same secret: the table of `docs/internals/verdicts.md`, played
 //! at a token endpoint.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use parking_lot::Mutex;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
 use serde_json::{Value, json};
@@ -143,21 +145,26 @@ const PLAYED: &[(&str, &str, Refusal)] = &[
 ];
 
 async fn start(kind: &Kind, service: &Service) -> Lab {
-    let rsa = KeyPair::generate_for(&PKCS_RSA_SHA256).expect("a key").serialize_pem();
-    let file = json!({ "type": "service_account", "project_id": "p", "private_key_id": "k", "private_key": rsa,
-        "client_email": "x@p.iam.gserviceaccount.com", "token_uri": "https://api.acme.test/token" });
-    let ec = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key").serialize_pem();
-    let pem = if kind.name == "app" { rsa } else { ec };
-    let plan = Plan::new(&kind.method, kind.fields)
+    // Slow to make.
+    static RSA: LazyLock<String> =
+        LazyLock::new(|| KeyPair::generate_for(&PKCS_RSA_SHA256).expect("a key").serialize_pem());
+    let mut plan = Plan::new(&kind.method, kind.fields)
         .test("{ method: GET, url: \"https://api.acme.test/me\" }")
-        .variable("USER_NAME", "7")
-        .variable("PEM", &pem)
-        .variable("KEY_FILE", &file.to_string());
+        .variable("USER_NAME", "7");
+    plan = match kind.name {
+        "app" => plan.variable("PEM", &RSA),
+        "service account" => {
+            let file = json!({ "type": "service_account", "project_id": "p", "private_key_id": "k",
+                "private_key": *RSA, "client_email": "x@p.iam.gserviceaccount.com" });
+            plan.variable("KEY_FILE", &file.to_string())
+        }
+        _ => {
+            let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
+            plan.variable("PEM", &key.serialize_pem())
+        }
+    };
     let lab = plan.start(service.origin()).await;
-    set(&lab, |it| {
-        it.backoff_first = Duration::from_millis(20);
-        (it.rejected_backoff_first, it.rejected_backoff_max) = (HOUR, HOUR);
-    });
+    set(&lab, |it| it.backoff_first = Duration::from_millis(20));
     lab
 }
 
@@ -165,7 +172,11 @@ async fn state(lab: &Lab) -> Value {
     lab.gateway.api("GET", "/connections/acme", "").await.json()
 }
 
-/// Asks until the connection is broken. Returns the reason.
+async fn post(lab: &Lab, verb: &str) {
+    drop(lab.gateway.api("POST", &format!("/connections/acme/{verb}"), "").await);
+}
+
+/// Breaks the connection. Returns the reason.
 async fn breaks(lab: &Lab, service: &Service, refusal: &Refusal) -> String {
     match refusal {
         Refusal::Answer(status, body) => *service.refusal.lock() = Some((*status, body)),
@@ -178,67 +189,64 @@ async fn breaks(lab: &Lab, service: &Service, refusal: &Refusal) -> String {
     }
     until("a verdict", async || {
         match refusal {
-            Refusal::Test => drop(lab.gateway.api("POST", "/connections/acme/test", "").await),
-            _ => drop(lab.ask("GET /x").await),
+            Refusal::Test => post(lab, "test").await,
+            Refusal::Api => drop(lab.ask("GET /x").await),
+            Refusal::Answer(..) | Refusal::Lost => post(lab, "refresh").await,
         }
         state(lab).await["state"] == "broken"
     })
     .await;
-    state(lab).await["reason"].as_str().expect("a reason").to_owned()
-}
-
-fn heal(service: &Service) {
     *service.refusal.lock() = None;
     *service.refuses_token.lock() = false;
+    state(lab).await["reason"].as_str().expect("a reason").to_owned()
 }
 
 async fn is_lifted(lab: &Lab) -> bool {
     lab.ask("GET /x").await.head.status() == 200 && state(lab).await["state"] != "broken"
 }
 
+/// The row of the table that a gateway plays: `says_yes` if it is to end by itself.
+async fn played(name: &str, said: &str, refusal: &Refusal, says_yes: bool) -> String {
+    let kind = kinds().into_iter().find(|kind| kind.name == name).expect("a kind");
+    let service = Service::default();
+    let lab = start(&kind, &service).await;
+    let soon = Duration::from_millis(20);
+    set(&lab, |it| (it.rejected_backoff_first, it.rejected_backoff_max) = (soon, soon));
+    let mut reason = breaks(&lab, &service, refusal).await;
+    if says_yes {
+        until("the end of the verdict", async || is_lifted(&lab).await).await;
+        set(&lab, |it| (it.rejected_backoff_first, it.rejected_backoff_max) = (HOUR, HOUR));
+        reason = breaks(&lab, &service, refusal).await;
+    }
+    let asked = service.asked.load(SeqCst);
+    for _ in 0..3 {
+        assert!(!is_lifted(&lab).await, "{name}, {said}: by itself, or within the pause");
+    }
+    assert_eq!(service.asked.load(SeqCst), asked, "{name}, {said}: nothing is sent");
+    let mut command = "none";
+    for verb in ["refresh", "test"] {
+        post(&lab, verb).await;
+        if is_lifted(&lab).await {
+            command = verb;
+            break;
+        }
+    }
+    lab.finish().await;
+    let by_itself = if says_yes { "yes" } else { "no" };
+    format!("| {name} | {said} | `{reason}` | {by_itself} | `connection {command}` |")
+}
+
 /// oauth 9.lifted
 #[tokio::test]
 async fn every_verdict_is_lifted_as_the_page_says_with_the_same_secret() {
-    let mut rows = Vec::new();
-    for (name, said, refusal) in PLAYED {
-        let kind = kinds().into_iter().find(|kind| kind.name == *name).expect("a kind");
-        let service = Service::default();
-        let lab = start(&kind, &service).await;
-        let reason = breaks(&lab, &service, refusal).await;
-        heal(&service);
-        let asked = service.asked.load(SeqCst);
-        assert!(!is_lifted(&lab).await, "{name}, {said}: within the pause");
-        assert_eq!(service.asked.load(SeqCst), asked, "{name}, {said}: nothing is sent");
-        let mut lifted = None;
-        for (command, path) in [("connection refresh", "refresh"), ("connection test", "test")] {
-            drop(lab.gateway.api("POST", &format!("/connections/acme/{path}"), "").await);
-            if is_lifted(&lab).await {
-                lifted = Some(command);
-                break;
-            }
-        }
-        let command = lifted.unwrap_or("none");
-        lab.finish().await;
-
-        let service = Service::default();
-        let lab = start(&kind, &service).await;
-        let soon = Duration::from_millis(20);
-        set(&lab, |it| (it.rejected_backoff_first, it.rejected_backoff_max) = (soon, soon));
-        breaks(&lab, &service, refusal).await;
-        heal(&service);
-        let mut by_itself = "no";
-        for _ in 0..40 {
-            if is_lifted(&lab).await {
-                by_itself = "yes";
-                break;
-            }
-        }
-        lab.finish().await;
-        rows.push(format!("| {name} | {said} | `{reason}` | {by_itself} | `{command}` |"));
-    }
     let page = include_str!("../../docs/internals/verdicts.md");
-    let told: Vec<&str> = page.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
-    assert_eq!(told, rows, "docs/internals/verdicts.md");
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    let plays = PLAYED
+        .iter()
+        .zip(&rows)
+        .map(|((name, said, refusal), row)| played(name, said, refusal, row.contains("| yes |")));
+    assert_eq!(futures_util::future::join_all(plays).await, rows, "docs/internals/verdicts.md");
+    assert_eq!(PLAYED.len(), rows.len());
 }
 
 /// oauth 9.said: the service's own words, for people and not for agents.
@@ -265,5 +273,43 @@ async fn the_message_of_the_service_is_shown_on_the_connection_and_in_no_error()
     );
     let hint = shown["remedy"].as_str().expect("a remedy");
     assert!(hint.starts_with("once the cause of `invalid_grant` is gone, refresh it"), "{hint}");
+    lab.finish().await;
+}
+
+/// oauth 9.clock: this machine is three hours behind the server, which takes assertions of its own time only.
+#[tokio::test]
+async fn an_assertion_is_dated_by_the_clock_of_its_service_after_one_refusal() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let origin = Origin::answering(move |request: &Message| {
+        if request.head.target() != "/token" {
+            return answer(200, "{}");
+        }
+        count.fetch_add(1, SeqCst);
+        let there = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(3);
+        let form = request.text();
+        let signed = form.split('&').find_map(|pair| pair.strip_prefix("assertion="));
+        let claims = signed.and_then(|it| it.split('.').nth(1)).expect("an assertion");
+        let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).expect("base64");
+        let claims: Value = serde_json::from_slice(&claims).expect("JSON");
+        let issued = claims["iat"].as_i64().expect("a time");
+        match (issued - there.as_second()).abs() < 60 {
+            true => answer(200, r#"{"access_token":"live-token-1","expires_in":3600}"#),
+            false => {
+                let body =
+                    r#"{"error":"invalid_grant","error_description":"Check your iat and exp"}"#;
+                let date = there.strftime("%a, %d %b %Y %H:%M:%S GMT");
+                answer(400, body).replace("\r\n\r\n", &format!("\r\nDate: {date}\r\n\r\n"))
+            }
+        }
+    });
+    let kind = &kinds()[4];
+    let ec = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key").serialize_pem();
+    let lab = Plan::new(&kind.method, kind.fields).variable("PEM", &ec).start(origin).await;
+    lab.ask("GET /x").await.is(200);
+    assert_eq!(asked.load(SeqCst), 2, "refused once");
+    let status = lab.gateway.api("GET", "/status", "").await.json();
+    let told = status["faults"][0]["message"].as_str().unwrap_or_default();
+    assert_eq!(told, "the clock of this machine is 3 h behind that of api.acme.test", "{status}");
     lab.finish().await;
 }

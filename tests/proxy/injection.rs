@@ -199,6 +199,32 @@ async fn parameters_of_an_old_aws_signature_are_removed_only_from_a_query_with_i
     lab.finish().await;
 }
 
+/// oauth 9.clock: this machine is five hours ahead of the service.
+#[tokio::test]
+async fn a_signature_is_dated_by_the_clock_of_its_service_after_one_refusal() {
+    let plan = Plan::new(
+        "{ id: key, kind: aws_sigv4, service: execute-api, region: eu-west-1 }",
+        "{ access_key_id: { env: AWS_ID }, secret_access_key: { env: CANARY } }",
+    );
+    let plan = plan.variable("AWS_ID", "AKIAKEYWARDTEST00001");
+    let there = || jiff::Timestamp::now() - jiff::SignedDuration::from_hours(5);
+    let origin = Origin::answering(move |request: &Message| {
+        let dated = request.head.one("x-amz-date").expect("a date");
+        let dated = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", dated).expect("a date");
+        let dated = dated.to_zoned(jiff::tz::TimeZone::UTC).expect("a time").timestamp();
+        let status = match dated.duration_since(there()).as_secs().abs() < 60 {
+            true => "200 OK",
+            false => "403 Forbidden",
+        };
+        let date = there().strftime("%a, %d %b %Y %H:%M:%S GMT");
+        format!("HTTP/1.1 {status}\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n")
+    });
+    let lab = plan.start(origin).await;
+    lab.ask("GET /v").await.is(403);
+    lab.ask("GET /v").await.is(200);
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn a_request_without_aws_signature_is_signed_for_the_scope_that_its_host_names_or_refused() {
     let (search, instance) =
