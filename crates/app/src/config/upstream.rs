@@ -33,7 +33,7 @@ section! {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     pub(super) struct UpstreamText {
-        /// PEM files of roots in addition to the platform's.
+        /// PEM files of roots in addition to the platform's, or of the very certificates of servers.
         #[key("list of paths from the configuration file", "[]")]
         #[serde(default)]
         trust: Vec<String>,

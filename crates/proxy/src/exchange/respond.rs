@@ -335,9 +335,6 @@ fn table(refusal: &Refusal) -> RefusalView {
         Refusal::Dial(error) => of_dial(dial_refusal(error)),
         Refusal::Tls(error) => of_tls(error).into(),
         Refusal::Protocol { .. } => said(Code::UpstreamProtocol).into(),
-        Refusal::AnswerHead(_) => {
-            said(Code::UpstreamProtocol).hint("raise the limit, if the upstream needs it").into()
-        }
         Refusal::Scrubbed(fault) => said(scrub_code(*fault)).usual_hint().into(),
         Refusal::AnswerTimeout => said(Code::UpstreamTimeout).into(),
         Refusal::Overloaded(_) => after(1, said(Code::Overloaded)),

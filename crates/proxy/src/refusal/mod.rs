@@ -119,11 +119,6 @@ pub enum Refusal {
         /// The error of hyper or h2.
         source: Option<ReceiveError>,
     },
-    /// An answer with a longer head than is read.
-    #[error(
-        "the head of the upstream's answer exceeds `limits.head_fields_max` or `limits.head_bytes_max`"
-    )]
-    AnswerHead(#[source] ReceiveError),
     /// An answer that contains the credential, or that cannot be searched for it.
     #[error(transparent)]
     Scrubbed(#[from] scrub::InspectError),

@@ -150,9 +150,7 @@ where
         let idle = &idle;
         async move {
             let mut answer = answer.await;
-            if context.watchdog.interim.is_pending() {
-                context.watchdog.interim.all_sent().await;
-            }
+            context.watchdog.interim.all_sent().await;
             let upgrades = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             if upgrades {
                 idle.upgrade_ready();

@@ -1,14 +1,12 @@
 //! [`InterimAnswers`]: interim (1xx) answers on their way to an agent (RFC 9110 §15.2). The task of the upstream's stream adds
 //! them; the server of the agent's stream sends them before the final answer.
 
-use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::task::Poll;
 
 use bytes::BytesMut;
-use futures_util::task::AtomicWaker;
 use http::Response;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 /// The interim answers of one exchange that were not sent yet.
 #[derive(Debug, Default)]
@@ -16,7 +14,7 @@ pub struct InterimAnswers {
     waiting: Mutex<Vec<Response<()>>>,
     /// Whether some are waiting, or being written. Most exchanges have none.
     pending: AtomicBool,
-    sent: AtomicWaker,
+    sent: Notify,
 }
 
 impl InterimAnswers {
@@ -39,17 +37,15 @@ impl InterimAnswers {
         let waiting = self.waiting.lock();
         if waiting.is_empty() {
             self.pending.store(false, SeqCst);
-            self.sent.wake();
+            self.sent.notify_one();
         }
     }
 
     /// Resolves when none is waiting or being written.
     pub async fn all_sent(&self) {
-        poll_fn(|cx| {
-            self.sent.register(cx.waker());
-            if self.is_pending() { Poll::Pending } else { Poll::Ready(()) }
-        })
-        .await;
+        while self.is_pending() {
+            self.sent.notified().await;
+        }
     }
 }
 

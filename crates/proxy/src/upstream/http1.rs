@@ -164,7 +164,9 @@ fn frame(request: &mut Request<RequestBody>) {
 fn refusal(error: hyper::Error) -> Refusal {
     let what = match () {
         () if error.is_user() && is_cut(&error) => return Refusal::AgentGone,
-        () if error.is_parse_too_large() => return Refusal::AnswerHead(error.into()),
+        () if error.is_parse_too_large() => {
+            "its head exceeds `limits.head_fields_max` or `limits.head_bytes_max`"
+        }
         () if error.is_parse() => "it is not HTTP/1.1",
         () if error.is_incomplete_message() => CUT,
         () if error.is_user() => return Refusal::BadRequest("the request's body is malformed"),
