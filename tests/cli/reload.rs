@@ -307,4 +307,5 @@ async fn a_reload_whose_command_gives_nothing_is_incomplete_and_tried_again() {
     until("the deny rule", async || lab.ask("GET /a").await.head.status() == 403).await;
     let last = lab.gateway.running().reloads().last().expect("one");
     assert!(last.errors.is_empty() && !last.incomplete, "{last:?}");
+    lab.finish().await;
 }

@@ -56,10 +56,8 @@ async fn a_replica_that_is_started_again_after_a_kill_ends_the_lease_of_its_last
     authorization.asked(1).await;
     served.kill();
     served.restart();
-    until("a token", async || {
-        let mut agent = Wire::to(served.proxy).await;
-        agent.ask(absolute("GET /", HOST, TOKEN_CI)).await.head.status() == 200
-    })
-    .await;
-    assert_eq!(authorization.calls().len(), 2, "the same token was sent again");
+    // Without an end of the lease, no request is sent for ten minutes.
+    let mut agent = Wire::to(served.proxy).await;
+    agent.ask(absolute("GET /", HOST, TOKEN_CI)).await;
+    authorization.asked(2).await;
 }

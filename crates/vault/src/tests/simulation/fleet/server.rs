@@ -83,6 +83,11 @@ impl FleetWorld {
         })
     }
 
+    /// The database lost writes.
+    pub(super) fn forget_versions(&self) {
+        self.versions.lock().clear();
+    }
+
     /// A write of the grant.
     pub(super) fn written(&self, key: &str, version: Version, expect: Expect) {
         if expect == Expect::Any {
