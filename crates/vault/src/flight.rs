@@ -370,11 +370,12 @@ impl Flight<'_> {
         }
         let grant = stored.grant(self.vault, self.connection)?;
         let token_context = self.token_context()?.with_check(self.lease_check());
-        if !self.is_sure_of_lease().await {
-            return Ok(RequestResult::Overtaken);
-        }
         if grant.tokens().is_some_and(OAuthGrant::may_be_spent) {
             self.note_sent().await;
+        }
+        // Last: nothing that waits may come between this and the request.
+        if !self.is_sure_of_lease().await {
+            return Ok(RequestResult::Overtaken);
         }
         let asking = self.vault.ask(self.connection, &token_context, &grant).boxed();
         let answer = self.awaited(asking, slot, &stored.bytes).await?;
