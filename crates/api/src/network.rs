@@ -78,6 +78,12 @@ impl NetworkAccess {
         self.proxies.iter().any(|network| network.contains(&peer))
     }
 
+    /// The address that the bodies of a request count for until it is authenticated.
+    fn unproved_sender(&self, arrival: Arrival, fields: &HeaderMap) -> UnprovedSender {
+        let peer = arrival.peer.ip().to_canonical();
+        UnprovedSender(self.client(arrival, fields).map_or(peer, |NetworkClient(client)| client))
+    }
+
     /// The client, unless its token would have been readable on the way. A peer on this machine that forwards for
     /// others must be a proxy that is named.
     fn client(
@@ -138,10 +144,8 @@ pub(super) async fn on_network(
     next: Next,
 ) -> Response {
     let NetworkState { access, .. } = &*network.0;
-    let client = access.client(arrival, request.headers());
-    let peer = arrival.peer.ip().to_canonical();
-    let sender = client.map_or(peer, |NetworkClient(client)| client);
-    request.extensions_mut().insert(UnprovedSender(sender));
+    let sender = access.unproved_sender(arrival, request.headers());
+    request.extensions_mut().insert(sender);
     let path = request.uri().path();
     let is_of_api = (path == "/api" || path.starts_with("/api/")) && path != DOCUMENT;
     let visit = |request: &Request, is_foreign| {

@@ -188,7 +188,6 @@ async fn run(
     let (proxy_addrs, admin_addr) = (bound.proxy_addrs(), bound.admin.addr);
     let last = watch::Sender::new(None);
     let ((reloads, asks), mut tasks) = (Reloads::new(last.subscribe()), AdminTasks::new());
-    let manager = ServiceManager::at(config.environment.path("NOTIFY_SOCKET"));
     let deps = control_plane(&services, &gateway, &audit, changes.clone());
     let admin = Admin::serving(deps, ends.stop.subscribe(), locations.clone(), reloads.clone());
     limit_exchange::start(&services, &mut tasks).await?;
@@ -208,7 +207,7 @@ async fn run(
         upstream,
         certificates: bound.certificates,
         verbosity,
-        manager: manager.clone(),
+        manager: service_manager(&config),
         watched: Some(watched),
         last,
         again_at: None,
@@ -232,8 +231,12 @@ async fn run(
         changes,
         writer,
         reloads,
-        manager,
+        manager: service_manager(&config),
     })
+}
+
+fn service_manager(config: &Config) -> ServiceManager {
+    ServiceManager::at(config.environment.path("NOTIFY_SOCKET"))
 }
 
 /// Accepts from all listeners until draining begins. `stored`: the task that follows stored listeners.

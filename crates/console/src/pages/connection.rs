@@ -220,21 +220,30 @@ fn standing(visit: &Visit, view: &View, writes: bool) -> Markup {
                         }
                     }
                     @if shown.remedy.is_some() { p.small { "Soon: " (attention_reason(&view.connection)) "." } }
-                    @for warning in &shown.warnings { p.small.status-warn { (sentence(warning)) } }
-                    @if let Some(failing) = &view.usage.failing {
-                        p.small.status-warn {
-                            @if let Some(message) = &failing.message { (sentence(message)) " " }
-                            "The next try is " (ago(failing.next_try)) "."
-                        }
-                    } @else if let Some(until) = shown.token.as_ref().and_then(|token| token.client_paused) {
-                        p.small.status-warn {
-                            "The authorization server throttles the client: the next refresh is " (ago(until)) "."
-                        }
-                    }
+                    (warnings(view))
                 }
                 @if shown.remedy.is_some() && writes { (renew(view, "first")) }
             }
         },
+    }
+}
+
+/// What may go wrong with a connection that is usable.
+fn warnings(view: &View) -> Markup {
+    let shown = &view.connection.facts;
+    let paused = shown.token.as_ref().and_then(|token| token.client_paused);
+    html! {
+        @for warning in &shown.warnings { p.small.status-warn { (sentence(warning)) } }
+        @if let Some(failing) = &view.usage.failing {
+            p.small.status-warn {
+                @if let Some(message) = &failing.message { (sentence(message)) " " }
+                "The next try is " (ago(failing.next_try)) "."
+            }
+        } @else if let Some(until) = paused {
+            p.small.status-warn {
+                "The authorization server throttles the client: the next refresh is " (ago(until)) "."
+            }
+        }
     }
 }
 
