@@ -254,6 +254,7 @@ mod tests {
     fn an_unusable_agent_or_connection_is_reported_with_a_remedy() {
         let token = serde_json::json!({"id": "tok_1", "label": null,
             "created": "2025-01-02T03:04:05Z", "expires": "2025-01-03T03:04:05Z"});
+        let warn = |message, hint| (CheckStatus::Warn, message, hint);
         let table = [
             (
                 agent("ci", &serde_json::json!({"paused": true})),
@@ -267,20 +268,12 @@ mod tests {
             (
                 agent("ci", &serde_json::json!({"paused": true, "held": true})),
                 serde_json::json!({"state": "active"}),
-                (
-                    CheckStatus::Warn,
-                    "agent ci is paused, manually or by an alarm",
-                    "keyward agent resume ci",
-                ),
+                warn("agent ci is paused, manually or by an alarm", "keyward agent resume ci"),
             ),
             (
                 agent("ci", &serde_json::json!({"tokens": [token]})),
                 serde_json::json!({"state": "active"}),
-                (
-                    CheckStatus::Warn,
-                    "every token of agent ci has expired",
-                    "keyward agent token add ci",
-                ),
+                warn("every token of agent ci has expired", "keyward agent token add ci"),
             ),
             (
                 agent("ci", &serde_json::json!({})),
@@ -300,11 +293,7 @@ mod tests {
             (
                 agent("ci", &serde_json::json!({})),
                 serde_json::json!({"state": "active", "warnings": ["its `key` is a common word"]}),
-                (
-                    CheckStatus::Warn,
-                    "connection work: its `key` is a common word",
-                    "keyward connection rotate work",
-                ),
+                warn("connection work: its `key` is a common word", "keyward connection rotate work"),
             ),
         ];
         for (agent, state, (status, message, hint)) in table {
