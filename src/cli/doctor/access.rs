@@ -293,7 +293,10 @@ mod tests {
             (
                 agent("ci", &serde_json::json!({})),
                 serde_json::json!({"state": "active", "warnings": ["its `key` is a common word"]}),
-                warn("connection work: its `key` is a common word", "keyward connection rotate work"),
+                warn(
+                    "connection work: its `key` is a common word",
+                    "keyward connection rotate work",
+                ),
             ),
         ];
         for (agent, state, (status, message, hint)) in table {
