@@ -90,11 +90,12 @@ fn difference(headers: &HeaderMap, now: Timestamp) -> Option<SignedDuration> {
 
 fn wrong_clock(host: &str, difference: SignedDuration) -> String {
     let way = if difference.is_negative() { "ahead of" } else { "behind" };
-    let minutes = difference.abs().as_mins();
+    // `Date` has whole seconds, so that a difference of 3 h is a little less.
+    let minutes = (difference.abs().as_secs() + 30) / 60;
     let long = match minutes {
         0..120 => format!("{minutes} min"),
-        120..2_880 => format!("{} h", minutes / 60),
-        _ => format!("{} days", minutes / 1_440),
+        120..2_880 => format!("{} h", (minutes + 30) / 60),
+        _ => format!("{} days", (minutes + 720) / 1_440),
     };
     format!("the clock of this machine is {long} {way} that of {host}")
 }
