@@ -219,6 +219,6 @@ mod tests {
         let got = sample.explain(&policy, "GET http://b.test/");
         assert_eq!((got.route, got.code), (None, Some(Code::DefaultDeny)));
         assert_eq!(got.rule.as_deref(), Some("default"));
-        assert!(got.hint.is_some_and(|hint| hint.contains("keyward agent bind")));
+        assert!(got.hint.is_some_and(|hint| hint.contains("keyward rule add pass b.test")));
     }
 }

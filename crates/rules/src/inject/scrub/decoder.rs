@@ -15,6 +15,9 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// How many bytes a decoder needs to parse a frame header (RFC 8878 §3.1.1).
 const ZSTD_BEGINNING: usize = 5;
 
+/// The first byte of a gzip member (RFC 1952 §2.3.1).
+const GZIP_ID1: u8 = 0x1f;
+
 /// Length of a block header (RFC 8878 §3.1.1.2).
 const ZSTD_BLOCK_HEADER: usize = 3;
 
@@ -229,6 +232,10 @@ impl Deflate {
             let zeros = input.iter().take_while(|byte| **byte == 0).count();
             if zeros > 0 {
                 return Ok(DecodeStep { consumed: zeros, produced: 0, settled: Settled::ALL });
+            }
+            // The library judges two bytes at a time, and the body may end after the first.
+            if input.first().is_some_and(|first| *first != GZIP_ID1) {
+                return Err(BrokenCoding);
             }
             *self = Self::gzip();
         }
