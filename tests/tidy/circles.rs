@@ -22,6 +22,24 @@ const CIRCLES: &[(&str, &str, &str)] = &[
         "mod referred",
         "a grant may have references, and refers to the grant that their values make",
     ),
+    (
+        "crates/inbox/src",
+        "deliver lib",
+        "an inbox delivers, and its limits of bodies stand with their use",
+    ),
+    ("crates/state/src/store", "entry error", "a conflict names the version that was found"),
+    ("crates/vault/src", "flights late lib", "refreshes that are known to the vault end in it"),
+    ("crates/vault/src", "flight flight/sent", "a flight notes its own requests"),
+    (
+        "src/cli",
+        "failure fold terminal",
+        "text is folded at the width of the terminal, whose questions may fail",
+    ),
+    (
+        "src/cli/environment",
+        "databases mod",
+        "the variables of databases are a part of the environment",
+    ),
 ];
 
 /// Groups of files, each of which imports all others of its group, directly or through others (Tarjan's algorithm).

@@ -48,7 +48,10 @@ pub(super) const FLOORS: &[(&str, &str)] = &[
     ("graphql", ""),
     ("provider", "base graphql inject rules::actions rules::aws_host rules::rate_limit"),
     ("host_sets", "base"),
-    ("policy", "base graphql host_sets inject rules::actions rules::branches rules::git_push"),
+    (
+        "policy",
+        "base graphql host_sets inject rules::actions rules::aws_host rules::branches rules::git_push",
+    ),
     ("rules", "base graphql"),
     ("model", "base host_sets inject policy provider rules::branches"),
     ("crypto", "base envelope"),
@@ -118,7 +121,7 @@ pub(super) const FLOORS: &[(&str, &str)] = &[
         "api",
         "backup base base_url ca crypto databases directory events graphql hooks host_sets inbox inject keys model net oauth observe oidc policy provider proxy rulebook rules::git_push rules::rate_limit store vault",
     ),
-    ("console", "api base model provider"),
+    ("console", "api base model policy provider"),
     (
         "config",
         "api backup base base_url crypto directory grant inject model net observe policy provider rulebook vault",
@@ -180,7 +183,7 @@ pub(super) const MAY_READ_YAML: &[&str] = &[
 pub(super) const MAY_USE_ANYHOW: &[&str] = &["crates/app/src/", "src/cli/"];
 
 /// Longer files are usually two stories. What is shipped and its tests count apart.
-pub(super) const FILE_LINES_MAX: usize = 500;
+pub(super) const FILE_LINES_MAX: usize = 550;
 
 /// In `crates/proxy/`, where every peer has its longest function: a screen.
 pub(super) const PROXY_FUNCTION_LINES_MAX: usize = 59;

@@ -1,7 +1,6 @@
 //! Replicas that are killed, and a server that is restarted while a replica starts.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::*;
 use test_support::install::TOKEN_CI;
@@ -18,7 +17,8 @@ async fn a_replica_that_starts_while_the_server_is_restarted_waits_for_it() {
         let restarted = database.clone();
         let restart = tokio::task::spawn_blocking(move || {
             // Some moment of the start, which has no signs of its own.
-            std::thread::sleep(Duration::from_millis(60) * moment);
+            let rest = 0.06 * f64::from(moment);
+            restarted.server.sql("postgres", &format!("SELECT pg_sleep({rest})"));
             restarted.server.stop();
             restarted.server.run();
         });

@@ -33,6 +33,7 @@ use keyward_base::limits::ReceiveWindow;
 use keyward_base::pattern::DecodedPath;
 use keyward_base::secret::Secret;
 use keyward_base::settings::{Settings, Wait};
+use keyward_rules::inject::body::BodyPath;
 use keyward_rules::inject::credential::{Credential, Write};
 use keyward_rules::inject::scrub::range::AskedPart;
 use keyward_rules::inject::scrub::{Needles, request_fields};
@@ -84,10 +85,8 @@ impl Outbound {
         let target = permit.target().clone();
         let (org, session) = (inbound.org().clone(), inbound.session());
         let settings = permit.settings().map(|settings| &**settings);
-        let upgrade = match inbound.take_upgrade() {
-            Some(upgrade) => upgrade.permitted(settings)?,
-            None => None,
-        };
+        let upgrade =
+            inbound.take_upgrade().map(|it| it.permitted(settings)).transpose()?.flatten();
         let writes = writes(credential.as_deref(), &target, inbound.policy_request().path)?;
         let signing = Signing::read(credential.as_deref(), &target, &inbound)?;
         let (head, agent) = inbound.head_and_agent();
@@ -104,9 +103,7 @@ impl Outbound {
         if body_injection::is_wanted(writes) {
             let inject = body_injection::write(gateway, &mut inbound, writes, signing.as_ref());
             Box::pin(inject).await?;
-        } else if let Some(repeats) = credential.as_deref().map(|it| &it.clears.repeats)
-            && !repeats.is_empty()
-        {
+        } else if let Some(repeats) = repeats(credential.as_deref()) {
             Box::pin(body_injection::remove_repeats(gateway, &mut inbound, repeats)).await?;
         }
         let signed = match signing {
@@ -115,8 +112,7 @@ impl Outbound {
         };
         let fields = &mut inbound.head.headers;
         let part = search_for(signed.token.as_ref(), &mut credential, part, fields);
-        let repeatable = inbound.is_idempotent();
-        let window = inbound.window();
+        let (repeatable, window) = (inbound.is_idempotent(), inbound.window());
         let Inbound { mut head, body, stream, .. } = *inbound;
         let http2 = head.version == Version::HTTP_2 && upgrade.is_none();
         (head.uri, head.version) = (signed.uri, Version::HTTP_11);
@@ -253,4 +249,9 @@ fn writes<'a>(
     let mut writes = credential.writes.iter();
     let scoped = writes.find(|scoped| scoped.matches(target, path));
     scoped.map(|scoped| &*scoped.what).ok_or(WriteError::NoPlace)
+}
+
+/// Members of bodies where programs repeat the key of the credential; `None` for none.
+fn repeats(credential: Option<&Credential>) -> Option<&[BodyPath]> {
+    credential.map(|it| &*it.clears.repeats).filter(|repeats| !repeats.is_empty())
 }
