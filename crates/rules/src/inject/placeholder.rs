@@ -205,7 +205,7 @@ impl fmt::Debug for PlaceholderCore {
     }
 }
 
-/// The longest of the declared texts that the key has where `is_there` looks; nothing else of the key is told.
+/// The longest of the declared texts that the key has where `is_there` looks; nothing else of the key is shown.
 pub fn longest<'a>(
     key: Option<&Secret>,
     declared: &'a [String],
