@@ -290,7 +290,7 @@ impl OAuthGrant {
     pub async fn renewed(&self, ask: &RequestContext<'_>) -> Result<Self, TokenFailure> {
         let before = ask.caller.clocks().count();
         match self.renewed_once(ask).await {
-            // The answer shows that this machine's clock is wrong: the key signs a later date.
+            // The answer shows that this machine's clock is wrong: the key signs the service's time.
             Err(_) if !self.is_of_person(ask.oauth) && ask.caller.clocks().count() != before => {
                 self.renewed_once(ask).await
             }
