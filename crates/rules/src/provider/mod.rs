@@ -3,7 +3,7 @@
 //!
 //! | part | files |
 //! |---|---|
-//! | the YAML and its keys | `document`, `decode`, `schema`, `action_keys`, `minted_keys`, `oauth_keys` |
+//! | the YAML and its keys | `document`, `decode`, `schema`, `action_keys`, `minted_keys`, `oauth_keys`, `place_keys` |
 //! | parts of a provider | `variable`, `host_template`, `url_template`, `kinds`, `auth_method`, `consents`, `oauth`, `session`, `actions`, `scope_words` |
 //! | checks, which convert YAML into these parts | `check`, `check_auth`, `check_app`, `check_oauth`, `check_oauth1`, `check_minted`, `check_protocol`, `check_test_request`, `environment`, `placing`, `own_hosts`, `methods`, `extends`, `mistakes` |
 //! | a provider with the variables of a connection | `form`, `action_scopes`, `git`, `database`, `connection_url`, `test_request` |
@@ -57,6 +57,7 @@ pub mod oauth_keys;
 mod overlap;
 mod own_hosts;
 pub mod pasted;
+mod place_keys;
 mod placing;
 mod postgres_url;
 pub mod schema;
