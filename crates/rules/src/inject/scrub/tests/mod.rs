@@ -1,6 +1,7 @@
 //! Tests of masking and inspection, against a reference that has the whole body at once.
 
 mod coded;
+mod codings;
 mod plain;
 
 use std::ops::Range;
