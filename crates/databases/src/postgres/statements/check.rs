@@ -1,46 +1,15 @@
-//! Which statements a session may send. In a read-only one, the first word must be one of those that read or that begin and
-//! end transactions. Settings and functions that would lift a restriction of the session are refused; then rules
-//! on statements decide.
+//! Which statements a session may send. Settings and functions that would lift a restriction of the session are refused; then
+//! rules on statements decide. `read_only.rs` has what a read-only session permits.
 
 use std::borrow::Cow;
 
 use super::is_safe_encoding;
 use super::lexer::{LexError, tokens};
+use super::read_only::reads;
 use super::search_path::sets_safe_path;
 use crate::rules::{EnforcedSettings, Reason};
-use crate::sql::{Lexed, SqlToken, first_word, has_pair, lower, span, statements};
+use crate::sql::{Lexed, SqlToken, first_word, lower, span, statements};
 use keyward_base::settings::StatementKind;
-
-/// Statements that read, or only change the session.
-const READING: &[&str] = &[
-    "abort",
-    "begin",
-    "close",
-    "commit",
-    "copy",
-    "deallocate",
-    "declare",
-    "discard",
-    "end",
-    "execute",
-    "explain",
-    "fetch",
-    "listen",
-    "move",
-    "prepare",
-    "release",
-    "reset",
-    "rollback",
-    "savepoint",
-    "select",
-    "set",
-    "show",
-    "start",
-    "table",
-    "unlisten",
-    "values",
-    "with",
-];
 
 /// Settings that decide about the role, or how texts are read.
 const KEPT_SETTINGS: &[&str] = &[
@@ -175,10 +144,6 @@ const REFUSED_CALLS: &[&str] = &[
     "schedule",
 ];
 
-/// Functions that reach other sessions as `NOTIFY` and locks do, by how their names begin. A read-only session calls none.
-const REACHING_PREFIXES: &[&str] =
-    &["pg_advisory_lock", "pg_advisory_xact_lock", "pg_notify", "pg_try_advisory_"];
-
 /// Words after which a name and a parenthesis are a table with its columns.
 const BEFORE_COLUMNS: &[&str] = &["as", "copy", "into", "recursive", "with"];
 
@@ -212,8 +177,6 @@ const OTHER_PATH: Reason = Cow::Borrowed(
 const ENDS_ROLE: Reason =
     Cow::Borrowed("it would end the role of the connection at a server of this version");
 const NOTIFIES: Reason = Cow::Borrowed("pg_notify is refused as NOTIFY is: it is no read of data");
-const REACHES_OTHERS: Reason =
-    Cow::Borrowed("notifications and advisory locks reach other sessions, which a read does not");
 const TWO_PHASES: Reason = Cow::Borrowed("transactions in two phases are not permitted");
 
 /// Checks a text with any number of statements.
@@ -292,48 +255,6 @@ fn is_of_session(words: &[&str], tokens: &[Lexed]) -> bool {
     tokens.iter().all(is_of_list) && modes.iter().all(|word| TRANSACTION_WORDS.contains(word))
 }
 
-/// Checks that a statement of a read-only session reads.
-fn reads(first: &str, words: &[&str], tokens: &[Lexed]) -> Result<(), Reason> {
-    // What a SELECT locks: `pg_dump` does so before it reads.
-    // In quotes they would be names of tables, and the lock the strongest one.
-    let locks_as_a_read = first == "lock"
-        && words.ends_with(&["in", "access", "share", "mode"])
-        && tokens.iter().rev().take(4).all(|lexed| lexed.bare_word().is_some());
-    if !READING.contains(&first) && !locks_as_a_read {
-        return Err("only statements that read are permitted".into());
-    }
-    // Servers create the table of a prepared SELECT … INTO for EXPLAIN ANALYZE EXECUTE also in a read-only transaction, at
-    // least up to version 15. The same holds for EXPLAIN ANALYZE of the statement itself.
-    if (0..tokens.len()).any(|at| is_into(tokens, at)) {
-        return Err("only statements that read are permitted, none with INTO".into());
-    }
-    if words.iter().any(|word| REACHING_PREFIXES.iter().any(|prefix| word.starts_with(prefix))) {
-        return Err(REACHES_OTHERS);
-    }
-    match first {
-        "set" | "begin" | "start" | "abort" | "commit" | "end" | "rollback" => mode(words),
-        "copy" => copy(tokens),
-        "explain" => explain(tokens),
-        _ => Ok(()),
-    }
-}
-
-/// Whether the keyword `INTO` is here: in quotes, behind `AS`, or as a field, it is a name. `1.` and `1_0.` are numbers.
-fn is_into(tokens: &[Lexed], at: usize) -> bool {
-    let before = |count: usize| at.checked_sub(count).map(|at| &tokens[at]);
-    let is_field = match [before(1), before(2), before(3)] {
-        [Some(dot), Some(row), _] if dot.is_symbol(b'.') && row.word().is_none() => {
-            row.is_symbol(b')') || row.is_symbol(b']')
-        }
-        [Some(dot), Some(row), before] if dot.is_symbol(b'.') => {
-            before.is_none_or(|it| it.token != SqlToken::Constant || it.at.end < row.at.start)
-        }
-        _ => false,
-    };
-    let is_label = before(1).is_some_and(|it| it.bare_word() == Some("as"));
-    tokens[at].bare_word() == Some("into") && !is_field && !is_label
-}
-
 /// The words of the setting that `SET` or `RESET` names: those before its value.
 fn target(tokens: &[Lexed]) -> Vec<&str> {
     let is_sign = |lexed: &Lexed| lexed.bare_word() == Some("to") || lexed.is_symbol(b'=');
@@ -410,13 +331,6 @@ fn sets_own_user(tokens: &[Lexed]) -> bool {
     tokens.iter().map(Lexed::bare_word).eq(words.map(Some))
 }
 
-fn mode(words: &[&str]) -> Result<(), Reason> {
-    match has_pair(words, ["read", "write"]) {
-        true => Err("a transaction cannot be made read-write".into()),
-        false => Ok(()),
-    }
-}
-
 fn settings(words: &[&str], kept: &EnforcedSettings) -> Result<(), Reason> {
     let is_kept = |word: &&str| {
         KEPT_SETTINGS.contains(word)
@@ -466,51 +380,9 @@ fn is_safe_encoding_set(tokens: &[Lexed], text: &[u8]) -> bool {
     name.iter().all(is_plain) && std::str::from_utf8(name).is_ok_and(is_safe_encoding)
 }
 
-/// Servers create a table for `EXPLAIN ANALYZE CREATE TABLE … AS` also in a read-only transaction, at least up to version 15. What
-/// is explained follows words and a list of options.
-fn explain(tokens: &[Lexed]) -> Result<(), Reason> {
-    let is_option = |lexed: &&Lexed| {
-        matches!(lexed.bare_word(), Some("explain" | "analyze" | "analyse" | "verbose"))
-    };
-    let mut rest = &tokens[tokens.iter().take_while(is_option).count()..];
-    if let [open, option, ..] = rest
-        && open.is_symbol(b'(')
-        && option.word().is_some_and(|word| !READING.contains(&word))
-    {
-        let end = rest.iter().position(|lexed| lexed.is_symbol(b')'));
-        rest = end.map_or(rest, |end| &rest[end + 1..]);
-    }
-    match first_word(rest) {
-        Some("create" | "refresh") => Err("only statements that read are explained".into()),
-        _ => Ok(()),
-    }
-}
-
-/// `COPY … TO STDOUT` alone: neither from anywhere, nor to a file or a program.
-fn copy(tokens: &[Lexed]) -> Result<(), Reason> {
-    let mut depth = 0_i32;
-    let mut outside = Vec::new();
-    for lexed in tokens {
-        match &lexed.token {
-            SqlToken::Symbol(b'(') => depth += 1,
-            SqlToken::Symbol(b')') => depth -= 1,
-            SqlToken::Word(word) if depth == 0 => outside.push(word.as_str()),
-            _ => {}
-        }
-    }
-    // Servers treat both words alike, and PHP sends the wrong one.
-    let to_stdout = has_pair(&outside, ["to", "stdout"]) || has_pair(&outside, ["to", "stdin"]);
-    let elsewhere = outside.iter().any(|word| matches!(*word, "from" | "program"));
-    // A schema or a table may be named "to".
-    let is_plain = outside.iter().filter(|word| **word == "to").count() == 1;
-    match to_stdout && is_plain && !elsewhere {
-        true => Ok(()),
-        false => Err("only COPY to STDOUT is permitted".into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::read_only::REACHES_OTHERS;
     use super::*;
 
     fn read_only() -> EnforcedSettings {

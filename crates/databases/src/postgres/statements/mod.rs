@@ -3,6 +3,7 @@
 //! ```text
 //! lexer        tokens, as the server finds them
 //! check        what a session keeps, and which statements would change that
+//! read_only    which statements only read
 //! search_path  the search path where rules name tables
 //! kept_role    whether a server ends the role of a session with its user
 //! filter       replaces refused statements by one that fails
@@ -19,6 +20,7 @@ mod confirm;
 pub mod filter;
 mod kept_role;
 mod lexer;
+mod read_only;
 mod search_path;
 
 pub use confirm::{SessionMode, confirm};
