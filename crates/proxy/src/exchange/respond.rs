@@ -3,6 +3,7 @@
 
 mod placeholder_token;
 mod refusal_json;
+mod upstream_refusal;
 
 use std::sync::Arc;
 
@@ -12,6 +13,8 @@ use http::{Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 
 use self::refusal_json::ErrorJson;
+pub use self::upstream_refusal::dial_refusal;
+use self::upstream_refusal::tls_refusal;
 use super::answer_body::AnswerBody;
 use super::guard::ExchangeGuard;
 use crate::base_url;
@@ -25,8 +28,6 @@ use keyward_base::host::Target;
 use keyward_base::id::ExchangeId;
 use keyward_base::system_error;
 use keyward_base::time::whole_seconds;
-use keyward_net::client::HandshakeError;
-use keyward_net::dial::{DialError, ProxyFault};
 use keyward_rules::git_push::PushedRefs;
 use keyward_rules::inject::body::BodyError;
 use keyward_rules::inject::sign::SignError;
@@ -333,7 +334,7 @@ fn table(refusal: &Refusal) -> RefusalView {
         Refusal::Upgrade => said(Code::UpgradeRefused).into(),
         Refusal::Plaintext => said(Code::PlaintextRefused).hint(PLAINTEXT).into(),
         Refusal::Dial(error) => of_dial(dial_refusal(error)),
-        Refusal::Tls(error) => of_tls(error).into(),
+        Refusal::Tls(error) => tls_refusal(error).into(),
         Refusal::Protocol { .. } => said(Code::UpstreamProtocol).into(),
         Refusal::Scrubbed(fault) => said(scrub_code(*fault)).usual_hint().into(),
         Refusal::AnswerTimeout => said(Code::UpstreamTimeout).into(),
@@ -400,61 +401,10 @@ fn of_write(error: &WriteError) -> RefusalText {
     }
 }
 
-/// The refusal if the upstream cannot be dialled.
-pub fn dial_refusal(error: &DialError) -> RefusalText {
-    match error {
-        DialError::Refused { host, .. } => Code::AddressRefused
-            .because(format!("{host} has only addresses that may not be dialled"))
-            .usual_hint(),
-        DialError::Proxy { fault, .. } => {
-            let code = match fault {
-                ProxyFault::Timeout { .. } => Code::UpstreamTimeout,
-                _ => Code::UpstreamUnreachable,
-            };
-            code.because(error.to_string()).hint(fault.hint())
-        }
-        error if error.is_out_of_descriptors() => {
-            Code::Overloaded.because("too many open streams: there is none left for the upstream")
-        }
-        error if error.is_lookup_overload() => {
-            Code::Overloaded.because("too many hosts are being resolved")
-        }
-        DialError::Timeout { target } => Code::UpstreamTimeout
-            .because(format!("{} does not accept a connection in time", target.authority())),
-        DialError::Resolve { host, .. } => {
-            Code::UpstreamUnreachable.because(format!("the host {host} cannot be resolved"))
-        }
-        DialError::Connect { target, .. } => Code::UpstreamUnreachable
-            .because(format!("no connection to {} can be opened", target.authority())),
-    }
-}
-
 fn of_dial(text: RefusalText) -> RefusalView {
     match text.code {
         Code::Overloaded => after(1, text),
         _ => text.into(),
-    }
-}
-
-/// Says what is wrong with the certificate or the handshake. The remedy of the code is about roots.
-fn of_tls(error: &HandshakeError) -> RefusalText {
-    const NONE: &str = "no verified TLS with the upstream";
-    let text = match error {
-        HandshakeError::Timeout { .. } => {
-            Code::UpstreamTimeout.because("the upstream does not answer the TLS handshake in time")
-        }
-        HandshakeError::Certificate { fault, .. } => {
-            Code::UpstreamTls.because(format!("{NONE}: its certificate {fault}"))
-        }
-        HandshakeError::Handshake { fault, .. } => {
-            Code::UpstreamTls.because(format!("{NONE}: it {fault}"))
-        }
-    };
-    match error.is_of_trust() {
-        true => text,
-        false => text.hint(
-            "check host and port of the URL, and this machine's clock; otherwise the upstream's owner must act",
-        ),
     }
 }
 
