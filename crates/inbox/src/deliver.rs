@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::event::{self, EventRow, EventState, HookEvent};
 use super::queue::{QueueEntry, TakenEvent, WaitingEvent};
 use super::settled::SettledEvent;
-use super::{Inbox, InboxError};
+use super::{BODIES_KIB_MAX, Inbox, InboxError};
 use keyward_base::id::{HookId, OrgId};
 use keyward_model::{DeliveryAttempt, Hook, Record};
 use keyward_net::call::HttpClient;
@@ -27,9 +27,6 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 
 /// Hooks that deliver at the same time.
 const AT_ONCE_MAX: usize = 64;
-
-/// The bodies of deliveries at the same time. Each is in memory about five times: in its row and out of it.
-pub(crate) const BODIES_KIB_MAX: u32 = 64 * 1024;
 
 /// Rows that are read at once at the start. One may have 25 MiB of a body.
 const RESUMED_PAGE: usize = 4;

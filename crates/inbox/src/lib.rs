@@ -55,6 +55,9 @@ pub use waiting::QueueReader;
 /// are counted in one record.
 pub const RECORDS_MAX: u32 = 60;
 
+/// The bodies of deliveries at the same time. Each is in memory about five times: in its row and out of it.
+const BODIES_KIB_MAX: u32 = 64 * 1024;
+
 /// The services that the inbox needs.
 #[derive(Debug)]
 pub struct InboxServices {
@@ -145,7 +148,7 @@ impl Inbox {
             changed: watch::channel(0).0,
             caller: OnceLock::new(),
             fetched: FetchedKeys::default(),
-            delivered_kib: Semaphore::new(deliver::BODIES_KIB_MAX as usize),
+            delivered_kib: Semaphore::new(BODIES_KIB_MAX as usize),
         })
     }
 
