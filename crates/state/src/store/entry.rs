@@ -4,11 +4,7 @@ use std::fmt;
 
 use super::error::{StoreError, conflict};
 use super::table::Table;
-
-/// A row's version: 1 for a new row, incremented at each write. A row that is deleted and recreated starts at 1
-/// again.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Version(pub u64);
+use super::version::Version;
 
 #[derive(Clone, Eq, PartialEq)]
 pub struct Row {
@@ -27,12 +23,6 @@ pub enum Expect {
     Any,
     /// The row has this version.
     Version(Version),
-}
-
-impl Version {
-    pub fn next(self) -> Self {
-        Self(self.0.saturating_add(1))
-    }
 }
 
 impl fmt::Debug for Row {

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::entry::Version;
 use super::table::Table;
+use super::version::Version;
 use keyward_base::system_error;
 
 /// Maximum length of a key.

@@ -19,10 +19,11 @@ mod snapshot;
 mod table;
 #[cfg(test)]
 mod tests;
+mod version;
 mod watch;
 mod wrapper;
 
-pub use entry::{Expect, Row, Version};
+pub use entry::{Expect, Row};
 pub use error::{KEY_BYTES_MAX, StoreError, VALUE_BYTES_MAX, is_no_answer};
 pub use lease::Lease;
 pub use row_range::RowRange;
@@ -30,6 +31,7 @@ pub use scan::{DamagedRow, StoreScan};
 pub use shared::{AnnouncedReplica, KeptBytes, PRESENCE_LEAST, SharedStore};
 pub use snapshot::Snapshot;
 pub use table::Table;
+pub use version::Version;
 pub use wrapper::StoreWrapper;
 
 /// A storage backend.

@@ -1,9 +1,9 @@
 //! The file format of a row: `frame version (1) ‖ row version (8) ‖ CRC-32 (4) ‖ value`. The checksum detects
 //! accidental damage without a key; the envelope inside the value detects tampering.
 
-use super::entry::Version;
 use super::error::StoreError;
 use super::table::Table;
+use super::version::Version;
 
 /// The only frame version.
 const FRAME: u8 = 1;
