@@ -4,11 +4,13 @@
 //! A flight reads the row of the grant and uses its token while that is valid. Otherwise it takes a slot at the
 //! server and the lease that excludes other replicas, reads the row again, sends the request, and stores the
 //! response over the version that it read, or a later one with the same token. Only then is the credential used. `flight/lease.rs` holds the
-//! lease and waits for late responses; `flight/saving.rs` stores them; `flight/sent.rs` notes requests before; `flight/verdict.rs` marks grants as broken.
+//! lease and waits for late responses; `flight/saving.rs` stores them; `flight/sent.rs` notes requests before; `flight/verdict.rs` marks grants as broken;
+//! `flight/refusal.rs` says why a request gets no credential.
 
 mod held_lease;
 mod lease;
 mod log;
+mod refusal;
 mod saving;
 mod sent;
 mod verdict;
@@ -23,10 +25,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::held_lease::{HeldLease, LeaseResult};
+use self::refusal::{RETRY_AFTER_MIN, unavailable};
 use self::sent::SentRequests;
 use super::Vault;
 use super::backoff::{Backoff, FailureDetails};
-use super::cache::{CachedCredential, CredentialCell, FlightResult, Lookup, Ticket, Trigger};
+use super::cache::{CachedCredential, FlightResult, Lookup, Ticket, Trigger};
 use super::error::{FlightRefusal, VaultError};
 use super::failure_rows::FailureSubject;
 use super::flights::STORE_AGAIN;
@@ -42,9 +45,6 @@ use keyward_state::directory::{BrokenReason, ConnectionRecord, RemedyCause};
 
 /// A flight ends after this many rounds in which another write overtook its own.
 const ROUNDS_MAX: usize = 8;
-
-/// Shortest retry time of a refusal.
-const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 
 struct Flight<'a> {
     vault: &'a Vault,
@@ -452,47 +452,5 @@ impl Flight<'_> {
     fn connection_now(&self) -> Arc<ConnectionRecord> {
         let now = self.vault.connection(&self.connection.org, &self.connection.id);
         now.unwrap_or_else(|_| self.connection.clone())
-    }
-}
-
-/// The refusal of a request without a credential, with the known cause.
-fn unavailable(connection: &ConnectionRecord, cell: &CredentialCell, rest: Duration) -> VaultError {
-    let backoff = cell.backoff();
-    let fetches = backoff.failures() == 0 || backoff.source().is_some();
-    let first = connection.references.values().next().filter(|_| fetches);
-    let source_name = backoff.source().or(first.map(|it| it.from.as_str()));
-    if let Some(source_name) = source_name {
-        return VaultError::SourceUnavailable {
-            connection: connection.name.clone(),
-            why: backoff.message().map_or_else(
-                || format!("source `{source_name}` has not answered yet"),
-                ToOwned::to_owned,
-            ),
-            source_name: source_name.to_owned(),
-            retry_after: rest.max(RETRY_AFTER_MIN),
-        };
-    }
-    let late =
-        cell.late_since().map(|_| "the authorization server has not answered yet".to_owned());
-    VaultError::RefreshUnavailable {
-        connection: connection.name.clone(),
-        why: late.or_else(|| backoff.message().map(ToOwned::to_owned)),
-        remedy: backoff.remedy(),
-        retry_after: rest.max(RETRY_AFTER_MIN),
-    }
-}
-
-impl FlightRefusal {
-    /// The error for one waiting request; `vault` determines the remedy.
-    pub fn of(self, connection: &ConnectionRecord, vault: &Vault) -> VaultError {
-        match self {
-            Self::Broken { reason, detail, .. } => {
-                let need = RemedyCause::Broken { reason, detail: detail.as_deref() };
-                let remedy = vault.remedy(connection, need);
-                let connection = connection.name.clone();
-                VaultError::Broken { connection, reason, detail, remedy }
-            }
-            Self::Failed(error) => VaultError::Shared(error),
-        }
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Flight, Paused, RETRY_AFTER_MIN, RequestResult};
+use super::refusal::RETRY_AFTER_MIN;
+use super::{Flight, Paused, RequestResult};
 use crate::backoff::rejected_for;
 use crate::cache::{FlightResult, Trigger, random};
 use crate::endpoints::EndpointsUnknown;
