@@ -101,6 +101,12 @@ impl Vault {
         tokio::time::timeout(within, in_progress.wait_for(|count| *count == 0)).await.is_ok()
     }
 
+    /// Whether the result of a refresh would be lost if the process ended now. That of a removed connection is not needed.
+    pub fn is_refreshing(&self) -> bool {
+        let view = self.directory.view();
+        self.flights.refreshes().is_pending(view.connections().map(|it| &it.id))
+    }
+
     /// A credential from the cache or from a flight. `since`: when the request began to wait.
     pub(super) async fn fetch(
         &self,

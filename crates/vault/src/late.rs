@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
-use super::Vault;
 use keyward_base::id::ConnectionId;
 
 /// The running refreshes by connection.
@@ -64,14 +63,6 @@ impl PendingRefreshes {
         if let Some(entry) = self.0.lock().get_mut(id) {
             entry.is_lost = true;
         }
-    }
-}
-
-impl Vault {
-    /// Whether the result of a refresh would be lost if the process ended now. That of a removed connection is not needed.
-    pub fn is_refreshing(&self) -> bool {
-        let view = self.directory.view();
-        self.flights.refreshes().is_pending(view.connections().map(|it| &it.id))
     }
 }
 
