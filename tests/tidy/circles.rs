@@ -22,7 +22,6 @@ const CIRCLES: &[(&str, &str, &str)] = &[
         "mod referred",
         "a grant may have references, and refers to the grant that their values make",
     ),
-    ("crates/vault/src", "flight flight/sent", "a flight notes its own requests"),
     (
         "src/cli",
         "failure fold terminal",

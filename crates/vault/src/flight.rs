@@ -15,6 +15,7 @@ mod saving;
 mod sent;
 mod verdict;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -26,7 +27,6 @@ use tokio::time::Instant;
 
 use self::held_lease::{HeldLease, LeaseResult};
 use self::refusal::{RETRY_AFTER_MIN, unavailable};
-use self::sent::SentRequests;
 use super::Vault;
 use super::backoff::{Backoff, FailureDetails};
 use super::cache::{CachedCredential, FlightResult, Lookup, Ticket, Trigger};
@@ -57,6 +57,15 @@ struct Flight<'a> {
     /// Held until the result is stored, so that no other replica sends a request.
     lease: OnceLock<HeldLease>,
     sent: SentRequests,
+}
+
+/// What the store knows of requests with the token of the grant.
+#[derive(Default)]
+struct SentRequests {
+    /// Whether the answer to an earlier one is not known: the token may be spent.
+    is_unanswered: AtomicBool,
+    /// Whether this flight has stored that it sends one.
+    is_noted: AtomicBool,
 }
 
 /// What becomes of a response.

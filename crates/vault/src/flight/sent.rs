@@ -1,6 +1,5 @@
 //! Requests that may spend a refresh token, and whose answer may get lost with the process: the store knows of them.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Flight;
@@ -8,15 +7,6 @@ use crate::grant::oauth::OAuthGrant;
 use crate::grants::StoredGrant;
 use crate::record::GrantVerdict;
 use keyward_state::directory::BrokenReason;
-
-/// What the store knows of requests with the token of the grant.
-#[derive(Default)]
-pub(super) struct SentRequests {
-    /// Whether the answer to an earlier one is not known: the token may be spent.
-    pub(super) is_unanswered: AtomicBool,
-    /// Whether this flight has stored that it sends one.
-    pub(super) is_noted: AtomicBool,
-}
 
 impl Flight<'_> {
     /// Stores that a request is sent which may spend the token: after a crash, the refusal of the token is the loss of its
