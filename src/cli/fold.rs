@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use unicode_width::UnicodeWidthStr;
 
-use super::terminal;
+use super::terminal_width::columns;
 
 /// Lines of at most `width` columns. A longer word has a line of its own.
 pub(crate) fn words(text: &str, width: usize) -> Vec<String> {
@@ -21,7 +21,7 @@ pub(crate) fn words(text: &str, width: usize) -> Vec<String> {
 /// For standard error: folded on a terminal, and as it is through a pipe or into a file.
 pub(crate) fn for_notes(text: &str) -> String {
     match io::stderr().is_terminal() {
-        true => folded(text, terminal::columns(io::stderr())),
+        true => folded(text, columns(io::stderr())),
         false => text.to_owned(),
     }
 }

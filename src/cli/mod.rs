@@ -68,6 +68,7 @@ mod store;
 mod stream;
 mod table;
 mod terminal;
+mod terminal_width;
 mod usage;
 mod usage_history;
 mod user;

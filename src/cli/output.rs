@@ -12,7 +12,7 @@ use super::failure::{Failure, SHOWN_MAX};
 use super::fold;
 use super::settings::Global;
 use super::table::TableLayout;
-use super::terminal;
+use super::terminal_width::columns;
 use keyward_state::observe::log;
 
 /// Prints `text` to standard output.
@@ -99,7 +99,7 @@ pub(crate) fn notes<T: Display>(kind: &str, texts: impl ExactSizeIterator<Item =
 /// How tables are written to standard output: on a terminal they fit it, unless `--wide` is given.
 pub(crate) fn layout(global: &Global) -> TableLayout {
     let fits = io::stdout().is_terminal() && !global.wide;
-    let width = fits.then(|| terminal::columns(io::stdout()));
+    let width = fits.then(|| columns(io::stdout()));
     TableLayout { colours: colours(), width, now: Timestamp::now() }
 }
 

@@ -2,24 +2,21 @@
 //! end a process as Ctrl-C, so that the terminal is restored and unfinished work is rolled back.
 
 use std::io::{self, Stdin, Write};
-use std::os::fd::AsFd;
 
 use rustix::termios::{
-    InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize,
-    tcsetattr,
+    InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
 };
 use unicode_width::UnicodeWidthChar;
 use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure};
 use super::signals::Signals;
+use super::terminal_width::columns;
 
 /// Rows of a list on the screen.
 const ROWS_MAX: usize = 8;
 /// Lists of at most this many items have no filter.
 const FILTERED_ABOVE: usize = 4;
-/// The assumed width if the terminal does not report it.
-const COLUMNS_USUAL: usize = 80;
 /// 16 KiB: the longest secret that is taken. The buffer never grows, so no copy is left behind.
 const SECRET_BYTES_MAX: usize = 16 * 1024;
 /// Tenths of a second to wait for the rest of a paste or of a key's escape sequence.
@@ -375,12 +372,6 @@ fn cut(line: &str, columns: usize) -> String {
         taken <= columns
     };
     line.chars().take_while(fits).collect()
-}
-
-/// The terminal's width.
-pub(crate) fn columns(terminal: impl AsFd) -> usize {
-    let size = tcgetwinsize(terminal).map_or(0, |size| usize::from(size.ws_col));
-    if size == 0 { COLUMNS_USUAL } else { size }
 }
 
 fn show(text: &str) {

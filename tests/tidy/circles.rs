@@ -23,11 +23,6 @@ const CIRCLES: &[(&str, &str, &str)] = &[
         "a grant may have references, and refers to the grant that their values make",
     ),
     (
-        "src/cli",
-        "failure fold terminal",
-        "text is folded at the width of the terminal, whose questions may fail",
-    ),
-    (
         "src/cli/environment",
         "databases mod",
         "the variables of databases are a part of the environment",
