@@ -22,11 +22,6 @@ const CIRCLES: &[(&str, &str, &str)] = &[
         "mod referred",
         "a grant may have references, and refers to the grant that their values make",
     ),
-    (
-        "src/cli/environment",
-        "databases mod",
-        "the variables of databases are a part of the environment",
-    ),
 ];
 
 /// Groups of files, each of which imports all others of its group, directly or through others (Tarjan's algorithm).

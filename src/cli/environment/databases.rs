@@ -5,9 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{AgentEnvironment, Database, EnvironmentFacts};
+use super::agent_environment::AgentEnvironment;
 use keyward_api::wire::DatabaseListenerView;
 use keyward_base::database::DatabaseProtocol;
+use keyward_model::{Connection, Shown};
 
 /// The variable of a database in any protocol.
 const DATABASE_URL: &str = "DATABASE_URL";
@@ -23,6 +24,25 @@ const LIBPQ_OVERRIDES: &[&str] = &[
     "PGSSLNEGOTIATION",
 ];
 
+/// A connection to a database.
+#[derive(Clone, Debug)]
+pub(crate) struct Database {
+    pub(crate) connection: String,
+    pub(crate) protocol: DatabaseProtocol,
+    /// Its name at the server.
+    pub(crate) name: String,
+}
+
+impl Database {
+    /// `None` for a service that is used over HTTP.
+    pub(super) fn of(connection: &Shown<Connection>) -> Option<Self> {
+        let url = connection.facts.database.as_deref()?;
+        let name = url.rsplit_once('/').map_or("", |(_, name)| name).to_owned();
+        let connection = connection.name.clone();
+        Some(Self { connection, protocol: DatabaseProtocol::of_url(url)?, name })
+    }
+}
+
 /// Inherited variables that a program must not have beside these.
 fn overrides(variables: &[(String, String)]) -> &'static [&'static str] {
     if variables.iter().any(|(name, _)| name == "PGHOST") { LIBPQ_OVERRIDES } else { &[] }
@@ -30,13 +50,18 @@ fn overrides(variables: &[(String, String)]) -> &'static [&'static str] {
 
 /// Adds the variables for the agent's database of each protocol: its only one, or its default. Notes what a program does not
 /// get; inherited variables of that name would lead it past the listeners, and are withheld.
-pub(super) fn add(made: &mut AgentEnvironment, facts: &EnvironmentFacts, token: &str) {
+pub(super) fn add(
+    made: &mut AgentEnvironment,
+    databases: &[Database],
+    listeners: &[DatabaseListenerView],
+    token: &str,
+) {
     let mut wanted = Vec::new();
     for protocol in DatabaseProtocol::ALL {
-        let mut own = facts.databases.iter().filter(|database| database.protocol == protocol);
+        let mut own = databases.iter().filter(|database| database.protocol == protocol);
         let Some(first) = own.next() else { continue };
         let others: Vec<&str> = own.map(|database| database.connection.as_str()).collect();
-        wanted.push((first, others, listener(&facts.database_listeners, first)));
+        wanted.push((first, others, listener(listeners, first)));
     }
     let has_url =
         |protocol| matches!(protocol, DatabaseProtocol::Postgres | DatabaseProtocol::Mysql);
@@ -54,7 +79,7 @@ pub(super) fn add(made: &mut AgentEnvironment, facts: &EnvironmentFacts, token: 
         if !others.is_empty() {
             made.notes.push(with_others(first, &others, urls == 1));
         }
-        let found = variables(at, &unambiguous(first, &facts.databases), token);
+        let found = variables(at, &unambiguous(first, databases), token);
         made.removed.extend(overrides(&found).iter().map(ToString::to_string));
         made.variables.extend(found);
     }
@@ -71,8 +96,8 @@ pub(super) fn add(made: &mut AgentEnvironment, facts: &EnvironmentFacts, token: 
 }
 
 /// What a client elsewhere does not get: the listeners are on the gateway's machine.
-pub(super) fn note_elsewhere(facts: &EnvironmentFacts) -> Option<String> {
-    let names: Vec<_> = facts.databases.iter().map(|it| it.connection.as_str()).collect();
+pub(super) fn note_elsewhere(databases: &[Database]) -> Option<String> {
+    let names: Vec<_> = databases.iter().map(|it| it.connection.as_str()).collect();
     (!names.is_empty()).then(|| {
         format!(
             "note: no variable is set for the databases {}: the gateway's listeners are on its own machine\n\

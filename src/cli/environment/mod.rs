@@ -1,6 +1,7 @@
 //! The environment that makes a client use the gateway: variables (`table.rs`), the files that they name,
 //! and placeholders. `keyward run` passes it to a child process; `keyward env` prints it.
 
+mod agent_environment;
 mod databases;
 pub(crate) mod files;
 mod git;
@@ -13,13 +14,14 @@ pub(crate) mod table;
 mod truststore;
 pub(crate) mod unset;
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+pub(crate) use self::agent_environment::AgentEnvironment;
+use self::databases::Database;
 use self::files::{BUNDLE, EnvironmentFiles, NODE_SHIM, Paths, SourceFiles, TRUSTSTORE};
 use self::git::InheritedEntries;
 use self::options::{
@@ -33,7 +35,6 @@ use super::connection::state::state_after_is;
 use super::failure::{Exit, Failure};
 use super::settings::Global;
 use keyward_api::wire::DatabaseListenerView;
-use keyward_base::database::DatabaseProtocol;
 use keyward_base::id::OrgId;
 use keyward_model::{
     Agent, AgentFacts, AgentShown, AgentSpec, Connection, ManagedBy, Record, Shown, check_name,
@@ -73,25 +74,6 @@ pub(crate) struct EnvironmentFacts {
     pub(crate) has_ssh_key: bool,
     /// Its connections that cannot be used, as people read them.
     pub(crate) unusable: Vec<UnusableConnection>,
-}
-
-/// A connection to a database.
-#[derive(Clone, Debug)]
-pub(crate) struct Database {
-    pub(crate) connection: String,
-    pub(crate) protocol: DatabaseProtocol,
-    /// Its name at the server.
-    pub(crate) name: String,
-}
-
-impl Database {
-    /// `None` for a service that is used over HTTP.
-    fn of(connection: &Shown<Connection>) -> Option<Self> {
-        let url = connection.facts.database.as_deref()?;
-        let name = url.rsplit_once('/').map_or("", |(_, name)| name).to_owned();
-        let connection = connection.name.clone();
-        Some(Self { connection, protocol: DatabaseProtocol::of_url(url)?, name })
-    }
 }
 
 /// A connection that cannot be used.
@@ -156,17 +138,6 @@ pub(crate) struct Inherited {
     outer: Vec<&'static str>,
     /// Variables whose values cannot be kept.
     not_utf8: Vec<&'static str>,
-}
-
-pub(crate) struct AgentEnvironment {
-    /// Names and values; those of the proxy contain the token.
-    pub(crate) variables: Vec<(String, String)>,
-    /// Inherited variables that the client must not have: they hold placeholders of an earlier environment.
-    pub(crate) removed: Vec<String>,
-    /// The files that the variables name.
-    pub(crate) files: EnvironmentFiles,
-    /// Notes for people.
-    pub(crate) notes: Vec<String>,
 }
 
 impl EnvironmentFacts {
@@ -288,8 +259,8 @@ impl EnvironmentFacts {
             notes: placeholders.not_chosen.into_iter().chain(inherited.notes()).collect(),
         };
         match is_local {
-            true => databases::add(&mut made, self, token),
-            false => made.notes.extend(databases::note_elsewhere(self)),
+            true => databases::add(&mut made, &self.databases, &self.database_listeners, token),
+            false => made.notes.extend(databases::note_elsewhere(&self.databases)),
         }
         made
     }
@@ -389,20 +360,6 @@ impl Inherited {
     }
 }
 
-impl AgentEnvironment {
-    /// The variables by name.
-    pub(crate) fn by_name(&self) -> BTreeMap<&str, &str> {
-        self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
-    }
-}
-
-impl std::fmt::Debug for AgentEnvironment {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names: Vec<_> = self.variables.iter().map(|(name, _)| name).collect();
-        f.debug_struct("Environment").field("variables", &names).finish_non_exhaustive()
-    }
-}
-
 /// The agent; the default one is made when absent, bound to nothing.
 async fn agent_view(client: &Client, name: &str) -> Result<Shown<Agent>, Failure> {
     let at = format!("/api/v1/agents/{}", segment(name));
@@ -450,6 +407,7 @@ fn java(proxy: &str, truststore: &str) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::collections::BTreeMap;
     use std::os::unix::ffi::OsStringExt;
 
     use super::table::PLACEHOLDERS;
