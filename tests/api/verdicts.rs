@@ -97,7 +97,7 @@ fn kinds() -> Vec<Kind> {
         oauth("JWT grant", "grant: jwt_bearer, jwt: { iss: robot }", keyed),
         Kind {
             name: "service account",
-            method: format!("{{ id: oauth, kind: service_account, {token} }}"),
+            method: format!("{{ id: oauth, kind: service_account, client_auth: none, {token} }}"),
             fields: "{ service_account: { env: KEY_FILE } }",
         },
         Kind {
@@ -214,7 +214,7 @@ async fn played(name: &str, said: &str, refusal: &Refusal, says_yes: bool) -> St
     set(&lab, |it| (it.rejected_backoff_first, it.rejected_backoff_max) = (soon, soon));
     let mut reason = breaks(&lab, &service, refusal).await;
     if says_yes {
-        until("the end of the verdict", async || is_lifted(&lab).await).await;
+        until(&format!("{name}, {said}: the end of the verdict"), async || is_lifted(&lab).await).await;
         set(&lab, |it| (it.rejected_backoff_first, it.rejected_backoff_max) = (HOUR, HOUR));
         reason = breaks(&lab, &service, refusal).await;
     }

@@ -31,7 +31,7 @@ impl World {
         let secret = Canary::new("of-the-service-");
         let mut world = Self { served, secret, path: String::new(), admin: String::new() };
         let secret = world.secret.text.clone();
-        world.says(&["hook", "add", "deploys", "--scheme", "github", "--secret-stdin"], &secret);
+        world.says(&["hook", "add", "deploys", "--scheme", "meta", "--secret-stdin"], &secret);
         let shown = world.says(&["hook", "show", "deploys", "--json"], "");
         let shown: Value = serde_json::from_str(&shown).expect("JSON");
         let url = shown["url"].as_str().expect("a URL").parse::<http::Uri>().expect("a URL");
@@ -66,7 +66,7 @@ impl World {
     }
 }
 
-/// The field by which GitHub signs.
+/// The field by which Meta signs.
 fn signed(secret: &str, body: &str) -> String {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), body.as_bytes());
     let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();

@@ -11,7 +11,8 @@ async fn changed_providers_and_settings_are_steps_until_they_are_in_force() {
     let new = own
         .replace("name: Idp,", "name: Other,")
         .replace("upstream:\n", "upstream:\n  dns: ['192.0.2.1:53']\n")
-        + "oauth: { refresh_buffer: 3m }\nlog: { level: debug }\n";
+        .replace("oauth: {", "oauth: { refresh_buffer: 3m,")
+        + "log: { level: debug }\n";
     let steps = [
         "change provider idp: name",
         "change section upstream: dns",
