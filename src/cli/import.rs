@@ -214,7 +214,7 @@ impl Args {
             let place = candidates[at].place.clone();
             Skipped { place, why }
         }));
-        let mut relations = relations(client, &accounts, self.another).await?;
+        let mut relations = relations(client, &accounts, &self.agent, self.another).await?;
         let held = held_placeholders(client, &candidates, shapes.providers(), &self.agent).await?;
         skipped.extend(held.skipped);
         for (account, relation) in held.accounts {

@@ -214,7 +214,8 @@ async fn played(name: &str, said: &str, refusal: &Refusal, says_yes: bool) -> St
     set(&lab, |it| (it.rejected_backoff_first, it.rejected_backoff_max) = (soon, soon));
     let mut reason = breaks(&lab, &service, refusal).await;
     if says_yes {
-        until(&format!("{name}, {said}: the end of the verdict"), async || is_lifted(&lab).await).await;
+        until(&format!("{name}, {said}: the end of the verdict"), async || is_lifted(&lab).await)
+            .await;
         set(&lab, |it| (it.rejected_backoff_first, it.rejected_backoff_max) = (HOUR, HOUR));
         reason = breaks(&lab, &service, refusal).await;
     }

@@ -436,6 +436,10 @@ async fn a_changed_value_is_imported_only_with_rotate_or_another() {
         let account = first_account(&import_of(&desk, key, &["--dry-run"]));
         assert_eq!((&account["name"], &account["found"]), (&json!(name), &json!("same")));
     }
+    // An agent that has none of these connections has changed none.
+    desk.file(".env", &format!("GITHUB_TOKEN=ghp_{}\n", "otherOT90".repeat(4)));
+    let done = desk.json(&["import", ".env", "--yes", "--agent", "other"]);
+    assert_eq!(done["accounts"][0]["name"], json!("github-3"), "{done}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

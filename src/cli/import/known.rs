@@ -12,7 +12,7 @@ use crate::cli::connection::api_path::path;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::secret::Typed;
 use keyward_api::wire::Comparison;
-use keyward_model::{Connection, Shown};
+use keyward_model::{Agent, Connection, Shown};
 
 /// How a found account relates to the connections that exist.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -21,7 +21,7 @@ pub(super) enum Relation {
     New(String),
     /// This connection has the same values.
     Same(Existing),
-    /// An earlier import made this connection, which has other values.
+    /// The agent has this connection by an earlier import, with other values.
     Changed(Existing),
     /// The values are placeholders of this connection, of another agent.
     Placeholder { existing: Existing, agent: String },
@@ -51,15 +51,21 @@ impl Relation {
     }
 }
 
-/// The relation of each account, in their order. With `another`, a changed value is a new account.
+/// The relation of each account to the connections, in their order. A value that differs from a connection of the
+/// agent has changed; with `another`, or if only others have that connection, it is a new account.
 ///
 /// # Errors
 /// When the gateway cannot compare.
 pub(super) async fn relations(
     client: &Client,
     accounts: &[FoundAccount],
+    agent: &str,
     another: bool,
 ) -> Result<Vec<Relation>, Failure> {
+    let agents = client.list::<Shown<Agent>>("/api/v1/agents", &[]).await?.items;
+    let agent = agents.iter().filter(|it| it.name == agent && !another);
+    let bound: HashSet<&str> =
+        agent.flat_map(|it| &it.facts.bindings).map(|it| it.connection.as_str()).collect();
     let all = client.list::<Shown<Connection>>("/api/v1/connections", &[]).await?.items;
     let mut same: Vec<Option<Existing>> = Vec::new();
     for account in accounts {
@@ -77,7 +83,8 @@ pub(super) async fn relations(
         let earlier = |name: &String| {
             let other = taken.get(name).copied().flatten()?;
             let is_other = of_this_import.contains(other.id.as_str());
-            (!another && !is_other && is_of(other, account)).then(|| existing(other))
+            let is_bound = bound.contains(other.id.as_str());
+            (is_bound && !is_other && is_of(other, account)).then(|| existing(other))
         };
         let decide = |name: String| match (earlier(&name), taken.contains_key(&name)) {
             (Some(earlier), _) => Some(Relation::Changed(earlier)),
