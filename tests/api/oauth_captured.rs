@@ -117,3 +117,22 @@ async fn a_refresh_whose_answer_names_another_host_of_the_provider_s_moves_the_c
     assert_eq!(ask(&world, STRANGER).await.text(), "fine");
     world.finish().await;
 }
+
+/// oauth 6.13: by a provider whose file says nothing of it
+#[tokio::test]
+async fn the_host_that_an_answer_names_is_said_if_requests_do_not_go_there() {
+    for (url, told) in [
+        ("https://other.acme.test/v2", json!("other.acme.test")),
+        ("https://api.acme.test", Value::Null),
+        ("ftp://other.acme.test", Value::Null),
+    ] {
+        let world = World::start().await;
+        let made = world.draft().await;
+        world.server.fail_next(Fault::with("api_domain", json!(url)));
+        let mut browser = world.browser();
+        world.consent(&mut browser, &made).await.is(303);
+        let shown = world.connection().await;
+        assert_eq!(shown["token"]["account_host"], told, "{url}: {shown}");
+        world.finish().await;
+    }
+}
