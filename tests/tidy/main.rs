@@ -5,6 +5,7 @@ mod can_fail;
 mod circles;
 mod codes;
 mod comments;
+mod contributing;
 mod modules;
 mod package;
 mod paths;
