@@ -1,6 +1,6 @@
 //! The `keyward` program. Everything is in the library.
 
-/// Packs open tunnels tighter than the system's allocator, and releases the memory of ended ones (decision 39).
+/// Packs open tunnels tighter than the system's allocator, and releases the memory of ended ones (decision 85).
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: keyward_base::Allocator = keyward_base::Allocator;
