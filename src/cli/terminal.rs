@@ -1,5 +1,6 @@
 //! Terminal prompts: a choice from a list, a line, a secret without echo. Ctrl-C is read as a key, and signals that
-//! end a process as Ctrl-C, so that the terminal is restored and unfinished work is rolled back.
+//! end a process as Ctrl-C, so that the terminal is restored and unfinished work is rolled back. Crates for prompts
+//! leave the cursor hidden or the echo off after Ctrl-C, or bring a dozen more crates.
 
 use std::io::{self, Stdin, Write};
 

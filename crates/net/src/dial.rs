@@ -412,7 +412,7 @@ fn reaches_own(guard: &Guard, addr: SocketAddr) -> bool {
 }
 
 /// Whether the system would use `addr` as the source address to reach `addr`. Nothing is sent: connecting a
-/// datagram socket only selects the route.
+/// datagram socket only selects the route. A list of own addresses would be incomplete: those of interfaces change.
 fn is_this_machine(addr: SocketAddr) -> bool {
     let any: IpAddr = match addr {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

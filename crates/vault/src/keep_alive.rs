@@ -1,6 +1,7 @@
 //! A background job that uses refresh tokens before they expire from disuse, where the operator or the app
 //! enables it, and exchanges access tokens that only a live one can replace. Each step visits some of the
-//! connections; a due refresh runs in a flight, so that leases, back-off and server limits apply.
+//! connections; a due refresh runs in a flight, so that leases, back-off and server limits apply. A timer for
+//! each connection would be made again at each start, and all of them at once.
 
 use std::sync::Arc;
 use std::time::Duration;
