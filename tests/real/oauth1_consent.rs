@@ -291,8 +291,7 @@ async fn a_consent_ends_in_a_token_that_signs_requests_until_it_is_revoked() {
     let world = World::start().await;
     let shown = world.connected("work").await;
     assert_eq!((&shown["state"], &shown["account"]), (&json!("active"), &json!("alice")));
-    let answer =
-        world.ask("GET /1.1/me?b=2&a=1%20x&oauth_token=mine\r\nAuthorization: Bearer x").await;
+    let answer = world.ask("GET /1.1/me?b=2&a=1%20x&oauth_token=mine").await;
     assert_eq!((answer.head.status(), &*answer.text()), (200, "{\"account\": \"alice\"}"));
     let form = "POST /1.1/post\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 16\r\n\r\nstatus=a+b%21&c=";
     assert_eq!(world.ask(form).await.head.status(), 200);

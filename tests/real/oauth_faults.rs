@@ -145,7 +145,7 @@ async fn a_lost_token_answer_of_oidc_provider_ends_the_grant_until_a_reconnect()
         let detail = refused[row]["detail"].as_str().expect("words");
         assert!(detail.contains("refresh token already used"), "{label}: {detail}");
         for _ in 0..2 {
-            world.is_broken(&name, "revoked", "invalid_grant").await;
+            world.is_broken(&name, "answer_lost", "invalid_grant").await;
         }
         assert_eq!(relay(&world).calls().len(), calls.len(), "{label}: nobody asks any more");
         assert_eq!(world.issuer.about(&old).await["active"], false, "{label}: nor is it of use");

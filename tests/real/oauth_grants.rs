@@ -92,7 +92,7 @@ async fn an_assertion_of_a_client_for_a_user_is_exchanged_at_authlib() {
         let fields = json!({ "private_key": key.serialize_pem(), "subject": subject });
         world.connection(name, &json!({ "fields": fields })).await;
         if name != "work" {
-            world.is_broken(name, "revoked", "invalid_grant").await;
+            world.is_broken(name, "client_rejected", "invalid_grant").await;
         }
     }
     assert_eq!(world.issuer.log("refused").len(), 2, "each was tried once");
@@ -139,7 +139,7 @@ async fn a_service_account_gets_tokens_as_itself_a_user_or_another_account_at_au
     }
     let stranger = json!({ "service_account": file.to_string(), "subject": "mallory@acme.test" });
     world.connection("stranger", &json!({ "fields": stranger })).await;
-    world.is_broken("stranger", "revoked", "invalid_grant").await;
+    world.is_broken("stranger", "client_rejected", "invalid_grant").await;
     // Two assertions for each, and two more steps as another.
     assert_eq!(world.issuer.log("token").len(), 2 * 3 + 2);
     world.finish().await;
