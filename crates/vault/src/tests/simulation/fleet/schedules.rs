@@ -11,7 +11,7 @@ use super::FleetStep::{
 };
 use super::*;
 
-const CASES: Cases = Cases { usual: 20_000, soak: 1_000_000, parts: PARTS };
+const CASES: Cases = Cases { usual: 5_000, soak: 1_000_000, parts: PARTS };
 
 /// Maximum number of schedules until a weak store is detected.
 const FOUND_WITHIN: usize = 200;
