@@ -18,7 +18,8 @@ fn typed(cli: &Cli, arguments: &[&str]) -> (Option<i32>, String) {
     (code, lasting(&screen.replace("\r\n", "\n")))
 }
 
-/// The text without what differs from run to run: random ids, times, the folder.
+/// The text without what differs from run to run: random ids, times, the folder, and whether a path of it
+/// still had room on its line.
 fn lasting(screen: &str) -> String {
     let of_word = |word: &str| match word.trim_matches(['(', ')']) {
         id if id.starts_with("rul_") => word.replace(id, "rul_ID"),
@@ -33,6 +34,7 @@ fn lasting(screen: &str) -> String {
         .map(|words| words.split('\n').map(of_word).collect::<Vec<_>>().join("\n"))
         .collect::<Vec<_>>()
         .join(" ")
+        .replace("\n(keyward.yaml", " (keyward.yaml")
 }
 
 /// The commands with their screens, as a person sees them.

@@ -8,7 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{HANDSHAKE, SWITCHING, echoing, revoke};
 use test_support::*;
 
-/// What the origin says once the handshake is done, and what it says when it is told to go on.
+/// The frames that the origin sends after the handshake, and those that it sends when the test signals it.
 #[derive(Clone, Copy)]
 struct Says {
     first: &'static [u8],

@@ -79,6 +79,7 @@ async fn connection_pages_have_no_button_for_a_change_that_the_api_refuses() {
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
     let mut tab = opened(&lab, &mut chromium, "/connections/acme").await;
     tab.sees("managed by the configuration file").await;
+    tab.sees("Pause connection").await;
     for dead in ["Rotate key", "Remove connection"] {
         tab.does_not_see(dead).await;
     }

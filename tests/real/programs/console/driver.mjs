@@ -74,14 +74,19 @@ const commands = {
   async click({ page, name, role }) {
     await ready(page);
     const roles = role ? [role] : ['button', 'link', 'checkbox', 'menuitem', 'DisclosureTriangle', 'option'];
-    const element = await any(page, roles, name);
+    const first = await any(page, roles, name);
     // The next command is for the page that a link opens, not for the one that it leaves.
-    const leaves = await element.evaluate((clicked) => {
+    const leaves = await first.evaluate((clicked) => {
       const link = clicked.closest('a[href]');
       const page = (url) => url.split('#')[0];
       return Boolean(link) && !link.target && !link.hasAttribute('download') && page(link.href) !== page(location.href);
     });
-    await Promise.all([leaves && page.waitForNavigation({ waitUntil: 'domcontentloaded' }), element.click()]);
+    // A page renews its lists: another element of the name may take the place of the one that was found.
+    const press = async (element) => element.click().catch(async (error) => {
+      if (await element.evaluate((found) => found.isConnected)) throw error;
+      await press(await any(page, roles, name));
+    });
+    await Promise.all([leaves && page.waitForNavigation({ waitUntil: 'domcontentloaded' }), press(first)]);
   },
   async fill({ page, name, text }) {
     await ready(page);
