@@ -10,17 +10,16 @@ mod encryption;
 mod error;
 mod frame;
 mod read;
-mod schedule;
 mod staged_file;
 #[cfg(test)]
 mod tests;
-mod write;
 
-pub use backups::{Backups, BegunBackup, ScheduledBackups, WrittenBackup};
+pub use backups::{
+    BackupSettings, Backups, BegunBackup, Schedule, ScheduledBackups, WrittenBackup, file_name,
+    time_of,
+};
 pub use encryption::{AgeIdentity, BackupKey, Encryption, Recipient};
 pub use error::{BackupError, IdentityError, RecipientError, WriteError};
 pub use frame::{BackupHeader, BackupPart, FORMAT};
-pub use read::{BackupEntry, BackupReader, verify};
-pub use schedule::{BackupSettings, Schedule, file_name, time_of};
+pub use read::{BackupContent, BackupEntry, BackupReader, verify, write};
 pub use staged_file::StagedFile;
-pub use write::{BackupContent, write};
