@@ -1,9 +1,9 @@
-//! Backups: one file with all rows of a store and the CA, encrypted in the age format. The master key is not in it:
-//! a backup is opened with its passphrase or identity alone, and restored under any master key.
+//! Backups: one file with all rows of a store and the CA, encrypted in the age format. The master key is not in it: a
+//! backup is opened with its passphrase or identity alone, and restored under any master key.
 //!
-//! `encryption.rs` is the only user of the `age` crate. Inside it is a stream of frames (`frame.rs`): a header, the
-//! CA, rows, and a trailer with counts and a hash. `write.rs` and `read.rs` hold one frame in memory at a time. What
-//! becomes of the rows, and of directories, is decided by the program.
+//! `encryption.rs` is the only user of the `age` crate. Inside it is a stream of frames (`frame.rs`): a header, the CA,
+//! rows, and a trailer with counts and a hash. `read.rs` writes and reads, and holds one frame in memory at a time.
+//! What becomes of the rows, and of directories, is decided by the program.
 
 mod backups;
 mod encryption;
