@@ -2,7 +2,7 @@
 //! shown once.
 
 use jiff::Timestamp;
-use keyward_base::totp::TotpKey;
+use keyward_base::secret::TotpKey;
 use serde::{Deserialize, Serialize};
 
 /// The codes that sign a user in beside the password.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use keyward_base::id::UserId;
 use keyward_base::keys::section;
-use keyward_base::password::PasswordHash;
+use keyward_base::secret::PasswordHash;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

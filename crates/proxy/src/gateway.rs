@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::ca::cache::LeafCache;
 use keyward_base::limits::Limits;
-use keyward_base::parallel::cores;
+use keyward_base::threads::cores;
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
 use keyward_net::dial::Dialler;

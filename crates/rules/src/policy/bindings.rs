@@ -160,7 +160,7 @@ impl NameIndex {
 
     /// The numbers of bindings whose name or id may be this text, ascending.
     fn like(&self, text: &str) -> impl Iterator<Item = u32> {
-        keyward_base::lookup_counter::increment();
+        keyward_base::shared_map::increment();
         let wanted = low_hash(&self.hasher, text);
         let from = self.places.partition_point(|(hash, _)| *hash < wanted);
         let same = self.places[from..].iter().take_while(move |(hash, _)| *hash == wanted);

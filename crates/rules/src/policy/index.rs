@@ -67,7 +67,7 @@ impl<T> HostIndex<T> {
         let suffixes = host.name().into_iter().flat_map(suffixes);
         let exact = self.exact.get(host).into_iter();
         let below = suffixes.filter_map(|suffix| self.below.get(suffix));
-        exact.chain(below).flatten().inspect(|_| keyward_base::lookup_counter::increment())
+        exact.chain(below).flatten().inspect(|_| keyward_base::shared_map::increment())
     }
 
     /// The entries whose pattern contains this one, on some port.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::Directory;
 use super::error::DirectoryError;
 use keyward_base::id::{OrgId, UserId};
-use keyward_base::password::PasswordHash;
+use keyward_base::secret::PasswordHash;
 use keyward_model::{Record, User};
 
 /// Most networks that are remembered of one user; the least recently used one is dropped first.

@@ -6,8 +6,7 @@ use super::Directory;
 use super::error::DirectoryError;
 use crate::crypto::totp::{new_key, step_of};
 use keyward_base::id::{OrgId, UserId};
-use keyward_base::secret::Secret;
-use keyward_base::totp::TotpKey;
+use keyward_base::secret::{Secret, TotpKey};
 use keyward_model::{NewTotp, Record, Totp, User};
 
 /// Why a code is not accepted.
