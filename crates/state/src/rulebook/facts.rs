@@ -7,7 +7,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use super::account::{OwnHosts, endpoint};
-use super::inputs::{binding_inputs, connection_inputs, rule_inputs};
+use super::names::{binding_inputs, connection_inputs, rule_inputs};
 use super::session_index::SessionIndex;
 use super::source::AgentSource;
 use crate::directory::{AgentRecord, AppRecord, ConnectionRecord, PluginRecord, View};
