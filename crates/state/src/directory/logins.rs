@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::error::DirectoryError;
 use super::index::{Index, NameKind, Unique};
-use super::person::{Person, UserCredential};
+use super::records::{Person, UserCredential};
 use super::rows::RowId;
 use super::stored::{Stored, stored_in};
 use super::view::View;
