@@ -13,10 +13,10 @@ use super::check_test_request::test_request;
 use super::decode::decode;
 use super::document::{Document, Problem, Problems, item_of, key_of};
 use super::extends::{self, EXTENDS};
-use super::header_names::{field_name, header_name};
 use super::host_template::HostTemplate;
+use super::keys::ClearsText;
+use super::methods::{field_name, header_name};
 use super::own_hosts::{self, OwnHosts, hosts, is_day, is_word, path_pattern, paths, split_https};
-use super::place_keys::ClearsText;
 use super::schema::{AuthText, ProviderText, RetryText, TemplateText, VariableText};
 use super::{
     AuthMethod, Field, Provider, ProviderInfo, Variable, check_auth, check_protocol, mistakes,
