@@ -4,16 +4,13 @@
 
 mod allow;
 mod base_url;
-mod binding_refusal;
 mod bindings;
 mod body_refusal;
-mod branches;
 mod call;
 mod choose;
 mod compile;
 mod considered;
 mod copied_objects;
-mod counted;
 mod database;
 mod decide;
 mod deciding_rule;
@@ -21,18 +18,13 @@ mod denial;
 mod edit;
 pub mod explain;
 mod index;
-mod lazy;
-mod login;
 mod matching;
 mod mounted_layers;
 mod named_resources;
-mod oauth_endpoint;
 mod overrides;
 pub mod permit;
 mod permitted_login;
-mod push_refusal;
 mod query;
-mod readings;
 mod reason;
 mod route;
 pub mod rule;
@@ -43,7 +35,6 @@ mod test_request;
 #[cfg(test)]
 mod tests;
 mod unclear_resource;
-mod use_refusal;
 mod way_in;
 
 use std::collections::{HashMap, HashSet};
@@ -63,17 +54,15 @@ use keyward_base::id::{AgentId, ConnectionId, OrgId, RuleId, SessionId};
 use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
 use keyward_base::shared_map::SharedMap;
 
-use bindings::{CompiledBinding, CompiledBindings};
-use counted::CountedIndex;
-use index::{HostIndex, IndexEntry};
-use lazy::LazyBindings;
+use bindings::{CompiledBinding, CompiledBindings, LazyBindings};
+use index::{CountedIndex, HostIndex, IndexEntry};
 
 pub use crate::inject::own_authorization::OwnAuthorization;
 pub use allow::{AllowedSets, hosts_of_sets, set_for};
+pub use bindings::BindingSource;
 pub use considered::{ConsideredRule, RuleOutcome};
 pub use database::DatabasePermit;
 pub use explain::Explanation;
-pub use lazy::BindingSource;
 pub use named_resources::{NamedResource, named_resources};
 pub use overrides::{NoMethod, overrides};
 pub use permit::{Action, InterceptPermit, Permit, Route, TunnelPermit};
