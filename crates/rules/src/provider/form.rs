@@ -1,5 +1,6 @@
-//! Fills in a provider's form: inserts the variables that an owner enters into hosts, placements, OAuth endpoints, actions and the
-//! hosts at which git can use the connection over HTTPS. The result is the [`Instance`] that a connection uses.
+//! Fills in a provider's form: inserts the variables that an owner enters into hosts, placements, OAuth endpoints,
+//! actions and the hosts at which git can use the connection over HTTPS. The result is the [`Instance`] that a
+//! connection uses.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +12,7 @@ use super::variable::{FormError, Variable};
 use super::{EncodedSlash, Instance, Provider};
 use crate::actions::ActionScope;
 use crate::inject::credential::Clears;
-use crate::inject::placement::{Location, Place};
-use crate::inject::scoped::Scoped;
+use crate::inject::placement::{Location, Place, Scoped};
 use crate::inject::template::Encoding;
 use keyward_base::pattern::HostPattern;
 

@@ -61,12 +61,11 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::inject::scoped::Scoped;
 use crate::inject::credential::Clears;
 use crate::inject::own_authorization::Signs;
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placeholder::Placeholder;
-use crate::inject::placement::{Location, Place};
+use crate::inject::placement::{Location, Place, Scoped};
 use crate::inject::sign::request_signer::SigningScheme;
 use crate::rate_limit::RateLimitFields;
 use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol};
