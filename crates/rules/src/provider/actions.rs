@@ -15,7 +15,7 @@ use super::methods;
 use super::own_hosts::{self, OwnHosts};
 use crate::actions::{ActionScope, PushOptions, ScopeKind};
 use crate::aws_host;
-use crate::graphql::scope::{FieldPattern, OperationScope};
+use crate::graphql::{FieldPattern, OperationScope};
 use keyward_base::pattern::{HostPattern, PathPattern};
 
 /// A named part of a provider's API.
