@@ -1,12 +1,11 @@
-//! [`Row`]: a stored row with its version, the precondition of a write, which rows of a table are listed ([`RowRange`]), and all
-//! rows of a store: as of one point in time ([`Snapshot`]), and for its check, with those that cannot be read
-//! ([`StoreScan`]).
+//! [`Row`]: a stored row with its version, the precondition of a write, which rows of a table are listed
+//! ([`RowRange`]), and all rows of a store: as of one point in time ([`Snapshot`]), and for its check, with those that
+//! cannot be read ([`StoreScan`]).
 
 use std::fmt;
 
 use super::error::{StoreError, conflict};
-use super::table::Table;
-use super::version::Version;
+use super::table::{Table, Version};
 
 #[derive(Clone, Eq, PartialEq)]
 pub struct Row {

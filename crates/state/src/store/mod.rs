@@ -16,7 +16,6 @@ pub mod sled;
 mod table;
 #[cfg(test)]
 mod tests;
-mod version;
 mod watch;
 mod wrapper;
 
@@ -24,8 +23,7 @@ pub use entry::{DamagedRow, Expect, Row, RowRange, Snapshot, StoreScan};
 pub use error::{KEY_BYTES_MAX, StoreError, VALUE_BYTES_MAX, is_no_answer};
 pub use lease::Lease;
 pub use shared::{AnnouncedReplica, KeptBytes, PRESENCE_LEAST, SharedStore};
-pub use table::Table;
-pub use version::Version;
+pub use table::{Table, Version};
 pub use wrapper::StoreWrapper;
 
 /// A storage backend.
