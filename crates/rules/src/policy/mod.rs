@@ -10,7 +10,6 @@ mod call;
 mod choose;
 mod compile;
 mod considered;
-mod copied_objects;
 mod database;
 mod decide;
 mod deciding_rule;
@@ -19,7 +18,6 @@ mod edit;
 pub mod explain;
 mod index;
 mod matching;
-mod mounted_layers;
 mod named_resources;
 mod overrides;
 pub mod permit;
@@ -34,7 +32,6 @@ mod taken;
 mod test_request;
 #[cfg(test)]
 mod tests;
-mod unclear_resource;
 mod way_in;
 
 use std::collections::{HashMap, HashSet};
@@ -63,7 +60,7 @@ pub use bindings::BindingSource;
 pub use considered::{ConsideredRule, RuleOutcome};
 pub use database::DatabasePermit;
 pub use explain::Explanation;
-pub use named_resources::{NamedResource, named_resources};
+pub use named_resources::{NamedResource, UnclearResource, named_resources};
 pub use overrides::{NoMethod, overrides};
 pub use permit::{Action, InterceptPermit, Permit, Route, TunnelPermit};
 pub use permitted_login::PermittedLogin;
@@ -75,7 +72,6 @@ pub use rule::{
 };
 pub use slots::{ActionList, Blocked, EmptySlot, Extent, Parts, Slot, SlotProblem};
 pub use ssh::SshPermit;
-pub use unclear_resource::UnclearResource;
 pub use way_in::WayIn;
 
 /// Compiled rules and bindings of all orgs. The cost of a decision depends only on the rules and the agent's
