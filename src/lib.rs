@@ -128,7 +128,7 @@
 //! | Which SSH logins are signed, and for which session? | `ssh/src/binding.rs`, `vault/src/ssh.rs`, `proxy/src/streams/ssh_agent.rs` | `SessionBindings::path`, `SshIdentity::servers`, `AgentProtocol::signature` |
 //! | Which requests only prove the URL of a webhook? | `hooks/src/challenge.rs` | `answer` |
 //! | How does a mistake in the file get its line? | `rules/src/provider/document.rs` | `TreeBuilder::mapping`, `Problems::add` |
-//! | What is in a backup, and when is it consistent? | `backup/src/write.rs`, `state/src/directory/snapshot.rs` | `write`, `Directory::snapshot` |
+//! | What is in a backup, and when is it consistent? | `backup/src/read.rs`, `state/src/directory/snapshot.rs` | `write`, `Directory::snapshot` |
 //! | How does a restore survive a crash? | `app/src/restore/mod.rs`, `app/src/restore/completion.rs` | `Restore::run`, `complete` |
 //! | What does a changed configuration do? | `app/src/plan/mod.rs`, `app/src/apply.rs` | `plan`, `apply` |
 //!

@@ -11,8 +11,8 @@ use serde_json::json;
 
 use keyward_app::Services;
 use keyward_base::id::{AgentId, OrgId, UserId};
-use keyward_base::lookup_counter;
 use keyward_base::secret::Secret;
+use keyward_base::shared_map;
 use keyward_model::{
     Agent, AgentFacts, AgentSpec, ConnectionSpec, ManagedBy, Reference, Role, SessionSpec, User,
     UserFacts, UserSpec, Visibility,
@@ -227,14 +227,14 @@ async fn cost(world: &World, admin: &str, asked: &Asked) -> Cost {
     wire.stop_recording();
     let (mut look_ups, mut times) = (Vec::new(), Vec::new());
     for _ in 0..PAGES {
-        let (before, began) = (lookup_counter::so_far(), Instant::now());
+        let (before, began) = (shared_map::so_far(), Instant::now());
         wire.send(format!(
             "GET {path} HTTP/1.1\r\nHost: {at}\r\nAuthorization: Bearer {admin}\r\n\r\n"
         ))
         .await;
         let answer = wire.answer("GET").await;
         times.push(began.elapsed());
-        look_ups.push(lookup_counter::so_far() - before);
+        look_ups.push(shared_map::so_far() - before);
         let text = answer.text();
         assert_eq!(answer.head.status(), 200, "{path}: {text}");
         assert!(text.contains(expected.as_str()), "{path} lacks {expected}: {text}");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::generated_page::{GeneratedPage, between};
-use keyward_rules::provider::categories::CATEGORIES;
+use keyward_rules::provider::catalogue::CATEGORIES;
 use keyward_rules::provider::{AuthMethod, Catalogue, HostTemplate, Provider, Template, check};
 
 const INDEX: GeneratedPage = GeneratedPage {

@@ -1,7 +1,7 @@
 //! One-time codes beside a password: how a key is set up and removed, and that each code works once.
 
 use jiff::Timestamp;
-use keyward_base::totp::TotpKey;
+use keyward_base::secret::TotpKey;
 use keyward_state::crypto::totp;
 use serde_json::{Value, json};
 

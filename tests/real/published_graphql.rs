@@ -4,8 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use keyward_rules::graphql::scope::OperationScope;
-use keyward_rules::graphql::{OperationKind, RootField};
+use keyward_rules::graphql::{OperationKind, OperationScope, RootField};
 use keyward_rules::provider::Catalogue;
 
 use crate::stage::installed;

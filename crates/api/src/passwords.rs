@@ -12,7 +12,7 @@ use super::means::SignInMethodChange;
 use super::openapi::Routes;
 use super::wire::PasswordChangeRequest;
 use crate::visit::SecureRequest;
-use keyward_base::password::PasswordHash;
+use keyward_base::secret::PasswordHash;
 use keyward_model::{Record, User};
 use keyward_state::crypto::password;
 use keyward_state::directory::UserCredential;

@@ -19,7 +19,7 @@ use super::openapi::Routes;
 use super::sign_in::limits::{CodeTry, network};
 use super::wire::{TotpCode, TotpRequest, TotpView};
 use crate::visit::SecureRequest;
-use keyward_base::totp::TotpKey;
+use keyward_base::secret::TotpKey;
 use keyward_model::{Record, User};
 use keyward_state::directory::TotpError;
 

@@ -16,7 +16,7 @@ const IDLE_SHARE: usize = 8;
 
 /// The number of processors that the process may use.
 pub(super) fn core_count() -> usize {
-    keyward_base::parallel::cores()
+    keyward_base::threads::cores()
 }
 
 /// The number of files that the process may open.

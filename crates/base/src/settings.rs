@@ -19,13 +19,11 @@ use super::time::{format_duration, parse_duration};
 
 mod databases;
 mod error;
-mod field_text;
 mod headers;
 
 pub use databases::{RoleName, StatementKind, TablePattern, parse_bytes_max, parse_rows_max};
 pub use error::SettingsError;
-pub use field_text::FieldText;
-pub use headers::{Headers, parse_name};
+pub use headers::{FieldText, Headers, parse_name};
 
 section! {
     /// How requests with a connection's credential are sent. Unset values use the gateway's defaults.

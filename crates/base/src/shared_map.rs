@@ -1,7 +1,8 @@
-//! [`SharedMap`]: a hash map whose clones share unchanged parts. A new version of a large map costs only what
-//! has changed.
+//! [`SharedMap`]: a hash map whose clones share unchanged parts. A new version of a large map costs only what has changed.
+//! In debug builds, look-ups are counted ([`LookupCounter`]): tests of cost compare counts instead of times.
 
 use std::borrow::Borrow;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::collections::hash_map::{self, RandomState as SipState};
 use std::fmt;
@@ -129,7 +130,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> SharedMap<K, V, S> {
     where
         K: Borrow<Q>,
     {
-        super::lookup_counter::increment();
+        increment();
         let at = self.place(key);
         self.groups.get(at / GROUP_SHARDS)?.get(at % GROUP_SHARDS)?.get(key)
     }
@@ -260,6 +261,29 @@ fn unlike<'a, T>(
     with_other.filter(|(mine, theirs)| !theirs.is_some_and(|theirs| Arc::ptr_eq(mine, theirs)))
 }
 
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Records one look-up. Does nothing in optimised builds.
+pub fn increment() {
+    if cfg!(debug_assertions) {
+        COUNT.set(COUNT.get() + 1);
+    }
+}
+
+/// How often [`increment`] was called on this thread so far.
+pub fn so_far() -> u64 {
+    COUNT.get()
+}
+
+/// How often `work` called [`increment`] on this thread.
+pub fn count<T>(work: impl FnOnce() -> T) -> (T, u64) {
+    let before = so_far();
+    let done = work();
+    (done, so_far() - before)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -299,8 +323,7 @@ mod tests {
         assert!(map.groups.len() >= 2 && (1..=2).contains(&groups), "{groups}");
         assert!(map.shards >= 512 && (1..=2).contains(&copied), "{copied}");
         assert_eq!((before.get(&7), before.get(&8)), (Some(&1), Some(&1)));
-        let (found, looked) =
-            crate::lookup_counter::count(|| map.differences(&before, |one, other| one == other));
+        let (found, looked) = super::count(|| map.differences(&before, |one, other| one == other));
         assert_eq!(found.len(), 2);
         assert!(found.contains(&Difference { before: Some(&1), now: Some(&2) }));
         assert!(found.contains(&Difference { before: Some(&1), now: None }));

@@ -11,8 +11,7 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::id::ConnectionId;
 use keyward_base::secret::Secret;
 use keyward_rules::inject::credential::{Clears, Credential, Write};
-use keyward_rules::inject::placement::{Location, LoginPart};
-use keyward_rules::inject::scoped::Scoped;
+use keyward_rules::inject::placement::{Location, LoginPart, Scoped};
 use keyward_rules::inject::scrub::Needles;
 use keyward_rules::policy::{Account, AccountState, PermittedLogin, Policy};
 

@@ -1,19 +1,18 @@
-//! The envelope of a stored value: AES-256-GCM with a data key per value, which is wrapped by a master key.
-//! The key ring of `keyward-state` chooses the master key. A crate of its own, because it is small and optimised in
-//! every profile: tests seal and open many thousands of values.
+//! The envelope of a stored value: AES-256-GCM with a data key per value, which is wrapped by a master key, whose [`KeyId`]
+//! identifies it without revealing it. The key ring of `keyward-state` chooses the master key. A crate of its own, because
+//! it is small and optimised in every profile: tests seal and open many thousands of values.
 //!
 //! `version (1) ‖ key id (8) ‖ wrap nonce (12) ‖ wrapped data key (32 + 16) ‖ nonce (12) ‖ ciphertext ‖ tag
 //! (16)`, 97 bytes more than the plaintext.
 
-mod key_id;
+use std::fmt;
 
 use aes_gcm::aead::{Aead, AeadInOut, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use keyward_base::id::OrgId;
-
-pub use self::key_id::{KEY_LEN, KeyId};
 
 /// The only format version: the first byte of every sealed value, and part of the associated data.
 const FORMAT: u8 = 1;
@@ -29,6 +28,8 @@ const CIPHERTEXT_AT: usize = NONCE_AT + NONCE_LEN;
 
 /// Bytes that sealing adds to a plaintext.
 pub const OVERHEAD: usize = CIPHERTEXT_AT + TAG_LEN;
+/// Length of keys: AES-256.
+pub const KEY_LEN: usize = 32;
 
 /// The row that a sealed value belongs to. It is the AEAD's associated data, so that a value that was copied to
 /// another row does not open.
@@ -235,10 +236,42 @@ fn decrypt(
     Ok(buffer)
 }
 
+/// Identifies a master key without revealing it.
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct KeyId([u8; 8]);
+
+impl KeyId {
+    /// Length of an id in bytes.
+    pub const LEN: usize = 8;
+
+    /// The first 8 bytes of SHA-256 of a domain label and the key. They reveal nothing about 256 random bits.
+    pub fn of(key: &Zeroizing<[u8; KEY_LEN]>) -> Self {
+        let digest = Sha256::new()
+            .chain_update(b"keyward master key id v1\0")
+            .chain_update(**key)
+            .finalize();
+        Self(std::array::from_fn(|at| digest[at]))
+    }
+}
+
+impl fmt::Display for KeyId {
+    /// Formats as 16 hex digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     const ID: KeyId = KeyId([7; 8]);
 

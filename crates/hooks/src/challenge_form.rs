@@ -1,4 +1,5 @@
-//! How a service verifies the URL of a hook, and what Keyward answers.
+//! How a service verifies the URL of a hook, what Keyward answers, and how it expects that its events are answered
+//! ([`EventAnswer`]).
 
 use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
@@ -92,3 +93,16 @@ const TOKEN_BYTES_MAX: usize = 256;
 pub(super) const TEXT: &str = "text/plain";
 
 const JSON: &str = "application/json";
+
+/// The form of the answer to an accepted event. Services that expect no body get none with a refusal either.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum EventAnswer {
+    /// 200 with the id of the event, for services that ignore the body.
+    #[default]
+    Json,
+    /// 200 without a body.
+    Empty,
+    /// 204.
+    NoContent,
+}

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use keyward_base::secret::Secret;
 
-use crate::signature::base64;
+use crate::request::base64;
 
 /// Before the bytes of a symmetric key of Standard Webhooks. Its libraries also accept keys without it.
 const SYMMETRIC_PREFIX: &str = "whsec_";

@@ -7,7 +7,6 @@
 
 mod challenge;
 mod challenge_form;
-mod event_answer;
 mod fetched;
 mod key;
 mod proof;
@@ -15,7 +14,6 @@ mod rejection;
 mod request;
 mod scheme;
 mod schemes;
-mod signature;
 mod template;
 mod verify;
 mod written;
@@ -23,8 +21,7 @@ mod written;
 #[cfg(test)]
 mod tests;
 
-pub use challenge_form::ChallengeAction;
-pub use event_answer::EventAnswer;
+pub use challenge_form::{ChallengeAction, EventAnswer};
 pub use fetched::key_place::{HookMessage, KeyPlace};
 pub use key::SecretError;
 pub use rejection::Rejection;

@@ -4,8 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use keyward_base::secret::Secret;
 
-use crate::challenge_form::ChallengeForm;
-use crate::event_answer::EventAnswer;
+use crate::challenge_form::{ChallengeForm, EventAnswer};
 use crate::fetched::form::FetchedForm;
 use crate::key::{SecretError, VerificationKey};
 use crate::request::HookRequest;

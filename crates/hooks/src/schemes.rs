@@ -7,10 +7,10 @@ use std::sync::LazyLock;
 use http::HeaderName;
 use parking_lot::Mutex;
 
-use crate::event_answer::EventAnswer;
+use crate::challenge_form::EventAnswer;
 use crate::key::{KeyForm, SignatureAlgorithm};
+use crate::request::{Encoding, SignatureLayout};
 use crate::scheme::BODY_BYTES_MAX;
-use crate::signature::{Encoding, SignatureLayout};
 use crate::template::SignedTemplate;
 use crate::verify::{ValuePlace, Way};
 use crate::{Scheme, written};

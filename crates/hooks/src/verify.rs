@@ -17,8 +17,7 @@ use keyward_base::secret::Secret;
 
 use crate::Rejection;
 use crate::key::{KeyForm, SignatureAlgorithm, VerificationKey};
-use crate::request::{HookRequest, scalar};
-use crate::signature::{Encoding, SignatureLayout};
+use crate::request::{Encoding, HookRequest, SignatureLayout, scalar};
 use crate::template::{SignedTemplate, TemplateValues};
 
 /// More notifications than a service sends in one request.

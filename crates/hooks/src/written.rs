@@ -7,11 +7,11 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 
 use super::challenge_form::ChallengeForm;
-use super::event_answer::EventAnswer;
 use super::fetched::form::FetchedForm;
+use crate::challenge_form::EventAnswer;
 use crate::key::{KeyForm, SignatureAlgorithm};
+use crate::request::{Encoding, SignatureLayout};
 use crate::scheme::{BODY_BYTES_MAX, Scheme};
-use crate::signature::{Encoding, SignatureLayout};
 use crate::template::{SignedTemplate, TemplatePiece};
 use crate::verify::{Time, TimeUnit, ValuePlace, Way};
 

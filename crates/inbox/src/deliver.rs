@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::event::SettledEvent;
 use super::event::{self, EventRow, EventState, HookEvent};
 use super::queue::{QueueEntry, TakenEvent, WaitingEvent};
-use super::settled::SettledEvent;
 use super::{BODIES_KIB_MAX, Inbox, InboxError};
 use keyward_base::id::{HookId, OrgId};
 use keyward_model::{DeliveryAttempt, Hook, Record};

@@ -14,8 +14,6 @@ mod keys;
 mod queue;
 mod replicas;
 mod secret;
-mod settled;
-mod status;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -48,7 +46,7 @@ use fetched::FetchedKeys;
 use keys::HookKeys;
 pub use keys::NewKeys;
 use queue::InboxQueue;
-pub use status::{HookStatus, SecretStatus};
+pub use queue::{HookStatus, SecretStatus};
 pub use waiting::QueueReader;
 
 /// Records a minute of requests to one hook that were refused, and of repeated ones. Anyone can send them; further ones

@@ -3,7 +3,7 @@
 
 use super::Inbox;
 use super::error::{InboxError, InboxRefusal};
-use super::status::SecretStatus;
+use super::queue::SecretStatus;
 use keyward_base::secret::Secret;
 use keyward_hooks::{Rejection, Scheme};
 use keyward_model::{Hook, Record};

@@ -16,11 +16,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::connection::Failures;
-use super::field_reference::References;
 use super::name;
 use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Resource};
-use super::secret_text::GivenFields;
+use super::secret_text::{GivenFields, References};
 use super::source::FetchedView;
 
 pub use applied::redirect_uri;

@@ -3,9 +3,7 @@
 
 mod account;
 mod secret;
-mod ssh;
 mod state;
-mod token;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,23 +21,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::app::AppUrls;
-use super::deadline::Deadline;
-use super::field_reference::References;
-use super::owner::Visibility;
+use super::given::Deadline;
 use super::reference::Reference;
 use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Record, Resource};
-use super::secret_text::GivenFields;
+use super::secret_text::{GivenFields, References};
 use super::source::FetchedView;
 use super::{given, name};
 
-pub use account::{Account, AccountId, AccountSource};
+pub use account::{Account, AccountId, AccountSource, SshKeyShown, Visibility};
 pub use secret::{
     REMIND_DAYS, Reminder, ReplacementDue, ReplacementReason, Rotation, RotationState,
 };
-pub use ssh::SshKeyShown;
-pub use state::{BrokenReason, ConnectionState};
-pub use token::{Failures, Renewal, TokenStatus};
+pub use state::{BrokenReason, ConnectionState, Failures, Renewal, TokenStatus};
 
 /// The bound of a description and of a purpose, in characters.
 const TEXT_CHARS_MAX: usize = 1024;

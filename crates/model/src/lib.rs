@@ -11,8 +11,6 @@ mod binding;
 mod connect_session;
 mod connection;
 mod database_listener;
-mod deadline;
-mod field_reference;
 mod given;
 mod honeytoken;
 mod hook;
@@ -20,27 +18,20 @@ mod login;
 mod manifest;
 mod name;
 mod notice_kind;
-mod optional_duration;
 mod org;
 mod own_provider;
-mod owner;
-mod passkey;
 mod patch;
 mod personal_token;
-mod placeholders;
 mod plugin;
 mod reference;
 mod refusal;
 mod resource;
-mod row;
 mod rule;
 mod schema;
-mod scope;
 mod secret_text;
 mod session;
 mod source;
 mod token;
-mod totp;
 mod user;
 mod webhook;
 
@@ -53,7 +44,7 @@ pub use app::{
 };
 pub use binding::{
     BINDINGS_MAX, BindTerms, BindingLimits, BindingPatch, BindingRecord, BindingShown, BindingSpec,
-    BoundSlot, LOST_CONNECTIONS_MAX, LimitsChange, LostConnection,
+    BoundSlot, LOST_CONNECTIONS_MAX, LimitsChange, LostConnection, Placeholders,
 };
 pub use connect_session::{
     BoundBrowser, CONNECT_FAILURES_MAX, CONNECT_SESSION_KEPT, CONNECT_SESSION_LIFE, ConnectSession,
@@ -64,14 +55,12 @@ pub use connection::{
     Account, AccountId, AccountSource, BrokenReason, Connection, ConnectionChangeOptions,
     ConnectionCreateOptions, ConnectionFacts, ConnectionShown, ConnectionSpec, ConnectionState,
     Failures, REMIND_DAYS, Reminder, Renewal, ReplacementDue, ReplacementReason, Rotation,
-    RotationState, SshKeyShown, TokenStatus,
+    RotationState, SshKeyShown, TokenStatus, Visibility,
 };
 pub use database_listener::{
     DatabaseListener, DatabaseListenerShown, DatabaseListenerSpec, ListenerPlace, ListenerState,
 };
-pub use deadline::Deadline;
-pub use field_reference::{FieldReference, References};
-pub use given::in_days;
+pub use given::{Deadline, in_days};
 pub use honeytoken::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec};
 pub use hook::{
     HOOK_BODY_BYTES_MAX, Hook, HookChangeOptions, HookCreateOptions, HookFacts, HookRefusal,
@@ -86,14 +75,11 @@ pub use name::{is_label, plain as check_name};
 pub use notice_kind::NoticeKind;
 pub use org::{Org, OrgSpec};
 pub use own_provider::{OwnProvider, OwnProviderSpec};
-pub use owner::Visibility;
-pub use passkey::{PASSKEYS_MAX, Passkey, PasskeyShown};
 pub use patch::{check_fixed, merge};
 pub use personal_token::{
-    PERSONAL_TOKENS_MAX, PersonalToken, PersonalTokenCreateOptions, PersonalTokenShown,
-    PersonalTokenSpec,
+    Area, PERSONAL_TOKENS_MAX, PersonalToken, PersonalTokenCreateOptions, PersonalTokenShown,
+    PersonalTokenSpec, Scope, ScopeError,
 };
-pub use placeholders::Placeholders;
 pub use plugin::{
     Missing, MissingSlotView, PLUGINS_MAX, Plugin, PluginAffected, PluginChangeOptions,
     PluginFacts, PluginRemoved, PluginSpec, PluginState, PluginView, RemainingConnectionView,
@@ -104,8 +90,7 @@ pub use refusal::Refusal;
 pub use resource::{Data, Kind, ManagedBy, NoMembers, Record, RequestOptions, Resource, Shown};
 pub use rule::{Rule, RuleFacts, RulePlace, RuleShown, RuleSpec, RuleStatus};
 pub use schema::{Schemas, schemas};
-pub use scope::{Area, Scope, ScopeError};
-pub use secret_text::{GivenFields, SecretFields, SecretText};
+pub use secret_text::{FieldReference, GivenFields, References, SecretFields, SecretText};
 pub use session::{
     SESSION_TTL_MAX, Session, SessionCreateOptions, SessionFacts, SessionIssued, SessionShown,
     SessionSpec,
@@ -119,8 +104,10 @@ pub use source::{
 pub use token::{
     AGENT_TOKENS_MAX, RevokedToken, TokenCreateOptions, TokenRecord, TokenShown, TokenSpec,
 };
-pub use totp::{NewTotp, Totp};
-pub use user::{Identity, Role, SignInMethods, User, UserFacts, UserShown, UserSpec};
+pub use user::{
+    Identity, NewTotp, PASSKEYS_MAX, Passkey, PasskeyShown, Role, SignInMethods, Totp, User,
+    UserFacts, UserShown, UserSpec,
+};
 pub use webhook::{
     DeliveryAttempt, Webhook, WebhookChangeOptions, WebhookCreateOptions, WebhookFacts,
     WebhookShown, WebhookSpec, WebhookState,

@@ -1,4 +1,5 @@
-//! Secrets in input: text is deserialized directly into a [`Secret`].
+//! Secrets in input: text is deserialized directly into a [`Secret`], or is a [`FieldReference`] to a secret source
+//! that has the value.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,11 +9,12 @@ use std::marker::PhantomData;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use keyward_base::secret::Secret;
 
-use super::field_reference::{FieldReference, References};
+/// Bytes of a reference.
+const REF_BYTES_MAX: usize = 1_024;
 
 /// Text that becomes a [`Secret`] as it is read.
 #[derive(Debug)]
@@ -151,5 +153,28 @@ impl JsonSchema for SecretFields {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let text = generator.subschema_for::<SecretText>();
         json_schema!({ "type": "object", "additionalProperties": text, "writeOnly": true })
+    }
+}
+
+/// A field whose value is kept in a source.
+#[derive(
+    Clone, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+)]
+#[serde(deny_unknown_fields)]
+pub struct FieldReference {
+    /// The name of the source.
+    pub from: String,
+    /// Which of its values: the form depends on the kind.
+    #[serde(rename = "ref")]
+    pub reference: String,
+}
+
+pub type References = BTreeMap<String, FieldReference>;
+
+impl FieldReference {
+    /// Whether the text can be a reference: the source judges the rest.
+    pub fn is_plain(&self) -> bool {
+        let reference = self.reference.as_str();
+        (1..=REF_BYTES_MAX).contains(&reference.len()) && !reference.contains(char::is_control)
     }
 }

@@ -4,7 +4,6 @@
 //! Sources that read the gateway's own machine can be declared only in the configuration file: an admin of an organisation
 //! must not read the gateway's files or run its programs.
 
-mod credential_names;
 mod local;
 mod remote;
 #[cfg(test)]
@@ -18,8 +17,7 @@ use keyward_base::keys::section;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use credential_names::CredentialNames;
-pub use local::{CommandSource, EnvSource, FileSource, KeychainSource};
+pub use local::{CommandSource, CredentialNames, EnvSource, FileSource, KeychainSource};
 pub use remote::{
     AwsService, AwsSource, AzureSource, BitwardenRegion, BitwardenSource, DopplerSource, GcpSource,
     InfisicalSource, OnePasswordSource, VaultLogin, VaultSource,
@@ -28,7 +26,7 @@ pub use remote::{
 use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Resource};
 use super::secret_text::SecretFields;
-use super::{name, optional_duration};
+use super::{given, name};
 
 /// 5 minutes: a changed value is used soon, and a source is asked rarely.
 const TTL: Duration = Duration::from_secs(300);
@@ -58,13 +56,13 @@ section! {
         /// How long a fetched value is used before it is fetched again. While it is used, it is fetched before this time
         /// has passed. Default: 5m.
         #[key("time")]
-        #[serde(default, with = "optional_duration", skip_serializing_if = "Option::is_none")]
+        #[serde(default, with = "given::optional_duration", skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<String>")]
         pub ttl: Option<Duration>,
         /// How long the last value is used after `ttl` while the source cannot be asked. Then requests are refused with 503
         /// `source_unavailable`. Default: 1h, at most 30d.
         #[key("time")]
-        #[serde(default, with = "optional_duration", skip_serializing_if = "Option::is_none")]
+        #[serde(default, with = "given::optional_duration", skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<String>")]
         pub keep: Option<Duration>,
         /// Environment variables of the gateway. Only in the configuration file.

@@ -1,25 +1,28 @@
-//! Users: people, and what they may do in their organisation. Their tokens are in the same row.
+//! Users: people, what they may do in their organisation, and with what they sign in beside a password: passkeys, and
+//! one-time codes (RFC 6238). Their credentials and tokens are in the same row; private parts of passkeys never leave the
+//! devices, and the key of codes is shown once.
 
 use std::net::IpAddr;
 
-use keyward_base::id::UserId;
-use keyward_base::keys::section;
-use keyward_base::password::PasswordHash;
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::login::LoginLink;
 use super::name;
-use super::passkey::{Passkey, PasskeyShown};
 use super::personal_token::{PersonalToken, PersonalTokenShown};
 use super::refusal::{Refusal, failed};
 use super::resource::{Kind, NoMembers, Resource};
-use super::totp::{NewTotp, Totp};
+use keyward_base::id::{PasskeyId, UserId};
+use keyward_base::keys::section;
 use keyward_base::names::named_enum;
+use keyward_base::secret::{PasswordHash, TotpKey};
 
 /// RFC 5321 §4.5.3.1.
 const EMAIL_BYTES_MAX: usize = 254;
+/// Passkeys of one user.
+pub const PASSKEYS_MAX: usize = 20;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum User {}
@@ -173,6 +176,65 @@ fn is_email(text: &str) -> bool {
     let plain = text.chars().all(|c| !c.is_control() && !c.is_whitespace());
     let parts = text.split_once('@').filter(|(name, host)| !name.is_empty() && !host.is_empty());
     text.len() <= EMAIL_BYTES_MAX && plain && parts.is_some_and(|(_, host)| !host.contains('@'))
+}
+
+/// The codes that sign a user in beside the password.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Totp {
+    pub key: TotpKey,
+    /// The time step of the code that was used last: it and those before it are refused (RFC 6238 §5.2).
+    pub last_step: u64,
+}
+
+/// A key that no code has confirmed.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct NewTotp {
+    pub key: TotpKey,
+    /// Until when it can be confirmed.
+    pub expires: Timestamp,
+}
+
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Passkey {
+    /// Its id in the API.
+    pub id: PasskeyId,
+    /// What the user calls it.
+    pub name: String,
+    /// The id of the credential, base 64 for URLs.
+    pub credential: String,
+    /// The number of its algorithm, in the registry of COSE.
+    pub algorithm: i32,
+    /// SubjectPublicKeyInfo, base 64 for URLs.
+    pub public_key: String,
+    /// How many signatures its authenticator counted; 0: it does not count.
+    pub count: u32,
+    /// When it was registered.
+    pub created: Timestamp,
+    /// When it last signed in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<Timestamp>,
+}
+
+/// A passkey as the API answers with it.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct PasskeyShown {
+    /// `pky_…`
+    pub id: PasskeyId,
+    /// What the user calls it.
+    pub name: String,
+    /// When it was registered.
+    pub created: Timestamp,
+    /// When it last signed in.
+    #[serde(default)]
+    pub last_used: Option<Timestamp>,
+}
+
+impl Passkey {
+    /// Without its key.
+    pub fn shown(&self) -> PasskeyShown {
+        let Self { id, name, created, last_used, .. } = self.clone();
+        PasskeyShown { id, name, created, last_used }
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 
 use super::guard::CheckedAddr;
-use super::keepalive;
+use crate::wire;
 
 /// RFC 8305 §5, "Connection Attempt Delay": the time before the next attempt starts.
 const STAGGER: Duration = Duration::from_millis(250);
@@ -63,7 +63,7 @@ pub(super) async fn race(candidates: Vec<CheckedAddr>) -> io::Result<RaceWinner>
 async fn connect(checked: CheckedAddr) -> io::Result<RaceWinner> {
     let stream = TcpStream::connect(checked.addr()).await?;
     stream.set_nodelay(true)?;
-    keepalive::enable(&stream)?;
+    wire::enable(&stream)?;
     Ok(RaceWinner { stream, private: checked.private() })
 }
 

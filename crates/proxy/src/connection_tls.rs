@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::upstream_tls::UpstreamTls;
 use keyward_net::tls::{self, TlsError};
-use keyward_rules::inject::tls::{ConnectionTls, TlsId};
+use keyward_rules::inject::credential::{ConnectionTls, TlsId};
 
 /// Maximum number of cached configurations; when it is reached, the cache is cleared.
 const CONFIGS_MAX: usize = 256;

@@ -11,13 +11,13 @@ use tokio::time::{Instant, timeout};
 
 use crate::ca::cache::LeafCache;
 use keyward_base::limits::Limits;
-use keyward_base::parallel::cores;
+use keyward_base::threads::cores;
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
 use keyward_net::dial::Dialler;
 use keyward_net::tls::TlsError;
+use keyward_rules::inject::credential::ConnectionTls;
 use keyward_rules::inject::scrub::DECODER_BYTES_MAX;
-use keyward_rules::inject::tls::ConnectionTls;
 use keyward_state::directory::Directory;
 use keyward_state::observe::audit::Audit;
 use keyward_state::observe::metrics::Metrics;

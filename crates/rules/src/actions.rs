@@ -6,8 +6,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::aws_host;
 use crate::git_push::{PushUnclear, RequestedPush};
-use crate::graphql::scope::OperationScope;
-use crate::graphql::{NotUnderstood, RequestedOperations, RootField};
+use crate::graphql::{NotUnderstood, OperationScope, RequestedOperations, RootField};
 use keyward_base::host::Target;
 use keyward_base::pattern::{DecodedPath, HostPattern, LetterCase, PathPattern};
 

@@ -13,7 +13,6 @@
 
 pub mod agent;
 pub mod binding;
-pub mod known_hosts;
 pub mod login;
 pub mod private_key;
 pub mod public_key;

@@ -111,9 +111,8 @@ use unsaved_tokens::StoredAnswers;
 
 use keyward_base::id::{AgentId, ConnectionId, OrgId, UserId};
 use keyward_base::opaque::OpaqueArc;
-use keyward_base::rotation::RotationSettings;
 use keyward_base::time::Clock;
-use keyward_base::tokens::TokenSettings;
+use keyward_base::tokens::{RotationSettings, TokenSettings};
 use keyward_model::{BindTerms, Connection, ConnectionSpec, ManagedBy, Visibility};
 use keyward_rules::inject::credential::{Credential, RequiredConnection};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider};

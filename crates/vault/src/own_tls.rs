@@ -3,7 +3,7 @@
 use super::source_values::digest_of;
 use super::{Vault, VaultError, method};
 use crate::grant::{Grant, MintError};
-use keyward_rules::inject::tls::ConnectionTls;
+use keyward_rules::inject::credential::ConnectionTls;
 use keyward_state::directory::ConnectionRecord;
 
 impl Vault {

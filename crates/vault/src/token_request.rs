@@ -26,9 +26,8 @@ use keyward_model::References;
 #[cfg(test)]
 use keyward_net::call::Bounds;
 use keyward_net::call::{CallFailure, HttpClient};
-use keyward_rules::inject::credential::RenewalConditions;
+use keyward_rules::inject::credential::{ConnectionTls, RenewalConditions};
 use keyward_rules::inject::sign::CredentialSigner;
-use keyward_rules::inject::tls::ConnectionTls;
 use keyward_rules::provider::Instance;
 use keyward_rules::provider::oauth::{ClientAuthText, OAuth};
 use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord};

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use keyward_rules::inject::placement::Location;
-use keyward_rules::provider::oauth_keys::ClientAuthText;
+use keyward_rules::provider::keys::ClientAuthText;
 use keyward_rules::provider::{AuthKind, AuthMethod, Catalogue, Field, Provider};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
 use serde_json::{Value, json};

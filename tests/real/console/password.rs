@@ -1,6 +1,6 @@
 //! A password and one-time codes in a real Chromium: set up on one's own page, and asked for one after the other.
 
-use keyward_base::totp::TotpKey;
+use keyward_base::secret::TotpKey;
 use keyward_state::crypto::totp;
 use serde_json::json;
 

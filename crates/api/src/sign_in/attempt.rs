@@ -14,8 +14,7 @@ use crate::request_refusal::RequestRefusal;
 use crate::state::Admin;
 use crate::visit::SecureRequest;
 use crate::wire::SignInView;
-use keyward_base::password::PasswordHash;
-use keyward_base::secret::Secret;
+use keyward_base::secret::{PasswordHash, Secret};
 use keyward_model::{Login, LoginSpec, ManagedBy, Record, Reference, SignInMethod, User};
 use keyward_state::directory::{DirectoryError, LoginBounds, LoginTerms, NewLogin, UsedLink};
 

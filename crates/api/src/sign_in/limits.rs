@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyward_base::limits::Limits;
-use keyward_base::password::PasswordHash;
-use keyward_base::secret::Secret;
+use keyward_base::secret::{PasswordHash, Secret};
 use keyward_base::settings::Rate;
 use keyward_base::time::whole_seconds;
 use keyward_proxy::{AuthFailures, LimitSpace, SharedLimits};

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use keyward_base::id::OrgId;
-use keyward_base::oidc::SignInRole;
+use keyward_base::sign_in::SignInRole;
 use keyward_model::{ManagedBy, Record, Resource, Role, User, UserFacts, UserSpec};
 use keyward_state::directory::{DirectoryError, View};
 use keyward_vault::oidc::{AuthenticatedPerson, SignInError};

@@ -13,7 +13,7 @@ use super::providers_in_file::KnownProviders;
 use super::reading::ConfigReading;
 use keyward_base::id::OrgId;
 use keyward_base::keys::{Absent, Key, Section, Shape};
-use keyward_base::lookup_counter;
+use keyward_base::shared_map;
 use keyward_model::{Honeytoken, NoMembers, Resource};
 use keyward_rules::provider::decode::did_you_mean;
 use keyward_rules::provider::document::{item_of, key_of};
@@ -88,7 +88,7 @@ impl<R: InFile> Deref for Declared<R> {
     type Target = R::Spec;
 
     fn deref(&self) -> &R::Spec {
-        lookup_counter::increment();
+        shared_map::increment();
         &self.spec
     }
 }

@@ -8,7 +8,7 @@ use super::secret::SecretSource;
 use super::source;
 use keyward_base::host::Host;
 use keyward_base::id::OrgId;
-use keyward_base::oidc::OidcSettings;
+use keyward_base::sign_in::OidcSettings;
 use keyward_rules::provider::document::key_of;
 use keyward_vault::grant::oauth::is_secure;
 

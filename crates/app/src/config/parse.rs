@@ -26,9 +26,8 @@ use super::{
 use keyward_base::connect::ConnectSettings;
 use keyward_base::keys::section;
 use keyward_base::limits::Limits;
-use keyward_base::rotation::RotationSettings;
 use keyward_base::sign_in::SignInSettings;
-use keyward_base::tokens::TokenSettings;
+use keyward_base::tokens::{RotationSettings, TokenSettings};
 use keyward_base::webhooks::WebhookSettings;
 use keyward_model::{Agent, App, Connection, Honeytoken, Hook, Source, Webhook};
 use keyward_rules::provider::document::{Document, Problem};

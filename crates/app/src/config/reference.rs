@@ -11,9 +11,8 @@ use super::reload::RESTART_KEYS;
 use super::{limits, oauth};
 use keyward_base::keys::{Absent, Key, Section, Shape};
 use keyward_base::limits::Limits;
-use keyward_base::rotation::RotationSettings;
 use keyward_base::sign_in::SignInSettings;
-use keyward_base::tokens::TokenSettings;
+use keyward_base::tokens::{RotationSettings, TokenSettings};
 use keyward_base::webhooks::WebhookSettings;
 
 /// A map of the configuration, or the items of a list of maps.

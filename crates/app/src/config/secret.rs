@@ -6,8 +6,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use super::environment::VariableSource;
-use keyward_base::lookup_counter;
 use keyward_base::secret::Secret;
+use keyward_base::shared_map;
 use keyward_state::crypto::command::{self, CommandError, CommandLimits};
 use keyward_state::crypto::private_file::{FileError, private_file};
 
@@ -118,7 +118,7 @@ impl SecretSource {
 
     /// The variable it is read from, if it is one: such variables never reach a child.
     pub fn variable(&self) -> Option<&str> {
-        lookup_counter::increment();
+        shared_map::increment();
         match self {
             Self::Env(name) => Some(name),
             Self::File(_) | Self::Command(_) | Self::Inline(_) => None,

@@ -259,7 +259,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use keyward_base::lookup_counter;
+    use keyward_base::shared_map;
 
     /// Reads the secrets of so many connections, and returns how often a source was looked at.
     fn looks(count: usize) -> u64 {
@@ -272,7 +272,7 @@ mod tests {
         let variables = BTreeMap::from([("KEY".to_owned(), "canary".to_owned())]);
         let yaml = format!("connections:\n{items}");
         let config = Config::parse(&yaml, Path::new("/keyward.yaml"), &variables).unwrap();
-        let (inputs, looks) = lookup_counter::count(|| Inputs::load(&config).unwrap());
+        let (inputs, looks) = shared_map::count(|| Inputs::load(&config).unwrap());
         let read = |fields: &Option<Fields>| fields.as_ref().is_some_and(|it| it.len() == 1);
         assert_eq!(inputs.connections.iter().filter(|fields| read(fields)).count(), count);
         looks

@@ -2,12 +2,10 @@
 //! Patterns are parsed once, when configuration or provider data is read; matching allocates nothing.
 
 mod host;
-mod letter_case;
 mod path;
 
 pub use host::HostPattern;
-pub use letter_case::LetterCase;
-pub use path::{DecodedPath, PathError, PathPattern, mask};
+pub use path::{DecodedPath, LetterCase, PathError, PathPattern, mask};
 
 /// Text that is not a valid pattern.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]

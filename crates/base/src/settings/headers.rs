@@ -1,7 +1,9 @@
-//! [`Headers`]: fields that are set on every request of a connection. A field that routes, frames,
-//! authenticates or redirects the request is refused.
+//! [`Headers`]: fields that are set on every request of a connection. A field that routes, frames, authenticates or
+//! redirects the request is refused. [`FieldText`]: the value of a header field that a connection sets.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 use http::{HeaderName, HeaderValue};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -10,7 +12,6 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::SettingsError;
-use super::field_text::FieldText;
 
 /// The maximum number of fields that a connection may set.
 const FIELDS_MAX: usize = 32;
@@ -140,6 +141,36 @@ impl JsonSchema for Headers {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         BTreeMap::<String, String>::json_schema(generator)
+    }
+}
+
+/// A field value: 1 to 1024 characters of visible ASCII, with inner spaces.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FieldText(HeaderValue);
+
+impl FieldText {
+    /// The value as sent.
+    pub fn value(&self) -> &HeaderValue {
+        &self.0
+    }
+}
+
+impl FromStr for FieldText {
+    type Err = SettingsError;
+
+    fn from_str(text: &str) -> Result<Self, SettingsError> {
+        let text = text.trim_matches([' ', '\t']);
+        let visible = text.bytes().all(|b| matches!(b, b' '..=b'~' | b'\t'));
+        match HeaderValue::from_str(text) {
+            Ok(value) if visible && (1..=1024).contains(&text.len()) => Ok(Self(value)),
+            _ => Err(SettingsError::FieldText),
+        }
+    }
+}
+
+impl fmt::Display for FieldText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.to_str().unwrap_or_default())
     }
 }
 

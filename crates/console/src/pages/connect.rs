@@ -12,7 +12,7 @@ use crate::visit::{Console, PageError, Visit, segment, sentence, with_query};
 use keyward_api::handler::get;
 use keyward_api::wire::{AuthView, FieldView, List, ProviderView, VariableView};
 use keyward_model::{App, Connection, Resource, Shown, Source};
-use keyward_rules::provider::categories::CATEGORIES;
+use keyward_rules::provider::catalogue::CATEGORIES;
 
 /// The provider of MCP servers, which are connected by their URL and need no app.
 const MCP: &str = "mcp";

@@ -22,7 +22,7 @@ use crate::visit::{Console, PageError, Tagged, Visit, segment, sentence, with_qu
 use keyward_api::handler::get;
 use keyward_api::wire::{AuthView, List, ProviderSource, ProviderView};
 use keyward_model::{App, Connection, Shown};
-use keyward_rules::provider::categories::category_title;
+use keyward_rules::provider::catalogue::category_title;
 use keyward_rules::provider::written;
 
 /// Services of a page.

@@ -9,8 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::certificate::Signature;
 use super::key_place::{CLOCK_SKEW, HookMessage, KeyPlace};
-use crate::request::HookRequest;
-use crate::signature::base64;
+use crate::request::{HookRequest, base64};
 use crate::verify::check_time;
 use crate::{Rejection, VerifiedRequest};
 

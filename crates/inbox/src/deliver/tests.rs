@@ -6,8 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::*;
-use crate::event::{EVENTS_BYTES_MAX, EventList};
-use crate::settled::SettledEvent;
+use crate::event::{EVENTS_BYTES_MAX, EventList, SettledEvent};
 use crate::tests::held_store::HeldStore;
 use crate::tests::{inbox_in, inbox_of};
 use crate::{Accepted, HookKeyRequest, InboxRefusal, NewKeys};

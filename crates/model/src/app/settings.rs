@@ -14,7 +14,7 @@ use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{DeserializeSeed, Error, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::optional_duration;
+use crate::given;
 
 /// How an app's tokens are obtained, and how requests of its connections are sent.
 #[derive(Clone, Debug, Default, Eq, JsonSchema, PartialEq, Serialize)]
@@ -34,7 +34,7 @@ section! {
     pub struct TokenOptions {
         /// How long before its end a token is renewed, up to 24h; half of its life at most.
         #[key("time")]
-        #[serde(skip_serializing_if = "Option::is_none", with = "optional_duration")]
+        #[serde(skip_serializing_if = "Option::is_none", with = "given::optional_duration")]
         #[schemars(with = "Option<String>")]
         pub refresh_buffer: Option<Duration>,
         /// `false`: tokens are renewed only by `keyward connection refresh`, and requests with an ended token are
@@ -45,7 +45,7 @@ section! {
         /// Tokens of unused connections are renewed at least this often, 6h to 365d, whatever
         /// `oauth.keep_alive` says; `0s`: never.
         #[key("time")]
-        #[serde(skip_serializing_if = "Option::is_none", with = "optional_duration")]
+        #[serde(skip_serializing_if = "Option::is_none", with = "given::optional_duration")]
         #[schemars(with = "Option<String>")]
         pub keep_alive: Option<Duration>,
         /// Parameters of the authorization URL, added to the provider's or replacing them.

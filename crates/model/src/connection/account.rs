@@ -1,4 +1,5 @@
-//! [`Account`]: the account that a connection uses at its provider, and its identifier.
+//! [`Account`]: the account that a connection uses at its provider, and its identifier; the public part of an SSH key; and
+//! whose agents may use the connection ([`Visibility`]).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,37 @@ impl Account {
     pub fn differs(&self, other: &Self) -> bool {
         self.id.source == other.id.source && self.id != other.id
     }
+}
+
+/// Whose agents may use a connection.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Visibility {
+    /// Those of its owner.
+    Private,
+    /// All of its organisation.
+    #[default]
+    Shared,
+}
+
+impl Visibility {
+    /// Whether all of the organisation may use it.
+    pub fn is_shared(&self) -> bool {
+        *self == Self::Shared
+    }
+}
+
+/// An SSH key.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct SshKeyShown {
+    /// As a line of `authorized_keys`.
+    pub public_key: String,
+    /// Accounts at the servers.
+    pub users: Vec<String>,
+    /// The servers, as `HOST:PORT`.
+    pub servers: Vec<String>,
+    /// Whether it may be used through a forwarded agent.
+    pub forwarding: bool,
 }
 
 #[cfg(test)]

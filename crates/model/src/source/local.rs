@@ -1,14 +1,14 @@
-//! Sources on the gateway's own machine.
+//! Sources on the gateway's own machine; and [`CredentialNames`]: which credentials a kind of secret source takes.
 
 use std::path::Path;
 use std::time::Duration;
 
-use keyward_base::keys::section;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::optional_duration;
+use crate::given;
 use crate::refusal::{Refusal, failed};
+use keyward_base::keys::section;
 
 /// Long enough for programs that unlock a vault.
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
@@ -47,7 +47,7 @@ section! {
         pub run: Vec<String>,
         /// How long it may run, up to 1m. Default: 10s.
         #[key("time")]
-        #[serde(default, with = "optional_duration", skip_serializing_if = "Option::is_none")]
+        #[serde(default, with = "given::optional_duration", skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<String>")]
         pub timeout: Option<Duration>,
     }
@@ -118,5 +118,35 @@ impl KeychainSource {
         let rule = "must be a socket of this machine: `unix:path=/…` or `unix:abstract=…`";
         let address = self.address.as_ref().is_none_or(is_socket);
         failed([Refusal::unless(address, "keychain.address", rule)])
+    }
+}
+
+/// Credentials of a kind: those that it requires, and those that it also takes.
+#[derive(Clone, Copy, Debug)]
+pub struct CredentialNames {
+    /// All of them must be given.
+    pub required: &'static [&'static str],
+    /// These may be given; `None`: any may.
+    pub optional: Option<&'static [&'static str]>,
+}
+
+impl CredentialNames {
+    /// Why credentials of these names are refused.
+    pub fn refusal<'a>(&self, given: impl Iterator<Item = &'a str> + Clone) -> Option<Refusal> {
+        let missing = self.required.iter().find(|name| !given.clone().any(|it| it == **name));
+        if let Some(name) = missing {
+            let rule = format!("must have `{name}`");
+            let hint = format!("this kind takes {}", self.required.join(" and "));
+            return Some(Refusal::new("credentials", rule).hint(hint));
+        }
+        let optional = self.optional?;
+        let unknown = |name: &&str| !self.required.contains(name) && !optional.contains(name);
+        let unknown = given.clone().find(unknown)?;
+        let known = [self.required, optional].concat().join(", ");
+        let rule = format!("must not have `{unknown}`");
+        Some(Refusal::new("credentials", rule).hint(match known.is_empty() {
+            true => "this kind takes none".to_owned(),
+            false => format!("this kind takes {known}"),
+        }))
     }
 }

@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 
 use keyward_base::host::Target;
 use keyward_base::id::OrgId;
-use keyward_rules::inject::tls::TlsId;
+use keyward_rules::inject::credential::TlsId;
 
 /// Requests with an equal key may share a stream.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]

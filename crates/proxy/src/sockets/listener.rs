@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::handed_over::HandedOver;
 use super::proxy_tls::ProxyTls;
 use keyward_base::id::OrgId;
-use keyward_net::keepalive;
+use keyward_net::wire;
 
 /// The answer to a stream above the limit.
 const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nKeyward-Error: overloaded\r\n\
@@ -114,7 +114,7 @@ impl Listener {
         listener.set_nonblocking(true)?;
         // Streams take it from their listener (tcp(7)).
         socket2::SockRef::from(&listener).set_tcp_nodelay(true)?;
-        keepalive::enable(&listener)?;
+        wire::enable(&listener)?;
         Ok(Self::new(BoundSocket::Tcp(listener)))
     }
 

@@ -7,7 +7,7 @@ use crate::pool::interim::Interim;
 use crate::pool::keyed_streams::PoolKey;
 use keyward_base::host::Scheme;
 use keyward_base::limits::ReceiveWindow;
-use keyward_rules::inject::tls::ConnectionTls;
+use keyward_rules::inject::credential::ConnectionTls;
 use keyward_rules::policy::Permit;
 
 /// How a request is sent.

@@ -9,7 +9,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-pub use super::body_error::BodyError;
+pub use super::multipart::BodyError;
 use super::multipart::Delimiter;
 use super::names::{pair, parameters};
 

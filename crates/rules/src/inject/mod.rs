@@ -2,7 +2,6 @@
 //! responses.
 
 pub mod body;
-mod body_error;
 pub mod credential;
 pub mod json_template;
 pub mod multipart;
@@ -11,11 +10,9 @@ pub mod own_authorization;
 pub mod path_prefix;
 pub mod placeholder;
 pub mod placement;
-pub mod scoped;
 pub mod scrub;
 pub mod sign;
 pub mod steering;
 pub mod strip;
 pub mod template;
-pub mod tls;
 pub mod write;

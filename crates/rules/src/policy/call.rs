@@ -2,9 +2,8 @@
 //! do not apply, because no agent is involved; rules that name no agents apply to people too.
 
 use super::decide::{is_refused, is_usable, requests};
-use super::matching::{applies, matches_paths};
+use super::matching::{Reading, applies, matches_paths, readings, sent_path};
 use super::permit::{Action, Permit, Terms};
-use super::readings::{Reading, readings, sent_path};
 use super::rule::{Account, RuleAction};
 use super::{Policy, PolicyRequest, Reason};
 use crate::actions::ScopeShare;

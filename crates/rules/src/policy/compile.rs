@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::bindings::NoBindings;
 use super::index::HostIndex;
-use super::lazy::NoBindings;
 use super::rule::{AgentAllow, AgentBindings, CompileError, PolicyInput, Rule, RuleAction};
 use super::{CompiledRule, OAuthEndpoint, OrgRules, Policy, SharedHosts, Uses};
 use keyward_base::id::{AgentId, OrgId, RuleId};

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use super::allow::is_web_port;
-use super::matching::{applies, covers, has_path, in_scopes, matches_paths, unclear};
+use super::matching::{
+    Reading, applies, covers, has_path, in_scopes, matches_paths, readings, sent_path, unclear,
+};
 use super::named_resources::NamedResource;
 use super::permit::{Action, Permit, Terms};
-use super::readings::{Reading, readings, sent_path};
 use super::rule::{Account, AccountState, DefaultAction, Rule, RuleAction};
 use super::slots::{ActionList, Blocked, Parts, Slot};
 use super::{

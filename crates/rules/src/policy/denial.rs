@@ -1,15 +1,23 @@
-//! Builds the refusal of a request that no rule or binding allows. The message depends on what the agent may do
-//! at the target.
+//! Builds refusals: of a request that no rule or binding allows, whose message depends on what the agent may do at the
+//! target; by a binding, of requests beyond its actions, denied actions, and logins that it restricts; and of a push to
+//! other branches than a rule allows.
 
 use http::Method;
 
 use super::allow::is_web_port;
 use super::allow::set_for;
+use super::bindings::CompiledBinding;
+use super::decide::Evaluation;
+use super::matching::covers_actions;
 use super::route::is_bound;
-use super::rule::RuleAction;
+use super::rule::{Rule, RuleAction};
+use super::slots::{ActionList, Parts};
 use super::{CompiledBindings, Policy, Reason, RuleCandidate, WayIn};
+use crate::branches::BranchScope;
+use crate::git_push::{PushedRefs, RequestedPush};
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
+use keyward_base::id::RuleId;
 use keyward_base::pattern::DecodedPath;
 
 impl Policy {
@@ -68,4 +76,71 @@ impl Policy {
             || in_sets()
             || self.org(&agent.org).rules.candidates(&agent.id, target).iter().any(allows)
     }
+}
+
+impl CompiledBinding {
+    /// Checks that it allows all requests, and answers its label. For logins, in which no request is seen.
+    pub(super) fn for_login(&self) -> Result<RuleId, Reason> {
+        let connection = || self.account.name.clone();
+        if let Some(list) = &self.deny {
+            return Err(self.denied(list));
+        }
+        let Some(Parts { allow, slots }) = self.parts.as_deref() else {
+            return Ok(self.id.clone());
+        };
+        match (slots.iter().find(|slot| slot.is_unlimited()), slots.first(), allow) {
+            (Some(slot), ..) => match &slot.blocked {
+                Some(blocked) => Err(Reason::PluginBlocked(blocked.clone())),
+                None => Ok(self.id.clone()),
+            },
+            (None, Some(slot), _) => {
+                Err(Reason::BeyondSlot { slot: slot.clone(), connection: connection() })
+            }
+            (None, None, Some(list)) => Err(self.beyond(list)),
+            (None, None, None) => Err(Reason::ConnectionMissing { name: connection() }),
+        }
+    }
+
+    /// The refusal of an action that it denies.
+    pub(super) fn denied(&self, list: &ActionList) -> Reason {
+        let (connection, lost) = (self.account.name.clone(), list.lost.clone());
+        Reason::DeniedAction { connection, denied: list.text(), lost }
+    }
+
+    /// The refusal of a request that belongs to none of its actions.
+    pub(super) fn beyond(&self, list: &ActionList) -> Reason {
+        Reason::BeyondActions { connection: self.account.name.clone(), allowed: list.text() }
+    }
+}
+
+impl Evaluation<'_> {
+    /// The refusal of a push, if a rule would allow it to other branches. It says which.
+    pub(super) fn beyond_branches(&self) -> Option<Reason> {
+        let RequestedPush::Known(refs) = self.asked.push else { return None };
+        let candidates = self.org.rules.candidates(&self.agent.id, self.asked.target);
+        for candidate in candidates {
+            let rule = &candidate.compiled.rule;
+            let (RuleAction::Use(account), Some(scope)) = (&rule.action, &rule.branches) else {
+                continue;
+            };
+            let matches = rule.matches_method(self.asked.method)
+                && account.owning(self.asked.target).is_some()
+                && self.has_path(rule).unwrap_or(false)
+                && covers_actions(rule, &self.asked, self.path).unwrap_or(false);
+            if matches && let Some(reason) = refused(rule, scope, refs) {
+                return Some(reason);
+            }
+        }
+        None
+    }
+}
+
+fn refused(rule: &Rule, scope: &BranchScope, refs: &PushedRefs) -> Option<Reason> {
+    let update = scope.beyond(refs)?;
+    Some(Reason::BeyondBranches {
+        rule: rule.id.clone(),
+        reference: update.name.as_ref().into(),
+        deletes: update.deletes,
+        branches: scope.names().into(),
+    })
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::lazy::{BindingSource, LazyBindings};
+use super::bindings::{BindingSource, LazyBindings};
 use super::rule::{AgentBindings, CompileError, Endpoint, Rule};
 use super::{CompiledBindings, OAuthEndpoint, OrgPolicy, OrgRules, Policy, compile};
 use keyward_base::id::{AgentId, OrgId, SessionId};

@@ -1,9 +1,15 @@
-//! Whether a rule matches a request: its methods, paths, actions and branches.
+//! Whether a rule matches a request: its methods, paths, actions and branches, in each way in which a server may read
+//! the request ([`readings`]). A rule that allows matches a push only if all its references are among the branches; a
+//! rule that denies matches if any is. OAuth endpoints of providers are refused: nothing is injected there, and neither
+//! the default nor a set of hosts passes requests to them.
 
-use super::branches::in_branches;
-use super::rule::{Rule, RuleAction};
-use super::{PolicyRequest, Reason};
+use http::Method;
+
+use super::rule::{Account, Rule, RuleAction};
+use super::{OrgPolicy, Policy, PolicyRequest, Reason};
 use crate::actions::{ActionScope, ScopeShare, ScopedRequest, Unclear, belongs};
+use crate::git_push::RequestedPush;
+use keyward_base::host::Target;
 use keyward_base::id::RuleId;
 use keyward_base::pattern::{DecodedPath, PathPattern};
 
@@ -97,5 +103,77 @@ pub(super) fn unclear(why: Unclear, rule: &RuleId) -> Reason {
         Unclear::Operations(why) => Reason::OperationsUnclear { rule, why },
         Unclear::Push(why) => Reason::PushUnclear { rule, why },
         Unclear::Indirect => Reason::Indirect { rule },
+    }
+}
+
+/// Whether the rule's branches match the request. Other requests than pushes match rules that allow, and no rule
+/// that denies.
+fn in_branches(rule: &Rule, asked: &PolicyRequest<'_>, path: &DecodedPath) -> Result<bool, Reason> {
+    let Some(scope) = &rule.branches else { return Ok(true) };
+    let denies = matches!(rule.action, RuleAction::Deny);
+    let id = || rule.id.clone();
+    // A server may find the service in another reading of the path.
+    if path.ambiguous() && !asked.method.is_safe() {
+        return Err(Reason::PathAmbiguous { rule: id() });
+    }
+    if !RequestedPush::is_push(asked.method, path) {
+        return Ok(!denies);
+    }
+    match asked.push.refs_alone() {
+        Err(None) => Err(Reason::BodyUnread { rule: id() }),
+        Err(Some(why)) => Err(Reason::PushUnclear { rule: id(), why }),
+        Ok(refs) if denies => Ok(scope.has_any(refs)),
+        Ok(refs) => Ok(scope.beyond(refs).is_none()),
+    }
+}
+
+/// One way in which a server or a rule may read a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reading<'a> {
+    pub(super) method: &'a Method,
+    pub(super) path: &'a DecodedPath,
+}
+
+/// All combinations of methods and paths; the agent's own comes first.
+pub(super) fn readings<'a>(
+    asked: &PolicyRequest<'a>,
+    sent: Option<&'a DecodedPath>,
+) -> impl Iterator<Item = Reading<'a>> {
+    let methods = std::iter::once(asked.method).chain(asked.overrides);
+    let paths = std::iter::once(asked.path).chain(sent);
+    paths.flat_map(move |path| methods.clone().map(move |method| Reading { method, path }))
+}
+
+/// The path that is sent instead of the agent's, if the account's credential is part of it. `rule` is named in
+/// a refusal.
+pub(super) fn sent_path(
+    account: &Account,
+    asked: &PolicyRequest<'_>,
+    rule: &RuleId,
+) -> Result<Option<DecodedPath>, Reason> {
+    let sent = account.sent_path(asked.target, asked.path);
+    sent.map_err(|_| Reason::PathAmbiguous { rule: rule.clone() })
+}
+
+impl Policy {
+    /// Refuses a provider's OAuth endpoint, which only a `pass` rule may reach.
+    pub(super) fn is_no_oauth_endpoint(
+        &self,
+        org: &OrgPolicy,
+        target: &Target,
+        path: &DecodedPath,
+        rule: &RuleId,
+    ) -> Result<(), Reason> {
+        let share = ScopeShare::Any;
+        let shared = self.shared.oauth_endpoints.matching(target).map(|entry| &entry.value);
+        for endpoint in shared.chain(org.oauth_endpoints.matching(target)) {
+            if !endpoint.path.may_match(path, share.letter_case()) {
+                continue;
+            }
+            if matches_paths(path, std::slice::from_ref(&endpoint.path), share, rule)? {
+                return Err(Reason::TokenEndpoint { provider: endpoint.provider.clone() });
+            }
+        }
+        Ok(())
     }
 }

@@ -4,16 +4,12 @@
 
 mod allow;
 mod base_url;
-mod binding_refusal;
 mod bindings;
 mod body_refusal;
-mod branches;
 mod call;
 mod choose;
 mod compile;
 mod considered;
-mod copied_objects;
-mod counted;
 mod database;
 mod decide;
 mod deciding_rule;
@@ -21,18 +17,12 @@ mod denial;
 mod edit;
 pub mod explain;
 mod index;
-mod lazy;
-mod login;
 mod matching;
-mod mounted_layers;
 mod named_resources;
-mod oauth_endpoint;
 mod overrides;
 pub mod permit;
 mod permitted_login;
-mod push_refusal;
 mod query;
-mod readings;
 mod reason;
 mod route;
 pub mod rule;
@@ -42,8 +32,6 @@ mod taken;
 mod test_request;
 #[cfg(test)]
 mod tests;
-mod unclear_resource;
-mod use_refusal;
 mod way_in;
 
 use std::collections::{HashMap, HashSet};
@@ -63,18 +51,16 @@ use keyward_base::id::{AgentId, ConnectionId, OrgId, RuleId, SessionId};
 use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
 use keyward_base::shared_map::SharedMap;
 
-use bindings::{CompiledBinding, CompiledBindings};
-use counted::CountedIndex;
-use index::{HostIndex, IndexEntry};
-use lazy::LazyBindings;
+use bindings::{CompiledBinding, CompiledBindings, LazyBindings};
+use index::{CountedIndex, HostIndex, IndexEntry};
 
 pub use crate::inject::own_authorization::OwnAuthorization;
 pub use allow::{AllowedSets, hosts_of_sets, set_for};
+pub use bindings::BindingSource;
 pub use considered::{ConsideredRule, RuleOutcome};
 pub use database::DatabasePermit;
 pub use explain::Explanation;
-pub use lazy::BindingSource;
-pub use named_resources::{NamedResource, named_resources};
+pub use named_resources::{NamedResource, UnclearResource, named_resources};
 pub use overrides::{NoMethod, overrides};
 pub use permit::{Action, InterceptPermit, Permit, Route, TunnelPermit};
 pub use permitted_login::PermittedLogin;
@@ -86,7 +72,6 @@ pub use rule::{
 };
 pub use slots::{ActionList, Blocked, EmptySlot, Extent, Parts, Slot, SlotProblem};
 pub use ssh::SshPermit;
-pub use unclear_resource::UnclearResource;
 pub use way_in::WayIn;
 
 /// Compiled rules and bindings of all orgs. The cost of a decision depends only on the rules and the agent's

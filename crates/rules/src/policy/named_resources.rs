@@ -1,14 +1,19 @@
-//! [`NamedResource`]: a resource that a request names beside its own: in a field, the destination of COPY and MOVE, or what
-//! a PUT copies; in the query, the repository of a layer that a registry mounts; in the path, the objects that Google
-//! Cloud Storage copies. Rules must permit each of them. Bodies that name resources are not read.
+//! [`NamedResource`]: a resource that a request names beside its own: in a field, the destination of COPY and MOVE, or
+//! what a PUT copies; in the query, the repository of a layer that a registry mounts; in the path, the objects that
+//! Google Cloud Storage copies. Rules must permit each of them. Bodies that name resources are not read.
+//!
+//! A registry answers with what an upload of the layer would have done, so the request needs what reading the layer
+//! there needs:
+//! <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#mounting-a-blob-from-another-repository>. Of
+//! Google Cloud Storage, the source is in the bucket with which the path begins, the destination may be in any bucket:
+//! <https://cloud.google.com/storage/docs/json_api/v1/objects/rewrite>.
 
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::unclear_resource::UnclearResource;
-use super::{copied_objects, mounted_layers};
+use crate::actions::values_of;
 use crate::inject::steering::{self, SourceField};
 use keyward_base::host::{Host, Target};
-use keyward_base::pattern::DecodedPath;
+use keyward_base::pattern::{DecodedPath, PathError};
 
 /// What the endpoint of a storage begins with, behind the name of a bucket: S3, Google Cloud Storage, and those of
 /// Alibaba, Tencent and Huawei.
@@ -61,10 +66,10 @@ pub fn named_resources<'a>(
     }
     let is_post = |method: &Method| method.as_str().eq_ignore_ascii_case("POST");
     if methods.clone().any(is_post) {
-        let objects = copied_objects::of_path(path)?;
+        let objects = of_path(path)?;
         found.extend(objects.iter().map(|(method, path)| named(method, target, path)));
         if let Some(query) = query {
-            let source = mounted_layers::source(path, query)?;
+            let source = source(path, query)?;
             found.extend(source.map(|path| named(&Method::GET, target, &path)));
         }
     }
@@ -148,6 +153,101 @@ fn bucket_and_endpoint(host: &str) -> Option<(&str, &str)> {
 
 fn text(value: &HeaderValue) -> Result<&str, UnclearResource> {
     std::str::from_utf8(value.as_bytes()).map(str::trim).map_err(|_| UnclearResource)
+}
+
+/// The path of a named resource cannot be decided on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{}", Self::TEXT)]
+pub struct UnclearResource;
+
+impl UnclearResource {
+    /// What is wrong with the request.
+    pub const TEXT: &str = "a field or a parameter names another resource by a path with dot segments, a backslash, a \
+                            control byte or invalid UTF-8, or a layer's repository in two ways";
+}
+
+impl From<PathError> for UnclearResource {
+    fn from(_: PathError) -> Self {
+        Self
+    }
+}
+
+/// The layer that `POST /v2/NAME/blobs/uploads/?mount=DIGEST&from=OTHER` mounts; `None` for other requests. A registry
+/// may be below a path. Without `from`, the registry chooses the repository.
+///
+/// # Errors
+/// When servers may read different repositories or layers, or what is named is none.
+pub(super) fn source(
+    path: &DecodedPath,
+    query: &str,
+) -> Result<Option<DecodedPath>, UnclearResource> {
+    let Some(api) = api_of_uploads(path) else { return Ok(None) };
+    let (Some(layer), Some(repository)) = (only(query, "mount")?, only(query, "from")?) else {
+        return Ok(None);
+    };
+    let is_digest = |byte: u8| byte.is_ascii_alphanumeric() || b":+._=-".contains(&byte);
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte);
+    if !layer.bytes().all(is_digest) || !repository.bytes().all(is_name) {
+        return Err(UnclearResource);
+    }
+    Ok(Some(DecodedPath::parse(&format!("{api}/{repository}/blobs/{layer}"))?))
+}
+
+/// What precedes the repository's name in the path of its uploads, such as `/v2`.
+fn api_of_uploads(path: &DecodedPath) -> Option<String> {
+    if !path.as_str().contains("uploads") {
+        return None;
+    }
+    // Servers read an encoded slash as a slash, and remove empty segments.
+    let text = path.as_str().replace("%2F", "/");
+    let segments: Vec<&str> = text.split('/').filter(|segment| !segment.is_empty()).collect();
+    let [api @ .., "blobs", "uploads"] = &segments[..] else { return None };
+    let end = api.iter().position(|segment| *segment == "v2")?;
+    Some(format!("/{}", api[..=end].join("/")))
+}
+
+/// The value of a parameter that is given once; `None` if it is not given, or is empty.
+fn only(query: &str, name: &str) -> Result<Option<String>, UnclearResource> {
+    let mut values = values_of(query, name);
+    let first = values.next().filter(|value| !value.is_empty());
+    match values.next() {
+        None => Ok(first),
+        Some(_) => Err(UnclearResource),
+    }
+}
+
+/// What `POST …/b/BUCKET/o/SOURCE/rewriteTo/b/OTHER/o/DESTINATION` does at both objects, and `copyTo`, and `moveTo`, which
+/// stays in the bucket: each as a method and a path. Empty for other paths. The API may be below any path.
+///
+/// # Errors
+/// When the path of an object cannot be decided on.
+fn of_path(path: &DecodedPath) -> Result<Vec<(Method, DecodedPath)>, PathError> {
+    if !path.as_str().split('/').any(|segment| segment.eq_ignore_ascii_case("b")) {
+        return Ok(vec![]);
+    }
+    let written: Vec<&str> = path.raw().split('/').collect();
+    // An encoded slash stays encoded, so both have the same segments.
+    let decoded: Vec<&str> = path.as_str().split('/').collect();
+    let is =
+        |at: usize, word: &str| decoded.get(at).is_some_and(|it| it.eq_ignore_ascii_case(word));
+    let Some(bucket) = (0..decoded.len()).find(|&at| is(at, "b") && is(at + 2, "o")) else {
+        return Ok(vec![]);
+    };
+    let joined = |parts: &[&[&str]]| DecodedPath::parse(&parts.concat().join("/"));
+    let mut found = Vec::new();
+    for verb in bucket + 4..written.len() {
+        let (source, target) = (&written[..verb], &written[verb + 1..]);
+        if (is(verb, "rewriteTo") || is(verb, "copyTo")) && is(verb + 1, "b") && is(verb + 3, "o") {
+            found.push((Method::POST, joined(&[&written[..bucket], target])?));
+        } else if is(verb, "moveTo") && is(verb + 1, "o") {
+            found.push((Method::POST, joined(&[&written[..bucket + 2], target])?));
+            found.push((Method::DELETE, joined(&[source])?));
+        } else {
+            continue;
+        }
+        found.push((Method::GET, joined(&[source])?));
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -290,6 +390,121 @@ mod tests {
                 assert_eq!(found("PUT store.test", name, value), Ok(vec![expected]), "{name}");
             }
             assert_eq!(found("PUT store.test", name, "../k"), Err(UnclearResource), "{name}");
+        }
+    }
+
+    fn mounted(path: &str, query: &str) -> Result<Option<String>, UnclearResource> {
+        let mounted = source(&DecodedPath::parse(path).unwrap(), query)?;
+        Ok(mounted.map(|path| path.as_str().to_owned()))
+    }
+
+    #[test]
+    fn a_layer_is_mounted_from_the_repository_of_the_parameter_in_every_spelling() {
+        let layer = Ok(Some("/v2/team/secret/blobs/sha256:1f".to_owned()));
+        for path in ["/v2/mine/blobs/uploads/", "/v2/a/b/blobs/uploads", "/v2/a%2fblobs%2Fuploads"]
+        {
+            for query in [
+                "mount=sha256:1f&from=team/secret",
+                "mount=sha256%3A1f&from=team%2Fsecret",
+                "from=team%2fsecret&digest=x&mount=sha256:1f",
+                "%66rom=team/secret&mount=sha256:1f",
+                "From=team/secret&MOUNT=sha256:1f",
+                "mount=sha256:1f;from=team/secret",
+            ] {
+                assert_eq!(mounted(path, query), layer, "{path} {query}");
+            }
+        }
+        let below = mounted("/docker/v2/a/blobs/uploads", "mount=sha256:1f&from=v2/b");
+        assert_eq!(below, Ok(Some("/docker/v2/v2/b/blobs/sha256:1f".to_owned())));
+    }
+
+    #[test]
+    fn what_registries_may_read_in_two_ways_is_refused() {
+        for query in [
+            "mount=sha256:1f&from=a&from=b",
+            "mount=sha256:1f&mount=sha256:2f&from=a",
+            "mount=sha256:1f&from=a;from=b",
+            "mount=sha256:1f&from=a/../b",
+            "mount=sha256:1f&from=..",
+            "mount=sha256:1f&from=a%252fb",
+            "mount=sha256:1f&from=a%3Fb",
+            "mount=../a&from=b",
+        ] {
+            let refused = mounted("/v2/mine/blobs/uploads/", query);
+            assert_eq!(refused, Err(UnclearResource), "{query}");
+        }
+    }
+
+    #[test]
+    fn other_requests_mount_nothing() {
+        for (path, query) in [
+            ("/v2/mine/blobs/uploads/", ""),
+            ("/v2/mine/blobs/uploads/", "from=a"),
+            ("/v2/mine/blobs/uploads/", "mount=sha256:1f"),
+            ("/v2/mine/blobs/uploads/", "mount=sha256:1f&from="),
+            ("/v2/mine/blobs/uploads/7f1c", "mount=sha256:1f&from=a"),
+            ("/v2/mine/manifests/latest", "mount=sha256:1f&from=a"),
+            ("/blobs/uploads", "mount=a&from=b"),
+            ("/v1/a/blobs/uploads", "mount=a&from=a&from=b"),
+        ] {
+            assert_eq!(mounted(path, query), Ok(None), "{path} {query}");
+        }
+    }
+
+    fn copied(path: &str) -> Vec<String> {
+        let copied = of_path(&DecodedPath::parse(path).unwrap()).unwrap();
+        copied.iter().map(|(method, path)| format!("{method} {}", path.as_str())).collect()
+    }
+
+    #[test]
+    fn both_objects_of_a_copy_are_found_in_every_spelling() {
+        let expected = ["POST /storage/v1/b/other/o/y", "GET /storage/v1/b/mine/o/x"];
+        for path in [
+            "/storage/v1/b/mine/o/x/rewriteTo/b/other/o/y",
+            "/storage/v1/b/mine/o/x/copyTo/b/other/o/y",
+            "/storage/v1/%62/mine/o/x/rewrite%54o/b/oth%65r/%6f/y",
+            "/storage/v1/B/mine/O/x/REWRITETO/b/other/o/y",
+        ] {
+            let lower: Vec<_> =
+                copied(path).iter().map(|it| it.replace("/B/mine/O/", "/b/mine/o/")).collect();
+            assert_eq!(lower, expected, "{path}");
+        }
+        assert_eq!(
+            copied("/storage/v1/b/mine/o/a%2fb/rewriteTo/b/other/o/c%2525d"),
+            ["POST /storage/v1/b/other/o/c%25d", "GET /storage/v1/b/mine/o/a%2Fb"],
+            "each is decoded once"
+        );
+        assert_eq!(
+            copied("/storage/v1/b/b/o/copyTo/copyTo/b/o/o/y"),
+            ["POST /storage/v1/b/o/o/y", "GET /storage/v1/b/b/o/copyTo"],
+        );
+    }
+
+    #[test]
+    fn the_source_of_a_move_is_read_and_deleted_in_the_same_bucket() {
+        assert_eq!(
+            copied("/storage/v1/b/mine/o/x/moveTo/o/y"),
+            [
+                "POST /storage/v1/b/mine/o/y",
+                "DELETE /storage/v1/b/mine/o/x",
+                "GET /storage/v1/b/mine/o/x"
+            ]
+        );
+    }
+
+    #[test]
+    fn other_paths_name_no_objects() {
+        for path in [
+            "/",
+            "*",
+            "/storage/v1/b/mine/o/x",
+            "/storage/v1/b/mine/o/rewriteTo/b/other/o/y",
+            "/storage/v1/b/mine/o/x/rewriteTo",
+            "/storage/v1/b/mine/o/x/rewriteTo/b/other",
+            "/storage/v1/b/mine/o/x/compose",
+            "/v4/spreadsheets/s/sheets/0/copyTo/b/other/o/y",
+        ] {
+            assert_eq!(copied(path), Vec::<String>::new(), "{path}");
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::body_refusal::{
-    beyond_branches, body_unread, indirect, operations_unclear, push_unclear,
+    beyond_branches, body_unread, indirect, narrowed, no_place, operations_unclear,
+    own_authorization, push_unclear, refused_use,
 };
 use super::slots::{Blocked, Slot, SlotProblem};
-use super::use_refusal::{narrowed, no_place, own_authorization, refused_use};
 use super::way_in::WayIn;
 use crate::git_push::PushUnclear;
 use crate::graphql::NotUnderstood;

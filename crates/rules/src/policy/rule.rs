@@ -14,7 +14,7 @@ use crate::inject::credential::RequiredConnection;
 use crate::inject::own_authorization::{OwnAuthorization, Signs};
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placeholder::PlaceholderCore;
-use crate::inject::scoped::Scoped;
+use crate::inject::placement::Scoped;
 use keyward_base::database::DatabaseEndpoint;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{AgentId, ConnectionId, OrgId, RuleId, SessionId};

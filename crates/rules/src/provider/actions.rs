@@ -1,22 +1,21 @@
-//! [`NamedAction`]: a named part of a provider's API, and the check of `actions:` and `indirect:` in its file. `action_scopes.rs` fills
-//! in the variables of a connection. `requests/*.yaml` has requests to each built-in provider and the actions that
-//! cover them, for the tests.
+//! [`NamedAction`]: a named part of a provider's API, and the check of `actions:` and `indirect:` in its file, with the
+//! GraphQL operations that belong to an action. `form.rs` fills in the variables of a connection. `requests/*.yaml` has
+//! requests to each built-in provider and the actions that cover them, for the tests.
 
 use std::sync::OnceLock;
 
 use http::Method;
 use serde::Deserialize;
 
-use super::action_keys::{ActionText, IndirectText, RequestsText};
 use super::decode::{decode, did_you_mean};
 use super::document::{Document, Problems, item_of, key_of};
-use super::graphql;
 use super::host_template::HostTemplate;
+use super::keys::{ActionText, IndirectText, OperationsText, RequestsText};
 use super::methods;
 use super::own_hosts::{self, OwnHosts};
 use crate::actions::{ActionScope, PushOptions, ScopeKind};
 use crate::aws_host;
-use crate::graphql::scope::OperationScope;
+use crate::graphql::{FieldPattern, OperationScope};
 use keyward_base::pattern::{HostPattern, PathPattern};
 
 /// A named part of a provider's API.
@@ -235,7 +234,7 @@ fn requests(
             true => PushOptions::Without,
             false => PushOptions::With,
         },
-        graphql: text.graphql.as_ref().map(|it| graphql::scope(it, text, path, problems)),
+        graphql: text.graphql.as_ref().map(|it| operation_scope(it, text, path, problems)),
         kind: ScopeKind::Own,
     }
 }
@@ -245,6 +244,43 @@ fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && text.starts_with(|c: char| c.is_ascii_lowercase())
+}
+
+/// Checks `graphql:` of these requests.
+fn operation_scope(
+    text: &OperationsText,
+    requests: &RequestsText,
+    path: &str,
+    problems: &mut Problems<'_>,
+) -> OperationScope {
+    let at = key_of(path, "graphql");
+    // A service may take operations of a GET from its URL, and of other methods from elsewhere.
+    if requests.methods != ["POST"] || requests.paths.is_empty() {
+        let remedy = "write `methods: [POST]` and the paths of the GraphQL endpoint";
+        problems.add(&at, "GraphQL operations are read from the body of a POST only", remedy);
+    }
+    if text.operations.is_empty() {
+        let remedy = "name `query`, `mutation` or `subscription`";
+        problems.add(&key_of(&at, "operations"), "this covers no operation", remedy);
+    }
+    let mut fields = |key: &str, texts: &[String]| -> Vec<FieldPattern> {
+        let each = texts.iter().enumerate();
+        each.filter_map(|(index, text)| {
+            let found = FieldPattern::parse(text);
+            if found.is_none() {
+                let remedy = "write a name, `issue*` or `*Delete`";
+                let at = item_of(&key_of(&at, key), index);
+                problems.add(&at, "this is not the name of a field", remedy);
+            }
+            found
+        })
+        .collect()
+    };
+    OperationScope {
+        kinds: text.operations.clone(),
+        fields: fields("fields", &text.fields),
+        without_fields: fields("without_fields", &text.without_fields),
+    }
 }
 
 #[cfg(test)]

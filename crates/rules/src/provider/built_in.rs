@@ -1,10 +1,10 @@
-//! [`BuiltIn`]: a built-in provider, whose file is parsed when it is first used.
+//! [`BuiltIn`]: a built-in provider, whose file is parsed when it is first used. The files are compiled in from
+//! `catalogue/*.yaml`; `build.rs` lists them with the parts that are needed of all providers at once.
 
 use std::sync::{Arc, OnceLock};
 
 use super::Provider;
 use super::actions::Actions;
-use super::built_in_files::{BuiltInFile, FILES, FileVariable};
 use super::checked::Parse;
 use super::host_template::HostTemplate;
 use super::own_hosts::{OwnHosts, path_pattern, split_https};
@@ -118,6 +118,36 @@ fn variable(text: &FileVariable) -> Variable {
         captured: false,
         within: None,
     }
+}
+
+/// A file of the catalogue, as `build.rs` writes it.
+#[derive(Debug)]
+pub(super) struct BuiltInFile {
+    pub(super) id: &'static str,
+    pub(super) name: &'static str,
+    pub(super) category: &'static str,
+    pub(super) hosts: &'static [&'static str],
+    pub(super) variables: &'static [FileVariable],
+    /// URLs where nothing is injected, on any host.
+    pub(super) endpoints: &'static [&'static str],
+    pub(super) text: &'static str,
+}
+
+/// A variable of hosts, without its texts for people.
+#[derive(Debug)]
+pub(super) struct FileVariable {
+    pub(super) name: &'static str,
+    pub(super) is_host: bool,
+    pub(super) default: Option<&'static str>,
+    pub(super) choices: &'static [&'static str],
+}
+
+/// All files, sorted by id.
+pub(super) static FILES: &[BuiltInFile] = include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
+
+/// The file of the provider with this id.
+pub(super) fn file(id: &str) -> Option<&'static BuiltInFile> {
+    FILES.binary_search_by(|file| file.id.cmp(id)).ok().map(|at| &FILES[at])
 }
 
 #[cfg(test)]

@@ -1,11 +1,36 @@
-//! [`Catalogue`]: all providers, the built-in ones (`built_in.rs`) and the user's own.
+//! [`Catalogue`]: all providers, the built-in ones (`built_in.rs`) and the user's own; their categories, in the order
+//! of the index; and the provider that a host belongs to already, with which a new own provider of the same host would
+//! compete.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use super::built_in::BuiltIn;
+use super::host_template::HostTemplate;
+use super::own_hosts::OwnHosts;
 use super::{Configured, Provider};
 use keyward_base::pattern::{HostPattern, PathPattern};
+
+/// The name in provider files, and the title.
+pub const CATEGORIES: &[(&str, &str)] = &[
+    ("llm", "Models"),
+    ("mcp", "MCP servers"),
+    ("dev", "Development"),
+    ("infra", "Infrastructure"),
+    ("productivity", "Productivity"),
+    ("comms", "Communication"),
+    ("email", "Email"),
+    ("search", "Search and web data"),
+    ("crm", "Customers"),
+    ("payments", "Payments"),
+    ("ecommerce", "Shops"),
+    ("data", "Data"),
+    ("database", "Databases"),
+    ("storage", "Storage"),
+    ("observability", "Observability"),
+    ("social", "Social"),
+    ("maps", "Maps"),
+];
 
 /// All providers. A user's provider may not have the id of a built-in one.
 #[derive(Clone, Debug, Default)]
@@ -219,6 +244,61 @@ impl<'a> CatalogueEntry<'a> {
             EntryKind::BuiltIn(it) => it.oauth_endpoints().collect(),
             EntryKind::Configured(it) => it.oauth_endpoints(),
             EntryKind::OfOrg(own) => own.oauth_endpoints.clone(),
+        }
+    }
+}
+
+/// The title of a category; the name itself for one that a provider of a user has.
+pub fn category_title(name: &str) -> &str {
+    let known = CATEGORIES.iter().find(|(known, _)| *known == name);
+    known.map_or(name, |(_, title)| title)
+}
+
+impl Catalogue {
+    /// The provider that has one of these hosts, with the host.
+    pub fn host_owner<'a>(
+        &self,
+        hosts: &'a [HostTemplate],
+    ) -> Option<(CatalogueEntry<'_>, &'a HostTemplate)> {
+        let owner = |host: &HostTemplate| {
+            let pattern = host.literal()?;
+            self.entries().find(|entry| entry.has_host(&pattern))
+        };
+        hosts.iter().find_map(|host| Some((owner(host)?, host)))
+    }
+}
+
+impl Provider {
+    /// Whether some target matches the pattern and a host of the provider, for some values of its variables. A host that
+    /// the owner enters whole is compared by its default.
+    pub fn has_host(&self, pattern: &HostPattern) -> bool {
+        OwnHosts { hosts: &self.hosts, variables: &self.variables }.overlap(pattern)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_of_the_catalogue_is_found_with_its_provider() {
+        let catalogue = Catalogue::built_in();
+        for (host, owner) in [
+            ("api.github.com", Some("github")),
+            ("*.github.com", Some("github")),
+            ("acme.myshopify.com", Some("shopify")),
+            ("gitlab.com", Some("gitlab")),
+            ("api.twilio.com", Some("twilio")),
+            ("api.eu.mailgun.net", Some("mailgun")),
+            ("api.us5.datadoghq.com", Some("datadog")),
+            ("api.evil.example", None),
+            ("myshopify.com", None),
+            ("git.corp.example", None),
+            ("api.github.com:8443", None),
+        ] {
+            let hosts = [HostTemplate::parse(host).unwrap()];
+            let found = catalogue.host_owner(&hosts).map(|(owner, _)| &**owner.id());
+            assert_eq!(found, owner, "{host}");
         }
     }
 }

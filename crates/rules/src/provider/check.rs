@@ -9,26 +9,25 @@ use serde_yaml::Value;
 
 use super::actions::{ActionTexts, Actions};
 use super::catalogue::Catalogue;
-use super::check_auth;
-use super::check_protocol;
 use super::check_test_request::test_request;
 use super::decode::decode;
 use super::document::{Document, Problem, Problems, item_of, key_of};
 use super::extends::{self, EXTENDS};
-use super::header_names::{field_name, header_name};
 use super::host_template::HostTemplate;
-use super::mistakes;
+use super::keys::ClearsText;
+use super::methods::{field_name, header_name};
 use super::own_hosts::{self, OwnHosts, hosts, is_day, is_word, path_pattern, paths, split_https};
-use super::place_keys::ClearsText;
 use super::schema::{AuthText, ProviderText, RetryText, TemplateText, VariableText};
-use super::scope_words;
-use super::{AuthMethod, Field, Provider, ProviderInfo, Variable};
+use super::{
+    AuthMethod, Field, Provider, ProviderInfo, Variable, check_auth, check_protocol, mistakes,
+    scope_words,
+};
 use crate::inject::body::BodyPath;
 use crate::inject::credential::Clears;
 use crate::inject::sign::oauth1;
 use crate::rate_limit::RateLimitFields;
-use keyward_base::parallel;
 use keyward_base::pattern::PathPattern;
+use keyward_base::threads;
 
 /// For fewer providers, threads cost more than they save.
 const ALONE: usize = 64;
@@ -104,7 +103,7 @@ fn each(
 ) -> Vec<(usize, Provider)> {
     let items: Vec<(usize, &Value)> = items.iter().enumerate().collect();
     let document = problems.empty_list();
-    let parts = parallel::chunks_from(ALONE, &items, |part| {
+    let parts = threads::chunks_from(ALONE, &items, |part| {
         let mut problems = document.empty_list();
         let read = |(index, item): &(usize, &Value)| {
             Some((*index, provider(item, &item_of(path, *index), reserved, &mut problems)?))

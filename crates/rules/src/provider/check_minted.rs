@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::auth_method::Field;
 use super::document::{Problems, key_of};
+use super::keys::{JwtText, RequestText, SignatureText, TlsFields};
 use super::kinds::AuthKind;
-use super::minted_keys::{JwtText, RequestText, SignatureText, TlsFields};
 use super::own_hosts::OwnHosts;
 use super::schema::AuthText;
 use super::session::{RequestTemplate, SessionRequests, unknown_names};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Provider;
-use super::form_error::FormError;
+use super::variable::FormError;
 use keyward_base::database::{
     DatabaseEndpoint, DatabaseProtocol, Seeds, SessionAttrs, StreamSecurity,
 };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_yaml::{Mapping, Value};
 
-use super::built_in_files::{self, FILES};
+use super::built_in::{self, FILES};
 use super::decode::nearest;
 use super::document::{Document, Problems, key_of};
 
@@ -26,7 +26,7 @@ struct HostMove {
 pub(super) fn extended(own: &Value, path: &str, problems: &mut Problems<'_>) -> Option<Value> {
     let id = own.get(EXTENDS)?;
     let at = key_of(path, EXTENDS);
-    let Some(file) = id.as_str().and_then(built_in_files::file) else {
+    let Some(file) = id.as_str().and_then(built_in::file) else {
         let known = FILES.iter().map(|file| file.id);
         let near = id.as_str().and_then(|id| Some((id, nearest(id, known)?)));
         match near {

@@ -1,15 +1,19 @@
-//! Fills in a provider's form: inserts the variables that an owner enters into hosts, placements and OAuth endpoints.
-//! The result is the [`Instance`] that a connection uses.
+//! Fills in a provider's form: inserts the variables that an owner enters into hosts, placements, OAuth endpoints,
+//! actions and the hosts at which git can use the connection over HTTPS. The result is the [`Instance`] that a
+//! connection uses.
 
 use std::collections::BTreeMap;
 
-use super::auth_method::AuthMethod;
-use super::form_error::FormError;
+use super::actions::{ActionRequests, NamedAction};
+use super::auth_method::{AuthMethod, ScopedPlaces};
 use super::host_template::HostTemplate;
-use super::variable::Variable;
+use super::own_hosts::OwnHosts;
+use super::variable::{FormError, Variable};
 use super::{EncodedSlash, Instance, Provider};
+use crate::actions::ActionScope;
 use crate::inject::credential::Clears;
-use crate::inject::scoped::Scoped;
+use crate::inject::placement::{Location, Place, Scoped};
+use crate::inject::template::Encoding;
 use keyward_base::pattern::HostPattern;
 
 impl Provider {
@@ -133,6 +137,86 @@ impl Provider {
             values.entry(name).or_insert(default);
         }
         Ok(values)
+    }
+}
+
+impl Provider {
+    /// The hosts from which git clones by HTTPS with a connection of this method: those where the method writes Basic
+    /// authentication.
+    pub fn git_hosts(
+        &self,
+        auth: &AuthMethod,
+        variables: &BTreeMap<String, String>,
+    ) -> Vec<HostPattern> {
+        let Ok(values) = self.values(variables) else { return Vec::new() };
+        let hosts = self.git.iter().filter(|host| writes_basic(auth, host));
+        hosts.filter_map(|host| host.fill(&values, &self.variables).ok()).collect()
+    }
+
+    /// Whether some method writes Basic authentication, which git needs, at one of the hosts of repositories.
+    pub fn writes_for_git(&self) -> bool {
+        let writes = |auth: &AuthMethod| self.git.iter().any(|host| writes_basic(auth, host));
+        self.auth.iter().any(writes)
+    }
+}
+
+/// Whether the method writes Basic authentication at the host.
+fn writes_basic(auth: &AuthMethod, host: &HostTemplate) -> bool {
+    let is_basic = |place: &Place| {
+        place.at == Location::Header(http::header::AUTHORIZATION)
+            && place.value.encoding() == Encoding::Basic
+    };
+    let is_for = |it: &ScopedPlaces| it.hosts.is_empty() || it.hosts.contains(host);
+    auth.placements.iter().any(|it| is_for(it) && it.places.iter().any(is_basic))
+}
+
+impl Provider {
+    /// Named parts of the API.
+    pub fn actions(&self) -> &[NamedAction] {
+        let own = OwnHosts { hosts: &self.hosts, variables: &self.variables };
+        self.actions.of(&self.id, &own)
+    }
+
+    /// The requests of an action, on the hosts of a connection with these variables. `None`: there is no such action.
+    ///
+    /// # Errors
+    /// When a variable is missing or invalid.
+    pub fn action(
+        &self,
+        name: &str,
+        variables: &BTreeMap<String, String>,
+    ) -> Option<Result<Vec<ActionScope>, FormError>> {
+        let action = self.actions().iter().find(|action| action.name == name)?;
+        let scopes = self.values(variables).and_then(|values| {
+            let fill = |host: &HostTemplate| host.fill(&values, &self.variables);
+            let scope = |requests: &ActionRequests| {
+                // Without hosts of its own, it has all of the provider's.
+                let hosts = match requests.hosts.is_empty() {
+                    true => &self.hosts,
+                    false => &requests.hosts,
+                };
+                Ok(requests.on(hosts.iter().map(fill).collect::<Result<_, FormError>>()?))
+            };
+            action.requests.iter().map(scope).collect()
+        });
+        Some(scopes)
+    }
+
+    /// The requests of an action on hosts that the rule names. `None`: there is no such action.
+    pub fn action_anywhere(&self, name: &str) -> Option<Vec<ActionScope>> {
+        let action = self.actions().iter().find(|action| action.name == name)?;
+        let scope = |requests: &ActionRequests| {
+            let hosts = if requests.hosts.is_empty() { &self.hosts } else { &requests.hosts };
+            let literal: Option<Vec<_>> = hosts.iter().map(HostTemplate::literal).collect();
+            // A host with a variable is any that the rule names.
+            requests.on(literal.unwrap_or_default())
+        };
+        Some(action.requests.iter().map(scope).collect())
+    }
+
+    /// Whether the hosts of the provider depend on the connection.
+    pub fn has_host_variables(&self) -> bool {
+        self.hosts.iter().any(|host| host.literal().is_none())
     }
 }
 

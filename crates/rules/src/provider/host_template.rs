@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::form_error::FormError;
-use super::variable::{Variable, VariableKind};
+use super::variable::{FormError, Variable, VariableKind};
 use keyward_base::pattern::{HostPattern, PatternError};
 
 /// A host pattern with variables, such as `{shop}.myshopify.com` or `{host}`.

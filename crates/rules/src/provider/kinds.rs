@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::oauth_keys::GrantText;
+use super::keys::GrantText;
 use keyward_base::names::named_enum;
 
 named_enum! {

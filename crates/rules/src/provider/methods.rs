@@ -1,11 +1,32 @@
-//! Checks methods of HTTP in provider files and rules. Services have methods of their own (`PURGE`, `LIST`), so only
-//! misspelt ones are refused: their actions and rules would cover no request.
+//! Checks methods of HTTP and names of header fields in provider files and rules. Services have methods of their own
+//! (`PURGE`, `LIST`), so only misspelt ones are refused: their actions and rules would cover no request.
 
-use http::Method;
+use http::{HeaderName, Method};
 
 use super::document::Problems;
+use crate::inject::steering;
 
 const COMMON: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+/// Fields that a credential must not be written to: routing, framing, hop-by-hop, our own (RFC 9110 §7.6.1).
+/// `Cookie` has a placement of its own.
+const FORBIDDEN: &[&str] = &[
+    "connection",
+    "content-length",
+    "cookie",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "keyward-connection",
+    "max-forwards",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+];
 
 /// Whether a rule may name it: letters, digits, `-` and `_`, as all methods of services have. HTTP permits `*` and
 /// `api.acme.test` too, which are mistakes that would cover no request.
@@ -60,6 +81,31 @@ fn has_one_wrong(text: &str, method: &str) -> bool {
     let begins_alike = pairs().next().is_some_and(|(a, b)| a == b);
     let is_long = text.len() > 3 && text.len() == method.len();
     is_long && begins_alike && pairs().filter(|(a, b)| a != b).count() == 1
+}
+
+/// Parses a header name that credentials may be written to.
+pub(super) fn header_name(name: &str, at: &str, problems: &mut Problems<'_>) -> Option<HeaderName> {
+    let header = field_name(name, at, problems)?;
+    if FORBIDDEN.contains(&header.as_str()) || steers(&header) {
+        let remedy = "choose another field";
+        problems.add(at, format_args!("`{header}` steers the request itself"), remedy);
+        return None;
+    }
+    Some(header)
+}
+
+/// Parses a header name that is only read.
+pub(super) fn field_name(name: &str, at: &str, problems: &mut Problems<'_>) -> Option<HeaderName> {
+    let header = HeaderName::from_bytes(name.as_bytes()).ok();
+    if header.is_none() {
+        problems.add(at, "this is not a header field's name", "write letters and hyphens");
+    }
+    header
+}
+
+/// Whether the field makes a server use another path or method.
+fn steers(header: &HeaderName) -> bool {
+    steering::is_path_field(header) || steering::is_method_field(header)
 }
 
 #[cfg(test)]

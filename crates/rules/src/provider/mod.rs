@@ -3,28 +3,23 @@
 //!
 //! | part | files |
 //! |---|---|
-//! | the YAML and its keys | `document`, `decode`, `schema`, `action_keys`, `minted_keys`, `oauth_keys`, `place_keys` |
-//! | parts of a provider | `variable`, `host_template`, `url_template`, `kinds`, `auth_method`, `consents`, `oauth`, `session`, `actions`, `scope_words` |
-//! | checks, which convert YAML into these parts | `check`, `check_auth`, `check_app`, `check_oauth`, `check_oauth1`, `check_minted`, `check_protocol`, `check_test_request`, `environment`, `placing`, `own_hosts`, `methods`, `extends`, `mistakes` |
-//! | a provider with the variables of a connection | `form`, `action_scopes`, `git`, `database`, `connection_url`, `test_request` |
-//! | all providers | `catalogue`, `built_in_files`, `built_in`, `built_in_catalogue`, `configured`, `overlap` |
+//! | the YAML and its keys | `document`, `decode`, `schema`, `keys` |
+//! | parts of a provider | `variable`, `host_template`, `url_template`, `kinds`, `auth_method`, `oauth`, `session`, `actions`, `scope_words` |
+//! | checks, which convert YAML into these parts | `check`, `check_auth`, `check_oauth`, `check_oauth1`, `check_minted`, `check_protocol`, `check_test_request`, `environment`, `placing`, `own_hosts`, `methods`, `extends`, `mistakes` |
+//! | a provider with the variables of a connection | `form`, `database`, `connection_url`, `test_request` |
+//! | all providers | `catalogue`, `built_in`, `built_in_catalogue`, `configured` |
 //!
 //! `checked.rs` has own providers whose text was checked before. `pasted.rs` recognises wrongly pasted secrets.
 //! `error_notes.rs` explains error codes of services. `changes.rs` says which changes of an own provider are safe while connections use it. `document.rs` and `decode.rs`
 //! read YAML with positions, also for the configuration.
 
-mod action_keys;
-mod action_scopes;
 pub mod actions;
 mod auth_method;
 mod built_in;
 mod built_in_catalogue;
-mod built_in_files;
 pub mod catalogue;
-pub mod categories;
 pub mod changes;
 pub mod check;
-mod check_app;
 mod check_auth;
 mod check_minted;
 mod check_oauth;
@@ -34,7 +29,6 @@ mod check_test_request;
 pub mod checked;
 pub mod configured;
 pub mod connection_url;
-mod consents;
 mod database;
 pub mod decode;
 pub mod document;
@@ -42,22 +36,15 @@ pub mod environment;
 pub mod error_notes;
 mod extends;
 mod form;
-mod form_error;
-mod git;
-mod graphql;
-mod header_names;
 mod host_template;
+pub mod keys;
 mod kinds;
 pub mod methods;
-pub mod minted_keys;
 mod mistakes;
 mod mongodb_url;
 pub mod oauth;
-pub mod oauth_keys;
-mod overlap;
 mod own_hosts;
 pub mod pasted;
-mod place_keys;
 mod placing;
 mod postgres_url;
 pub mod schema;
@@ -74,32 +61,29 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::inject::scoped::Scoped;
 use crate::inject::credential::Clears;
 use crate::inject::own_authorization::Signs;
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placeholder::Placeholder;
-use crate::inject::placement::{Location, Place};
+use crate::inject::placement::{Location, Place, Scoped};
 use crate::inject::sign::request_signer::SigningScheme;
 use crate::rate_limit::RateLimitFields;
 use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol};
 use keyward_base::pattern::{HostPattern, PathPattern};
 use keyward_base::settings::FieldText;
 
-pub use action_keys::{ActionText, IndirectText, OperationsText, RequestsText};
 pub use actions::NamedAction;
 pub use auth_method::{AuthMethod, AwsScope, Field, KeyPattern, ScopedPlaces};
 pub use catalogue::{Catalogue, CatalogueEntry};
 pub use configured::{Configured, Definition};
-pub use form_error::FormError;
 pub use host_template::{HostTemplate, HostTemplateError};
+pub use keys::{ActionText, IndirectText, OperationsText, RequestsText, TlsFields};
 pub use kinds::AuthKind;
-pub use minted_keys::TlsFields;
 pub use oauth::OAuth;
 pub use schema::{Confidence, EncodedSlash};
 use scope_words::ScopeWords;
 pub use test_request::{ExpectedResponse, TestRequest, TestRequestError};
-pub use variable::{Variable, VariableKind};
+pub use variable::{FormError, Variable, VariableKind};
 
 /// A service that users connect to; checked.
 #[derive(Clone, Debug)]

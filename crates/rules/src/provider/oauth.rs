@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::form_error::FormError;
-pub use super::oauth_keys::{
+pub use super::keys::{
     ClientAuthText, ExpiresText, GrantText, PkceText, RefreshText, ResponseModeText, RevokeText,
     TokenBodyText,
 };
 use super::session::SessionRequests;
 pub use super::url_template::UrlTemplate;
 use super::url_template::fill;
+use super::variable::FormError;
 use crate::inject::sign::jwt::JwtTemplate;
 
 /// How tokens of one auth method are obtained.

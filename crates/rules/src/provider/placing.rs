@@ -4,11 +4,11 @@ use http::HeaderName;
 
 use super::auth_method::{Field, ScopedPlaces};
 use super::document::{Problems, item_of, key_of};
-use super::header_names::header_name;
 use super::host_template::HostTemplate;
+use super::keys::{PlaceText, ScopedText};
 use super::kinds::AuthKind;
+use super::methods::header_name;
 use super::own_hosts::{OwnHosts, paths, subset};
-use super::place_keys::{PlaceText, ScopedText};
 use super::schema::AuthText;
 use crate::inject::body::BodyPath;
 use crate::inject::path_prefix::PathPrefix;

@@ -9,15 +9,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_yaml::Value;
 
-use super::action_keys::{ActionText, IndirectText};
 use super::decode::one_or_many;
-use super::kinds::AuthKind;
-use super::minted_keys::{JwtText, RequestText, SignatureText, TlsFields};
-use super::oauth_keys::{
-    ClientAuthText, ExpiresText, GrantText, PkceText, RefreshText, ResponseModeText, RevokeText,
-    TokenBodyText,
+use super::keys::{
+    ActionText, ClearsText, ClientAuthText, ExpiresText, GrantText, IndirectText, JwtText,
+    PkceText, PlaceText, RefreshText, RequestText, ResponseModeText, RevokeText, ScopedText,
+    SignatureText, TlsFields, TokenBodyText,
 };
-use super::place_keys::{ClearsText, PlaceText, ScopedText};
+use super::kinds::AuthKind;
 use super::scope_words::ScopeWords;
 use super::variable::VariableKind;
 use crate::inject::placeholder::Letters;

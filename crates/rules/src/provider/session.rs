@@ -3,8 +3,8 @@
 use http::{HeaderName, Method};
 
 use super::document::{Problems, key_of};
-use super::header_names::header_name;
-use super::minted_keys::RequestText;
+use super::keys::RequestText;
+use super::methods::header_name;
 use super::url_template::UrlTemplate;
 use crate::inject::json_template::JsonTemplate;
 use crate::inject::sign::message::SignedMessage;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::form_error::FormError;
+use super::variable::FormError;
 
 /// Characters that are not encoded: RFC 3986 §2.3, and `:` and `.`, which hosts with ports contain.
 const UNRESERVED: &AsciiSet =

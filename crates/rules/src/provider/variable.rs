@@ -1,11 +1,11 @@
-//! [`Variable`]: a variable of hosts and URLs, and the check of a value that an owner enters for it.
+//! [`Variable`]: a variable of hosts and URLs, the check of a value that an owner enters for it, and [`FormError`]: why the
+//! variables of a connection are invalid.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::form_error::FormError;
 use keyward_base::agent::is_unreserved;
-use keyward_base::pattern::HostPattern;
+use keyward_base::pattern::{HostPattern, PatternError};
 
 /// Servers beside the first.
 const MORE_HOSTS_MAX: usize = 15;
@@ -102,6 +102,70 @@ fn hosts(list: &str) -> Option<String> {
     };
     let hosts: Vec<String> = list.split(',').map(canonical).collect::<Option<_>>()?;
     (hosts.len() <= MORE_HOSTS_MAX).then(|| hosts.join(","))
+}
+
+/// Why variables or fields are invalid.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum FormError {
+    /// A variable of the hosts is missing.
+    #[error("`{name}` ({label}) is missing: give it with the connection's `variables`")]
+    Missing {
+        name: String,
+        /// The variable's label.
+        label: String,
+    },
+    /// The provider does not have the variable.
+    #[error("provider `{provider}` has no variable `{name}`")]
+    Unknown { provider: String, name: String },
+    /// The value is not a single DNS label.
+    #[error("`{name}` must be one label of letters, digits and hyphens, such as `{example}`")]
+    Label {
+        name: String,
+        /// An example of a value.
+        example: String,
+    },
+    /// The value does not name servers.
+    #[error("`{name}` must be {must}")]
+    Servers {
+        name: String,
+        /// The values that it accepts.
+        must: &'static str,
+    },
+    /// The value is not a host.
+    #[error("`{name}` must be a host name, optionally with port, such as `{example}`")]
+    Host {
+        name: String,
+        /// An example of a value.
+        example: String,
+    },
+    /// The value has reserved URL characters.
+    #[error("`{name}` must be letters, digits, `-`, `.`, `_` or `~`, up to 255")]
+    Text { name: String },
+    /// The value is not one of the choices.
+    #[error("`{name}` must be one of {choices}")]
+    Choice {
+        name: String,
+        /// The allowed values.
+        choices: String,
+    },
+    /// The database of a protocol whose databases have numbers.
+    #[error("`{name}` must be a number, such as 0")]
+    Number {
+        /// The variable.
+        name: String,
+    },
+    /// A filled-in host is not a pattern.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+}
+
+impl FormError {
+    /// An error for a value that is not a list of hosts.
+    pub(super) fn not_hosts(name: String) -> Self {
+        let must =
+            "at most 15 hosts, separated by commas, such as `b.example.com,c.example.com:27018`";
+        Self::Servers { name, must }
+    }
 }
 
 #[cfg(test)]

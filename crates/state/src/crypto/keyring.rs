@@ -14,8 +14,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 use zeroize::Zeroizing;
 
-use super::key_error::KeyError;
 use super::key_file;
+use super::key_file::KeyError;
 use keyward_envelope::{self as envelope, EnvelopeError, KEY_LEN, Place, WrappingKey};
 
 pub use keyward_envelope::KeyId;

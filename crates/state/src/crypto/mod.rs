@@ -4,7 +4,6 @@
 pub mod challenge;
 pub mod command;
 pub mod envelope;
-mod key_error;
 pub mod key_file;
 pub mod keyring;
 pub mod password;

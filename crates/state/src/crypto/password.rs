@@ -6,8 +6,7 @@ use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use keyward_base::password::PasswordHash;
-use keyward_base::secret::Secret;
+use keyward_base::secret::{PasswordHash, Secret};
 use keyward_envelope::random;
 
 /// 19 MiB.

@@ -11,8 +11,8 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use zeroize::Zeroizing;
 
 use super::command::{self, CommandLimits};
-pub use super::key_error::KeyError;
 use super::key_file;
+pub use super::key_file::KeyError;
 use super::keyring::{KeyOrigin, Keyring, MasterKey};
 use super::private_file::gateway_file;
 use keyward_base::secret::Secret;

@@ -5,8 +5,7 @@ use aws_lc_rs::hmac;
 use jiff::Timestamp;
 use subtle::ConstantTimeEq;
 
-use keyward_base::secret::Secret;
-use keyward_base::totp::{KEY_BYTES, TotpKey};
+use keyward_base::secret::{KEY_BYTES, Secret, TotpKey};
 use keyward_envelope::random;
 
 /// RFC 6238 §4: the time step X.

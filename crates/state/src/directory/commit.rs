@@ -14,11 +14,10 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::changes::ViewChange;
-use super::directory_event::{DeliveryCause, DirectoryEvent};
+use super::directory_event::{DeliveryCause, DirectoryEvent, UncertainChange};
 use super::error::DirectoryError;
 use super::index::IndexChange;
 use super::rows::{ReadRecord, RowId, plaintext};
-use super::uncertain_change::UncertainChange;
 use super::view::View;
 use super::{DirectoryWriter, Shared};
 use crate::store::{StoreError, Version};

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::collection::ConnectSessionAt;
 use super::error::DirectoryError;
 use super::index::{Index, NameKind, Unique};
 use super::stored::{Stored, stored_in};
-use super::token_index::ConnectSessionAt;
 use super::view::View;
 use super::{Directory, check};
 use crate::crypto::token::{self, TokenHash};

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use super::error::DirectoryError;
 use super::index::NameKind;
-use super::records::{AgentRecord, ConnectionRecord};
-use super::selected::Selection;
+use super::records::{AgentRecord, ConnectionRecord, Selection};
 use super::stored::{Stored, stored_in};
 use super::view::View;
-use super::{Directory, DirectoryWriter, check, hooks};
+use super::{Directory, DirectoryWriter, check, plain_kinds};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
 use keyward_model::{
@@ -67,7 +66,7 @@ impl Stored for Connection {
             _ => check::editable(record, by)?,
         }
         check::named_by_no_rule(record, view)?;
-        hooks::named_by_none(record, by, view)
+        plain_kinds::named_by_none(record, by, view)
     }
 
     /// Removes the bindings first: a crash in between leaves a connection without agents, not a binding without a

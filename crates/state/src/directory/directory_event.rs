@@ -1,9 +1,11 @@
 //! [`DirectoryEvent`]: an event or a change in the directory, with its deliveries that webhooks have not accepted yet.
+//! [`UncertainChange`]: a change whose write has failed, and may have been made.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use super::index::IndexChange;
 use super::rows::RowId;
 use crate::observe::change::{Change, RequestEvents};
 use crate::observe::notice::Notice;
@@ -72,4 +74,15 @@ impl DeliveryCause {
         let table = at.table.name().to_owned();
         Self { table, id: at.id.clone(), version: version.map(|version| version.0) }
     }
+}
+
+/// A change of a row of which it is not known whether it was made.
+#[derive(Clone, Debug)]
+pub(super) struct UncertainChange {
+    pub(super) at: RowId,
+    /// The version of the row after the change; `None`: the change removes the row.
+    pub(super) version: Option<Version>,
+    /// Its events, which are stored.
+    pub(super) events: Vec<DirectoryEvent>,
+    pub(super) index: IndexChange,
 }

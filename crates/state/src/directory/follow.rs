@@ -10,12 +10,11 @@ use tokio::time::Instant;
 
 use super::error::DirectoryError;
 use super::follow_state::{Leftovers, Outage};
-use super::orgs;
+use super::orgs::viewed;
 use super::rows::RowId;
 use super::stored::Stored;
 use super::view::View;
-use super::viewed::viewed;
-use super::{Directory, DirectoryWriter};
+use super::{Directory, DirectoryWriter, orgs};
 use crate::store::shared::ReplicaChanges;
 use crate::store::{AnnouncedReplica, SharedStore, StoreError, Table};
 use keyward_base::id::{Id, OrgId, StoredRuleId};

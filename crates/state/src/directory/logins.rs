@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::error::DirectoryError;
 use super::index::{Index, NameKind, Unique};
-use super::person::{Person, UserCredential};
+use super::records::{Person, UserCredential};
 use super::rows::RowId;
 use super::stored::{Stored, stored_in};
 use super::view::View;
@@ -17,8 +17,7 @@ use super::{Directory, DirectoryWriter};
 use crate::crypto::token::{self, TokenHash};
 use crate::store::Table;
 use keyward_base::id::{LoginId, OrgId, UserId};
-use keyward_base::password::PasswordHash;
-use keyward_base::secret::Secret;
+use keyward_base::secret::{PasswordHash, Secret};
 use keyward_model::{
     LOGIN_LINKS_MAX, LOGINS_MAX, LinkMaker, Login, LoginFacts, LoginLink, LoginSpec,
     MakerCredential, ManagedBy, Record, Refusal, Role, Scope, User,

@@ -7,13 +7,11 @@
 //! Records that the configuration file manages are changed only with [`ManagedBy::File`], which the
 //! reconciliation (`apply` of `keyward-app`) passes; for all other callers they are read-only.
 //!
-//! Files build on each other in this order: rows and indexes (`rows`, `index`, `unique_index`, `collection`,
-//! `token_index`), the view
+//! Files build on each other in this order: rows and indexes (`rows`, `index`, `collection`), the view
 //! (`view`), the types of this file, resources (`stored` and one file for each kind), then opening and following
 //! (`open`, `follow`).
 
 mod agents;
-mod apps;
 mod bindings;
 mod changes;
 mod check;
@@ -21,15 +19,12 @@ mod collection;
 mod commit;
 mod connect_sessions;
 mod connections;
-mod database_listeners;
 mod deliveries;
 mod directory_event;
 mod error;
 mod follow;
 mod follow_state;
 mod holders;
-mod honeytokens;
-mod hooks;
 mod index;
 mod integrity;
 mod logins;
@@ -38,37 +33,24 @@ mod org_catalogue;
 mod orgs;
 mod own_providers;
 mod passkeys;
-mod passwords;
-mod person;
-mod personal;
+mod plain_kinds;
 mod plugins;
 mod records;
 mod remedy;
 mod replicas;
 mod rows;
-mod rule_order;
 mod rules;
 mod scan;
 mod seen_rows;
-mod selected;
 mod sessions;
 mod shared_limits;
 mod snapshot;
-mod sources;
 mod stored;
 #[cfg(test)]
 mod tests;
-mod token_index;
-mod tokens;
-mod totp;
-mod uncertain_change;
-mod unique_index;
-mod unknown_members;
 mod usage;
 mod users;
 mod view;
-mod viewed;
-mod webhooks;
 
 use std::future::Future;
 use std::ops::Deref;
@@ -81,14 +63,15 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::observe::change::TaskActor;
+use directory_event::UncertainChange;
 use follow_state::FollowState;
 use index::Index;
 use keyward_base::time::Clock;
 use keyward_rules::provider::Catalogue;
 use rows::DirectoryRows;
-use uncertain_change::UncertainChange;
 
 pub use check::{editable, may_be_used_by};
+pub use collection::FormerToken;
 pub use connect_sessions::{ConnectStepError, NewConnectSession};
 pub use directory_event::{Delivery, DirectoryEvent, StoredDelivery};
 pub use error::DirectoryError;
@@ -100,10 +83,11 @@ pub use keyward_model::{
     ReplacementDue, ReplacementReason, Rotation, RotationState, Slot, Visibility,
 };
 pub use logins::{LoginBounds, LoginTerms, NewLink, NewLogin, UsedLink, idle_until};
-pub use person::{Person, UserCredential};
+pub use passkeys::TotpError;
 pub use plugins::NewPlugin;
 pub use records::{
-    AgentRecord, AppRecord, BindingRecord, ConnectionRecord, IssuedToken, PluginRecord, TokenRecord,
+    AgentRecord, AppRecord, BindingRecord, ConnectionRecord, IssuedToken, Person, PluginRecord,
+    TokenRecord, UserCredential,
 };
 pub use remedy::{Remedies, RemedyCause};
 pub use seen_rows::SeenRows;
@@ -111,8 +95,6 @@ pub use sessions::{NewSession, SessionAccess};
 pub use shared_limits::PublishedLimits;
 pub use snapshot::{OpenedRow, StateSnapshot};
 pub use stored::Stored;
-pub use token_index::FormerToken;
-pub use totp::TotpError;
 pub use view::{Differences, View};
 
 #[derive(Debug)]

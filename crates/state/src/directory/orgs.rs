@@ -1,4 +1,5 @@
-//! Adds and removes organisations. The default organisation always exists and has no row.
+//! Adds and removes organisations. The default organisation always exists and has no row. `viewed!` has the tables
+//! whose records the view has, with the kind of each.
 
 use std::sync::Arc;
 
@@ -9,11 +10,30 @@ use super::index::IndexChange;
 use super::rows::RowId;
 use super::stored::Stored;
 use super::view::View;
-use super::viewed::viewed;
 use super::{Directory, DirectoryWriter};
 use crate::store::Table;
 use keyward_base::id::OrgId;
 use keyward_model::{ManagedBy, NoMembers, Org, OrgSpec, Record};
+
+/// `$shown`, with the kind of the records of a table in the view; `$other` for tables that the view does not have.
+macro_rules! viewed {
+    ($table:expr, $kind:ident => $shown:expr, $other:expr) => {
+        viewed!(@ $table, $kind, $shown, $other; Users User, Agents Agent, Connections Connection, Apps App,
+            Plugins Plugin, Webhooks Webhook, Honeytokens Honeytoken, Providers OwnProvider, Rules Rule,
+            Sessions Session, ConnectSessions ConnectSession, Logins Login, Hooks Hook,
+            Sources Source, DatabaseListeners DatabaseListener)
+    };
+    (@ $table:expr, $kind:ident, $shown:expr, $other:expr; $($of:ident $record:ident),*) => {
+        match $table {
+            $($crate::store::Table::$of => {
+                type $kind = keyward_model::$record;
+                $shown
+            })*
+            _ => $other,
+        }
+    };
+}
+pub(super) use viewed;
 
 pub(super) fn default_org() -> Record<Org> {
     record(OrgId::default_org(), ManagedBy::Store, Timestamp::UNIX_EPOCH)

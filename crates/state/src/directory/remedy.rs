@@ -7,7 +7,7 @@
 use super::records::{AppRecord, ConnectionRecord};
 use super::view::View;
 use keyward_model::{BrokenReason, ConnectionState, ManagedBy, Renewal};
-use keyward_rules::provider::oauth_keys::ClientAuthText;
+use keyward_rules::provider::keys::ClientAuthText;
 use keyward_rules::provider::{AuthMethod, Catalogue, Confidence, Provider, error_notes};
 
 /// The problem that a remedy is for.

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::error::DirectoryError;
 use super::rows::{DirectoryRows, ReadRecord, RowId};
 use crate::store::{Row, StoreError, Table};
-use keyward_base::parallel::cores;
+use keyward_base::threads::cores;
 
 /// Opens the rows of a page.
 type Open<O> =

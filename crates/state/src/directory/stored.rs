@@ -11,11 +11,11 @@ use keyward_model::{ManagedBy, Record, Reference, Resource, check_fixed};
 
 use super::collection::Collection;
 use super::commit::Viewed;
+use super::directory_event::UncertainChange;
 use super::error::DirectoryError;
 use super::holders::NamedConnections;
 use super::index::{Claim, Index, IndexChange, NameKind, Unique};
 use super::rows::{ReadRecord, RowId};
-use super::uncertain_change::UncertainChange;
 use super::view::{OrgView, View};
 use super::{Directory, DirectoryWriter, check, run_to_completion};
 use crate::store::{StoreError, Table, Version};

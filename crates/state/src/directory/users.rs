@@ -1,16 +1,23 @@
-//! Users as a [`Stored`] resource: their unique values, and the checks of a change and of a removal. `personal.rs`
-//! issues their tokens; owners are in the rows of agents and connections.
+//! Users as a [`Stored`] resource: their unique values, the checks of a change and of a removal, and their personal
+//! access tokens, whose hashes are unique in the whole store. Owners are in the rows of agents and connections.
 
 use std::sync::Arc;
 
-use super::DirectoryWriter;
+use jiff::Timestamp;
+
 use super::error::DirectoryError;
 use super::index::{Index, NameKind, Unique};
+use super::records::IssuedToken;
 use super::stored::{Stored, stored_in};
 use super::view::View;
+use super::{Directory, DirectoryWriter, check};
+use crate::crypto::token::{self, TokenHash};
 use crate::store::Table;
-use keyward_base::id::OrgId;
-use keyward_model::{Identity, ManagedBy, Record, Refusal, Role, User};
+use keyward_base::id::{OrgId, TokenId, UserId};
+use keyward_model::{
+    Identity, ManagedBy, PERSONAL_TOKENS_MAX, PersonalToken, PersonalTokenSpec, Record, Refusal,
+    Role, User,
+};
 
 impl Stored for User {
     const TABLE: Table = Table::Users;
@@ -78,9 +85,65 @@ impl View {
 }
 
 /// The refusal of a personal token of an end user.
-pub(super) fn no_tokens(field: &'static str) -> DirectoryError {
+fn no_tokens(field: &'static str) -> DirectoryError {
     let rule = "is `end_user`: end users have no personal tokens";
     let hint =
         "an agent acts for an end user in a session: `keyward session add --agent A --user U`";
     Refusal::new(field, rule).hint(hint).into()
+}
+
+impl Directory {
+    /// Issues a personal token. No scopes: everything that its owner may do.
+    ///
+    /// # Errors
+    /// When the expiry is past, there are too many, there is no such user, or it is an end user.
+    pub async fn add_personal_token(
+        &self,
+        org: &OrgId,
+        user: &UserId,
+        spec: PersonalTokenSpec,
+        expires: Option<Timestamp>,
+    ) -> Result<IssuedToken, DirectoryError> {
+        check::label(spec.label.as_deref())?;
+        let created = self.shared.clock.now();
+        if expires.is_some_and(|expires| expires <= created) {
+            return Err(DirectoryError::TokenExpired);
+        }
+        let (text, id) = (token::issue_personal_token(), TokenId::random());
+        let hash = TokenHash::of_secret(&text).to_hex();
+        let new = PersonalToken { id: id.clone(), hash, spec: spec.or_all(), created, expires };
+        let add = |user: &mut Record<User>| {
+            if user.role == Role::EndUser {
+                return Err(no_tokens("user"));
+            }
+            let tokens = &mut user.facts.tokens;
+            tokens.retain(|token| token.is_live(created));
+            if tokens.len() >= PERSONAL_TOKENS_MAX {
+                return Err(DirectoryError::TooMany { what: "tokens", max: PERSONAL_TOKENS_MAX });
+            }
+            tokens.push(new.clone());
+            Ok(())
+        };
+        self.edit::<User, DirectoryError>(org, user, &add).await?;
+        Ok(IssuedToken { id, text, expires })
+    }
+
+    /// Revokes a personal token.
+    ///
+    /// # Errors
+    /// When the user has no such token.
+    pub async fn revoke_personal_token(
+        &self,
+        org: &OrgId,
+        user: &UserId,
+        token: &TokenId,
+    ) -> Result<(), DirectoryError> {
+        let revoke = |user: &mut Record<User>| {
+            let tokens = &mut user.facts.tokens;
+            let at = tokens.iter().position(|it| it.id == *token);
+            tokens.remove(at.ok_or_else(|| DirectoryError::not_found("token", token))?);
+            Ok(())
+        };
+        self.edit::<User, DirectoryError>(org, user, &revoke).await.map(drop)
+    }
 }

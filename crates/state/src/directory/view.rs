@@ -1,23 +1,22 @@
 //! [`View`]: all records in memory, as of one moment. The data path and the rulebook read it.
 
 mod contents;
-mod events;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 
-use super::collection::Collection;
+use super::collection::{
+    Collection, ConnectTokens, FormerToken, LoginTokens, SessionTokens, UniqueIndex,
+};
 use super::holders::HolderIndex;
 use super::org_catalogue::OrgCatalogue;
-use super::person::{Person, UserCredential};
-use super::records::{AgentRecord, AppRecord, ConnectionRecord, PluginRecord};
-use super::selected::Selected;
+use super::records::{
+    AgentRecord, AppRecord, ConnectionRecord, Person, PluginRecord, Selected, UserCredential,
+};
 #[cfg(test)]
 use super::stored::Stored;
-use super::token_index::{ConnectTokens, FormerToken, LoginTokens, SessionTokens};
-use super::unique_index::UniqueIndex;
 
 use crate::crypto::token::TokenHash;
 use keyward_base::agent::Agent;

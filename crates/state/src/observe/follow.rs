@@ -4,9 +4,9 @@
 use std::fs::File;
 use std::io;
 
+use super::chain::{line_at, offset_of};
 use super::event::Event;
 use super::filter::Filter;
-use super::lines::{line_at, offset_of};
 use super::trail::{Trail, found};
 
 /// Maximum number of bytes read per turn.

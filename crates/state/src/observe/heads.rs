@@ -9,9 +9,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::chain::{ChainHead, hash};
+use super::chain::{ChainHead, hash, line_at, line_start, offset_of};
 use super::event::Event;
-use super::lines::{line_at, line_start, offset_of};
 use super::trail::Trail;
 
 /// Most heads that are kept of one chain. The older the heads, the larger the distance between them.

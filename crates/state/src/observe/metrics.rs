@@ -2,12 +2,7 @@
 //! becomes a label. Where alerts need it, every value of a label has a sample from the start, so that the first increase
 //! is seen.
 
-mod backups;
-mod families;
-mod health;
-mod hooks;
-mod sources;
-mod telemetry;
+mod parts;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -21,18 +16,16 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use self::backups::BackupMetrics;
-use self::families::{Gauges, LabelledCounters, metric, metric_in, with_samples};
-use self::health::HealthMetrics;
-use self::hooks::HookMetrics;
-pub use self::sources::{SourceMetrics, SourceSample};
-pub use self::telemetry::Signal;
-use self::telemetry::TelemetryMetrics;
 use super::event::{Event, Outcome};
 use super::run_refusals::RunRefusals;
 use super::usage::Usage;
 use keyward_base::codes::{Code, Sender};
 use keyward_model::{ConnectionState, NoticeKind};
+use parts::{
+    BackupMetrics, Gauges, HealthMetrics, HookMetrics, LabelledCounters, TelemetryMetrics, metric,
+    metric_in, with_samples,
+};
+pub use parts::{Signal, SourceMetrics, SourceSample};
 
 /// All metrics of a gateway.
 #[derive(Debug)]

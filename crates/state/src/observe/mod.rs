@@ -10,7 +10,6 @@ pub mod event;
 pub mod filter;
 pub mod follow;
 pub mod heads;
-mod lines;
 pub mod log;
 mod log_json;
 mod log_repeats;

@@ -6,9 +6,9 @@ use std::io;
 
 use jiff::Timestamp;
 
+use super::chain::{Backwards, offset_of};
 use super::event::Event;
 use super::filter::{Filter, ended_before};
-use super::lines::{Backwards, offset_of};
 use super::trail::{Trail, found};
 
 /// Maximum number of bytes read per page: about a second of work, because matches may be far back.

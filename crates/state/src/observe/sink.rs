@@ -13,10 +13,10 @@ use rustix::fs::OFlags;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::{oneshot, watch};
 
+use super::chain::first_number;
 use super::chain::{self, ChainError, ChainHead, FileEnd};
 use super::change::Change;
 use super::event::{AuditEntry, Outcome};
-use super::lines::first_number;
 use super::printer::RecordPrinter;
 use super::refusals::RefusalRecords;
 use super::sync::Syncer;

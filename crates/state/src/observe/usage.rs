@@ -1,14 +1,12 @@
 //! [`Usage`]: statistics of each connection and token since the start of the process, and the counts that a background
 //! job must add to the stored histories ([`UsageHistory`]). The audit log is permanent.
 //!
-//! Each thread counts in its own shard, so that requests do not contend; a reader sums the shards.
+//! Each thread counts in its own shard, so that requests do not contend; a reader sums the shards. [`Recent`] has the
+//! counts of a shard since the last collection. An entry of the shard stores its place in this list, so that counting
+//! needs no second look-up. A collection takes the whole list and leaves an empty one.
 
 mod collect;
-mod exchange_use;
 mod history;
-mod latency;
-mod recent;
-mod unsaved;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, Hash};
@@ -19,12 +17,13 @@ use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-pub use self::exchange_use::{ExchangeUse, Remaining};
-pub use self::history::{UsageHistory, UsageKey, UsageOf, UsagePeriod, UsageStep, UsageSum};
-pub use self::latency::LatencyCounts;
-use self::recent::{Recent, RecentPlace};
-use self::unsaved::Unsaved;
+use history::Unsaved;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, TokenId};
+
+pub use self::history::{
+    ExchangeUse, LatencyCounts, Remaining, UsageHistory, UsageKey, UsageOf, UsagePeriod, UsageStep,
+    UsageSum,
+};
 
 /// Number of shards; more than there are cores. Threads that share one only wait for each other.
 const PARTS: usize = 64;
@@ -283,6 +282,67 @@ impl ConnectionUse {
         }
         self.latency.add(&other.latency);
         self.remaining = Remaining::newer(self.remaining, other.remaining);
+    }
+}
+
+/// The sums of a shard.
+#[derive(Debug)]
+struct Recent {
+    /// The number of the list, which increases when the list is taken. Places in earlier lists are no longer valid.
+    round: u64,
+    sums: Vec<RecentSum>,
+}
+
+/// A sum and its key. A key may occur more than once, because an agent may have several tokens.
+#[derive(Debug)]
+struct RecentSum {
+    key: UsageKey,
+    sum: UsageSum,
+}
+
+/// A place in [`Recent`]. The default place is never valid.
+#[derive(Clone, Copy, Debug, Default)]
+struct RecentPlace {
+    round: u64,
+    index: usize,
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self { round: 1, sums: Vec::new() }
+    }
+}
+
+impl Recent {
+    /// Adds an exchange to the sum at a place. An exchange without an organisation is not counted.
+    fn count(
+        &mut self,
+        place: &mut RecentPlace,
+        used: &ExchangeUse<'_>,
+        of: impl FnOnce() -> UsageOf,
+    ) {
+        if let Some(org) = used.org {
+            self.at(place, || UsageKey { org: org.clone(), of: of() }).count(used);
+        }
+    }
+
+    /// The sum at a place; a new one if the place is of an earlier round.
+    fn at(&mut self, place: &mut RecentPlace, key: impl FnOnce() -> UsageKey) -> &mut UsageSum {
+        if place.round != self.round {
+            *place = RecentPlace { round: self.round, index: self.sums.len() };
+            self.sums.push(RecentSum { key: key(), sum: UsageSum::default() });
+        }
+        &mut self.sums[place.index].sum
+    }
+
+    fn take(&mut self) -> Vec<RecentSum> {
+        self.round += 1;
+        let room = Vec::with_capacity(self.sums.len());
+        std::mem::replace(&mut self.sums, room)
+    }
+
+    fn sums(&self) -> &[RecentSum] {
+        &self.sums
     }
 }
 

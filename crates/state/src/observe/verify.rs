@@ -5,9 +5,8 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::chain::{ChainHead, hash};
+use super::chain::{ChainHead, LINE_BYTES_MAX, hash, line_at};
 use super::event::Event;
-use super::lines::{LINE_BYTES_MAX, line_at};
 use super::trail::Trail;
 
 /// The number of lines between two calls of `go_on`.

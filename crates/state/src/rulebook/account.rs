@@ -15,7 +15,7 @@ use keyward_model::LostConnection;
 use keyward_rules::inject::own_authorization::Signs;
 use keyward_rules::inject::path_prefix::PathPrefix;
 use keyward_rules::inject::placeholder::Placeholder;
-use keyward_rules::inject::scoped::Scoped;
+use keyward_rules::inject::placement::Scoped;
 use keyward_rules::policy::{Account, AccountState, Endpoint, LostAccount};
 use keyward_rules::provider::{Catalogue, Instance, Provider};
 

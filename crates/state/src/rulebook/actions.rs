@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::error::RulebookError;
 use super::names::Names;
-use super::rule_text::RuleText;
+use super::placed_rule::RuleText;
 use crate::directory::ConnectionRecord;
 use keyward_base::pattern::HostPattern;
 use keyward_rules::actions::{ActionScope, ScopeKind};

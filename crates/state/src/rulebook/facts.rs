@@ -7,14 +7,14 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use super::account::{OwnHosts, endpoint};
-use super::inputs::{binding_inputs, connection_inputs, rule_inputs};
+use super::names::{binding_inputs, connection_inputs, rule_inputs};
 use super::session_index::SessionIndex;
 use super::source::AgentSource;
 use crate::directory::{AgentRecord, AppRecord, ConnectionRecord, PluginRecord, View};
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, SessionId};
-use keyward_base::parallel;
 use keyward_base::pattern::HostPattern;
 use keyward_base::shared_map::Difference;
+use keyward_base::threads;
 use keyward_model::{Connection, OwnProvider, Record};
 use keyward_rules::inject::placeholder::GOOGLE_TOKEN_HOST;
 use keyward_rules::policy::{DefaultAction, PolicyInput, Rule, hosts_of_sets};
@@ -279,7 +279,7 @@ impl Facts {
     pub(super) fn own_hosts(&self) -> Vec<(OrgId, OwnHosts)> {
         let apps = self.view().apps().map(|app| (app.org.clone(), own_of_app(app)));
         let connections: Vec<_> = self.view().connections().collect();
-        let own = parallel::chunks(&connections, |part| {
+        let own = threads::chunks(&connections, |part| {
             let own = part.iter().map(|it| (it.org.clone(), self.source.own_hosts(it)));
             own.filter(|(_, own)| !own.is_nothing()).collect::<Vec<_>>()
         });

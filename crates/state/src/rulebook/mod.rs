@@ -9,14 +9,10 @@ mod actions;
 mod compiled;
 mod error;
 mod facts;
-mod inputs;
-mod limits;
-mod mention;
 mod names;
 mod placed_rule;
 mod plugins;
 mod resolve;
-mod rule_text;
 mod session_index;
 mod sessions;
 mod source;
@@ -40,15 +36,14 @@ use keyward_rules::policy::{
     Account, DatabasePermit, DefaultAction, Explanation, Permit, Policy, PolicyRequest, Reason,
 };
 
-use self::rule_text::RuleText;
 use compiled::CompiledPolicy;
 use names::Names;
+use placed_rule::RuleText;
 use resolve::resolve;
 use warnings::WarningFinder;
 
 pub use error::RulebookError;
-pub use mention::ConfigMention;
-pub use placed_rule::{PlacedRule, PolicyInputs};
+pub use placed_rule::{ConfigMention, PlacedRule, PolicyInputs};
 pub use warnings::RuleWarning;
 
 /// The interval at which compiled bindings of idle agents are dropped. They are kept for one to two intervals after the

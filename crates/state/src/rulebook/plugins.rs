@@ -1,13 +1,18 @@
-//! [`Plugins`]: the slots of an agent's plugins, and which plugins are blocked.
+//! [`Plugins`]: the slots of an agent's plugins, and which plugins are blocked. Also the requests that a binding
+//! allows: all requests with the connection, or those of named actions and slots.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::account::broken;
-use super::limits::action_list;
-use crate::directory::{ConnectionState, Missing, PluginRecord, Remedies, RemedyCause, View};
+use crate::directory::{
+    BindingRecord, ConnectionRecord, ConnectionState, Missing, PluginRecord, Remedies, RemedyCause,
+    View,
+};
 use keyward_base::id::ConnectionId;
-use keyward_rules::policy::{Blocked, EmptySlot, Slot, SlotProblem};
+use keyward_rules::policy::{
+    ActionList, Blocked, EmptySlot, Extent, OwnAuthorization, Parts, Slot, SlotProblem,
+};
 use keyward_rules::provider::Catalogue;
 
 /// The slots of one agent.
@@ -114,4 +119,64 @@ fn blocked(
         problem,
         remedy: remedy.map(Into::into),
     }
+}
+
+/// The requests that a binding allows.
+#[derive(Debug)]
+pub(super) struct Allowed {
+    pub(super) extent: Extent,
+    /// The requests that it always denies.
+    pub(super) deny: Option<ActionList>,
+    /// What is done with authorizations of requests' own, slots excepted.
+    pub(super) own_authorization: OwnAuthorization,
+}
+
+impl Allowed {
+    /// The requests that the binding, or else slots alone, allow with the connection; `None` if they allow nothing.
+    pub(super) fn of(
+        binding: Option<&BindingRecord>,
+        record: &ConnectionRecord,
+        slots: Option<Vec<Arc<Slot>>>,
+        catalogue: &Catalogue,
+    ) -> Option<Self> {
+        let Some(binding) = binding.filter(|binding| binding.direct) else {
+            let extent = Extent::Parts(Parts { allow: None, slots: slots? });
+            return Some(Self {
+                extent,
+                deny: None,
+                own_authorization: OwnAuthorization::default(),
+            });
+        };
+        let list = |names: &[String]| action_list(names, Some(record), catalogue);
+        let extent = match list(&binding.limits.allow) {
+            None => Extent::Whole,
+            allow => Extent::Parts(Parts { allow, slots: slots.unwrap_or_default() }),
+        };
+        let deny = list(&binding.limits.deny);
+        Some(Self { extent, deny, own_authorization: binding.limits.own_authorization })
+    }
+}
+
+/// The requests of these actions of the connection's provider; `None` if none is named. Without the connection there are
+/// none.
+fn action_list(
+    names: &[String],
+    record: Option<&ConnectionRecord>,
+    catalogue: &Catalogue,
+) -> Option<ActionList> {
+    if names.is_empty() {
+        return None;
+    }
+    let mut list = ActionList::default();
+    let provider = record.and_then(|record| catalogue.get(&record.provider));
+    let variables = record.map(ConnectionRecord::host_variables).unwrap_or_default();
+    for name in names {
+        list.names.push(name.as_str().into());
+        match provider.and_then(|provider| provider.action(name, &variables)) {
+            Some(Ok(scopes)) => list.scopes.extend(scopes),
+            // With an unknown action, an `allow` list allows less, and a `deny` list denies everything.
+            None | Some(Err(_)) => list.lost = Some(name.as_str().into()),
+        }
+    }
+    Some(list)
 }

@@ -10,7 +10,7 @@ use http::Method;
 use super::actions::{ActionScopes, Limited, limited, scopes};
 use super::error::RulebookError;
 use super::names::Names;
-use super::rule_text::RuleText;
+use super::placed_rule::RuleText;
 use crate::directory::{AgentRecord, ConnectionRecord, may_be_used_by};
 use keyward_base::id::{AgentId, RuleId};
 use keyward_base::pattern::{HostPattern, PathPattern, PatternError};

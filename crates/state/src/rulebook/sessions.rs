@@ -5,9 +5,8 @@
 use std::sync::Arc;
 
 use super::facts::{Changed, Facts};
-use super::inputs::allowed_sets;
-use super::limits::Allowed;
-use super::plugins::Plugins;
+use super::names::allowed_sets;
+use super::plugins::{Allowed, Plugins};
 use crate::directory::{AgentRecord, ConnectionRecord, SessionAccess};
 use keyward_base::id::{ConnectionId, OrgId, SessionId};
 use keyward_base::shared_map::Difference;

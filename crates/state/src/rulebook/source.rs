@@ -4,10 +4,8 @@
 use std::sync::Arc;
 
 use super::account::{ConnectionFacts, OwnHosts, ProviderParts, connection_facts, lost_accounts};
-use super::inputs::{allowed_sets, app_of};
-use super::limits::Allowed;
-use super::names::Names;
-use super::plugins::Plugins;
+use super::names::{Names, allowed_sets, app_of};
+use super::plugins::{Allowed, Plugins};
 use crate::directory::{AgentRecord, BindingRecord, ConnectionRecord, View, may_be_used_by};
 use keyward_base::id::{AgentId, OrgId};
 use keyward_rules::inject::placeholder::Placeholder;

@@ -8,8 +8,8 @@ use crate::directory::{ConnectionRecord, View};
 use keyward_base::database::Seeds;
 use keyward_base::host::Target;
 use keyward_base::id::OrgId;
-use keyward_base::lookup_counter;
 use keyward_base::pattern::HostPattern;
+use keyward_base::shared_map;
 use keyward_model::{Connection, RuleSpec};
 use keyward_rules::policy::explain::ActionKind;
 
@@ -69,7 +69,7 @@ impl DatabaseServers {
         let mut found = Self::default();
         let catalogue = names.view.catalogue(org, names.catalogue);
         let is_database = |it: &ConnectionRecord| {
-            lookup_counter::increment();
+            shared_map::increment();
             catalogue.get(&it.provider).is_some_and(|provider| provider.protocol.is_some())
         };
         for record in names.view.all::<Connection>(org).filter(|it| is_database(it)) {

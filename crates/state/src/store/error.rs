@@ -3,8 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::table::Table;
-use super::version::Version;
+use super::table::{Table, Version};
 use keyward_base::system_error;
 
 /// Maximum length of a key.

@@ -1,19 +1,33 @@
-//! A store in memory: for tests, and for gateways that must not persist anything.
-
-mod replica;
+//! A store in memory: for tests, and for gateways that must not persist anything. [`MemoryReplica`]: one of several
+//! replicas of one store in memory, with the feed of the changes by other replicas. For simulations: it has the
+//! guarantees of `PostgresStore`, without a database.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::fmt;
 use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::error::{check, conflict};
 use super::lease::{Lease, Leases};
+use super::shared::{AnnouncedReplica, KeptBytes, ReplicaChanges, ReplicaPosition, SharedStore};
 use super::watch::ChangeCounters;
 use super::{Expect, Row, RowRange, Snapshot, Store, StoreError, Table, Version};
-pub use replica::MemoryReplica;
+
+/// The longest wait for changes, as with a database.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Marks a change that no replica recognises as its own.
+const NO_REPLICA: usize = usize::MAX;
+
+/// The key of the length of the log in a [`ReplicaPosition`].
+const LOG: (Table, u16) = (Table::Meta, 0);
 
 /// A store in memory, which ends with the process.
 #[derive(Debug)]
@@ -140,10 +154,244 @@ impl Store for MemoryStore {
     }
 }
 
+/// A replica of a store in memory.
+pub struct MemoryReplica {
+    shared: Arc<SharedRows>,
+    number: usize,
+}
+
+struct SharedRows {
+    rows: MemoryStore,
+    log: Mutex<Vec<LoggedChange>>,
+    length: watch::Sender<u64>,
+    replicas: AtomicUsize,
+    announced: Mutex<BTreeMap<usize, (String, Instant)>>,
+    kept: Mutex<BTreeMap<String, (Vec<u8>, Instant)>>,
+}
+
+struct LoggedChange {
+    by: usize,
+    table: Table,
+    key: String,
+}
+
+impl MemoryReplica {
+    /// The first replica of an empty store.
+    pub fn first() -> Self {
+        let shared = SharedRows {
+            rows: MemoryStore::new(),
+            log: Mutex::default(),
+            length: watch::Sender::new(0),
+            replicas: AtomicUsize::new(1),
+            announced: Mutex::default(),
+            kept: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared), number: 0 }
+    }
+
+    /// Another replica of the same store.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        let number = self.shared.replicas.fetch_add(1, Ordering::SeqCst);
+        Self { shared: self.shared.clone(), number }
+    }
+
+    /// Simulates a lost answer to a write: the replica does not recognise the change as its own, and gets it from the
+    /// feed. The same happens when a database fails between the write and its answer.
+    pub fn answer_lost(&self, table: Table, key: &str) {
+        self.log_by(NO_REPLICA, table, key);
+    }
+
+    fn log(&self, table: Table, key: &str) {
+        self.log_by(self.number, table, key);
+    }
+
+    fn log_by(&self, by: usize, table: Table, key: &str) {
+        let mut log = self.shared.log.lock();
+        log.push(LoggedChange { by, table, key: key.to_owned() });
+        self.shared.length.send_replace(log.len() as u64);
+    }
+
+    fn reached(length: u64) -> ReplicaPosition {
+        ReplicaPosition(BTreeMap::from([(LOG, length)]))
+    }
+}
+
+impl fmt::Debug for MemoryReplica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryReplica").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for MemoryReplica {
+    async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
+        self.shared.rows.get(table, key).await
+    }
+
+    async fn put(
+        &self,
+        table: Table,
+        key: &str,
+        value: &[u8],
+        expect: Expect,
+    ) -> Result<Version, StoreError> {
+        let version = self.shared.rows.put(table, key, value, expect).await?;
+        self.log(table, key);
+        Ok(version)
+    }
+
+    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
+        self.shared.rows.reseal(table, row, value).await
+    }
+
+    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
+        self.shared.rows.delete(table, key, expect).await?;
+        self.log(table, key);
+        Ok(())
+    }
+
+    async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {
+        self.shared.rows.list(table, range).await
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.shared.rows.snapshot().await
+    }
+
+    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
+        let places: Vec<_> = rows.iter().map(|(table, row)| (*table, row.key.clone())).collect();
+        self.shared.rows.load(rows).await?;
+        for (table, key) in places {
+            self.log(table, &key);
+        }
+        Ok(())
+    }
+
+    async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
+        self.shared.rows.lease(name, ttl).await
+    }
+
+    async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError> {
+        self.shared.rows.renew_lease(lease, ttl).await
+    }
+
+    async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
+        self.shared.rows.changed(table, seen).await
+    }
+
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        Some(self)
+    }
+}
+
+#[async_trait::async_trait]
+impl SharedStore for MemoryReplica {
+    async fn position(&self) -> Result<ReplicaPosition, StoreError> {
+        Ok(Self::reached(self.shared.log.lock().len() as u64))
+    }
+
+    async fn changes_after(
+        &self,
+        position: &ReplicaPosition,
+    ) -> Result<(ReplicaChanges, ReplicaPosition), StoreError> {
+        let from = position.0.get(&LOG).copied().unwrap_or_default();
+        let mut length = self.shared.length.subscribe();
+        // Returns without a change after this time, so that the caller knows that the store answers.
+        drop(tokio::time::timeout(POLL, length.wait_for(|length| *length > from)).await);
+        let log = self.shared.log.lock();
+        let others = log[from as usize..].iter().filter(|change| change.by != self.number);
+        let rows = others.map(|change| (change.table, change.key.clone())).collect();
+        Ok((ReplicaChanges { rows, ..ReplicaChanges::default() }, Self::reached(log.len() as u64)))
+    }
+
+    async fn is_alone(&self) -> Result<bool, StoreError> {
+        Ok(self.shared.replicas.load(Ordering::SeqCst) == 1)
+    }
+
+    async fn claim_once(&self, name: &str, life: Duration) -> Result<bool, StoreError> {
+        Ok(self.lease(name, life).await?.map(Lease::keep_until_expiry).is_some())
+    }
+
+    async fn announce(&self, about: &str) -> Result<(), StoreError> {
+        let announced = (about.to_owned(), Instant::now());
+        self.shared.announced.lock().insert(self.number, announced);
+        Ok(())
+    }
+
+    async fn replicas(&self) -> Result<Vec<AnnouncedReplica>, StoreError> {
+        let announced = self.shared.announced.lock();
+        let all = announced.iter().map(|(number, (about, at))| AnnouncedReplica {
+            is_own: *number == self.number,
+            about: about.clone(),
+            ago: at.elapsed(),
+            seen: None,
+        });
+        Ok(all.collect())
+    }
+
+    async fn keep(&self, name: &str, sealed: &[u8], life: Duration) -> Result<(), StoreError> {
+        let kept = (sealed.to_vec(), Instant::now() + life);
+        self.shared.kept.lock().insert(name.to_owned(), kept);
+        Ok(())
+    }
+
+    async fn kept(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let all = self.shared.kept.lock();
+        let found = all.get(name).filter(|(_, until)| *until > Instant::now());
+        Ok(found.map(|(sealed, _)| sealed.clone()))
+    }
+
+    async fn kept_names(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let all = self.shared.kept.lock();
+        let current = all.iter().filter(|(_, (_, until))| *until > Instant::now());
+        let names = current.map(|(name, _)| name).filter(|name| name.starts_with(prefix));
+        Ok(names.cloned().collect())
+    }
+
+    async fn kept_within(
+        &self,
+        prefix: &str,
+        life: Duration,
+        within: Duration,
+    ) -> Result<Vec<KeptBytes>, StoreError> {
+        let now = Instant::now();
+        let all = self.shared.kept.lock();
+        let kept = all.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(name, kept)| {
+            let ago = life.saturating_sub(kept.1.saturating_duration_since(now));
+            KeptBytes { name: name.clone(), sealed: kept.0.clone(), ago }
+        });
+        Ok(kept.filter(|kept| kept.ago < within.min(life)).collect())
+    }
+
+    async fn forget_old(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::tests::conformance::conforms;
 
     conforms!(std::future::ready(((), MemoryStore::new())));
+
+    mod of_a_replica {
+        use super::*;
+
+        conforms!(std::future::ready(((), MemoryReplica::first())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_gets_the_changes_of_others_and_not_its_own() {
+        let one = MemoryReplica::first();
+        let other = one.another();
+        let begun = one.position().await.unwrap();
+        one.put(Table::Agents, "o/own", b"x", Expect::Any).await.unwrap();
+        other.put(Table::Agents, "o/a", b"x", Expect::Any).await.unwrap();
+        let (changes, reached) = one.changes_after(&begun).await.unwrap();
+        assert_eq!(changes.rows, [(Table::Agents, "o/a".to_owned())].into());
+        assert!(one.changes_after(&reached).await.unwrap().0.is_empty());
+        assert!(!one.is_alone().await.unwrap());
+    }
 }

@@ -11,27 +11,19 @@ pub mod memory;
 pub mod observed;
 pub mod postgres;
 mod row;
-mod row_range;
-mod scan;
 pub mod shared;
 pub mod sled;
-mod snapshot;
 mod table;
 #[cfg(test)]
 mod tests;
-mod version;
 mod watch;
 mod wrapper;
 
-pub use entry::{Expect, Row};
+pub use entry::{DamagedRow, Expect, Row, RowRange, Snapshot, StoreScan};
 pub use error::{KEY_BYTES_MAX, StoreError, VALUE_BYTES_MAX, is_no_answer};
 pub use lease::Lease;
-pub use row_range::RowRange;
-pub use scan::{DamagedRow, StoreScan};
 pub use shared::{AnnouncedReplica, KeptBytes, PRESENCE_LEAST, SharedStore};
-pub use snapshot::Snapshot;
-pub use table::Table;
-pub use version::Version;
+pub use table::{Table, Version};
 pub use wrapper::StoreWrapper;
 
 /// A storage backend.

@@ -9,17 +9,11 @@
 mod change_notice;
 mod failure;
 mod feed;
-mod holder;
-mod known_changes;
-mod listener;
-mod parameter;
 mod pool;
 mod presence;
 mod schema;
 mod servers;
-mod settings;
 mod sql;
-mod tls;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -36,16 +30,14 @@ use super::shared::PARTS;
 use super::{
     Expect, Lease, Row, RowRange, SharedStore, Snapshot, Store, StoreError, Table, Version,
 };
-use change_notice::{ChangeNotice, Listening, POLL};
+use change_notice::{ChangeNotice, KnownChange, KnownChanges, Listening, POLL, random_number};
 pub use failure::PostgresError;
 use failure::{PostgresFailure, failed};
-use holder::random_number;
-use known_changes::{KnownChange, KnownChanges};
-use parameter::{Parameter, typed};
 use pool::PostgresPool;
+pub use pool::PostgresSettings;
 use presence::ReplicaPresence;
 use schema::KnownVersion;
-pub use settings::PostgresSettings;
+use sql::{Parameter, typed};
 
 /// A store in PostgreSQL.
 pub struct PostgresStore {

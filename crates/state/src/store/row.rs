@@ -2,8 +2,7 @@
 //! accidental damage without a key; the envelope inside the value detects tampering.
 
 use super::error::StoreError;
-use super::table::Table;
-use super::version::Version;
+use super::table::{Table, Version};
 
 /// The only frame version.
 const FRAME: u8 = 1;

@@ -1,16 +1,13 @@
 //! The embedded store: sled, owned by one process. A write is acknowledged after it is on disk; concurrent writes share
 //! one flush (`commit.rs`). `files.rs` reads and changes rows, `store_directory.rs` owns the directory and its lock,
-//! `blobs.rs` syncs sled's files of large items, `reopen.rs` reopens the files after a disk failure, `disk_space.rs`
+//! `commit.rs` syncs also sled's files of large items, `reopen.rs` reopens the files after a disk failure, `disk_space.rs`
 //! checks the disk before a write.
 //!
 //! sled blocks, so it runs on a small thread pool of the store.
 
-mod blobs;
-mod blocking;
 mod commit;
 mod disk_space;
 mod files;
-mod ownership;
 mod reopen;
 mod store_directory;
 
@@ -20,17 +17,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::blocking::finished;
 pub use self::files::SledSettings;
 use self::files::{StoreFiles, Swapped};
-pub use self::ownership::{chown_to_owner_of, chown_tree_to_owner_of};
 use self::reopen::ReopenedFiles;
 use self::store_directory::StoreDirectory;
 use super::error::check;
 use super::lease::{Lease, Leases};
 use super::watch::ChangeCounters;
 use super::{Expect, Row, RowRange, Snapshot, Store, StoreError, StoreScan, Table, Version};
+use commit::finished;
 use keyward_base::threads::Threads;
+pub use store_directory::{chown_to_owner_of, chown_tree_to_owner_of};
 
 /// Threads that call sled. Most calls take microseconds; longer ones wait for the disk, where more threads
 /// would only queue.

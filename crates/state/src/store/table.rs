@@ -1,4 +1,4 @@
-//! [`Table`]: the tables of a store, and their stable names.
+//! [`Table`]: the tables of a store, and their stable names; and the [`Version`] of a stored row.
 
 use keyward_base::names::labelled_enum;
 
@@ -70,5 +70,16 @@ labelled_enum! {
 impl Table {
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|table| table.name() == name)
+    }
+}
+
+/// A row's version: 1 for a new row, incremented at each write. A row that is deleted and recreated starts at 1
+/// again.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Version(pub u64);
+
+impl Version {
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
     }
 }

@@ -6,7 +6,7 @@ use super::GrantError;
 use keyward_base::id::ConnectionId;
 use keyward_base::secret::Secret;
 use keyward_net::tls;
-use keyward_rules::inject::tls::ConnectionTls;
+use keyward_rules::inject::credential::ConnectionTls;
 use keyward_rules::provider::TlsFields;
 
 /// Checks that the texts of a new grant are certificates and the key of the first.

@@ -26,12 +26,12 @@ use zeroize::Zeroizing;
 
 use keyward_base::id::ConnectionId;
 use keyward_base::secret::Secret;
-use keyward_rules::inject::credential::{Clears, Credential, RenewalConditions, Write};
-use keyward_rules::inject::placement::{Location, Place};
-use keyward_rules::inject::scoped::Scoped;
+use keyward_rules::inject::credential::{
+    Clears, ConnectionTls, Credential, RenewalConditions, Write,
+};
+use keyward_rules::inject::placement::{Location, Place, Scoped};
 use keyward_rules::inject::scrub::Needles;
 use keyward_rules::inject::sign::CredentialSigner;
-use keyward_rules::inject::tls::ConnectionTls;
 use keyward_rules::inject::write;
 use keyward_rules::provider::{AuthKind, AuthMethod, Instance, TlsFields};
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::GrantError;
 use keyward_base::secret::Secret;
-use keyward_ssh::known_hosts::KnownHosts;
 use keyward_ssh::private_key::PrivateKey;
+use keyward_ssh::public_key::KnownHosts;
 
 /// Accounts of one connection.
 const USERS_MAX: usize = 100;

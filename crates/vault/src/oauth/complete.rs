@@ -26,8 +26,8 @@ use keyward_base::id::UserId;
 use keyward_base::secret::Secret;
 use keyward_base::tokens::TokenSettings;
 use keyward_model::{Connection, Role};
+use keyward_rules::provider::keys::ClientAuthText;
 use keyward_rules::provider::oauth::{ACCOUNT_HOSTS, account_host};
-use keyward_rules::provider::oauth_keys::ClientAuthText;
 use keyward_state::directory::{Account, ConnectionRecord, ConnectionState};
 use keyward_state::observe::change::Actor;
 

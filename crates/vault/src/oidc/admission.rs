@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use keyward_base::oidc::{OidcSettings, SignInRole};
+use keyward_base::sign_in::{OidcSettings, SignInRole};
 
 /// The requirement that a person does not meet. Names it without the person's claims.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]

@@ -39,8 +39,8 @@ use crate::grant::oauth::{
 use crate::oauth::authorize::{self, AuthorizationRequest};
 use crate::oauth::callback_query::CallbackQuery;
 use keyward_base::id::OrgId;
-use keyward_base::oidc::{OidcSettings, SignInRole};
 use keyward_base::secret::Secret;
+use keyward_base::sign_in::{OidcSettings, SignInRole};
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
 use keyward_model::Identity;

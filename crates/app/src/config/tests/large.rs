@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::read;
 use crate::config::Config;
-use keyward_base::lookup_counter;
+use keyward_base::shared_map;
 
 /// A file with so many agents, connections, apps and rules, each with a name of its own.
 fn file(count: usize) -> String {
@@ -27,7 +27,7 @@ fn file(count: usize) -> String {
 /// The configuration, and how often the reading looked at a declared resource.
 fn looks(count: usize) -> (Config, u64) {
     let text = file(count);
-    lookup_counter::count(|| read(&text, &[]))
+    shared_map::count(|| read(&text, &[]))
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `sign_in.oidc` is refused with its line if it admits every account of the provider, admits none, or cannot work.
 
 use super::{read, said};
-use keyward_base::oidc::SignInRole;
+use keyward_base::sign_in::SignInRole;
 
 /// A section with `more`.
 fn section(more: &str) -> String {

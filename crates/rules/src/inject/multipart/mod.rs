@@ -1,14 +1,10 @@
 //! Writes a credential into a `multipart/form-data` body (RFC 7578), whole or while it arrives: the part of its name is
 //! replaced, or one is added. The other parts stay as the agent sent them, in their order. A body that servers could
-//! divide differently is refused.
+//! divide differently is refused. [`BodyError`] says why a credential cannot be written into a request body.
 
 pub mod rewriter;
-
-mod part;
 #[cfg(test)]
 mod tests;
-
-use super::body_error::BodyError;
 
 /// RFC 2046 §5.1.1.
 const BOUNDARY_BYTES_MAX: usize = 70;
@@ -43,4 +39,32 @@ impl Delimiter {
     pub(super) fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
+}
+
+/// Why a body cannot be written into. The message names the path and never quotes values.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum BodyError {
+    /// The request has no body.
+    #[error("this connection's credential goes into the body, and the request has none")]
+    None,
+    /// The body is of another kind.
+    #[error("this connection's credential goes into a JSON or form body, and this one is {0}")]
+    Kind(Box<str>),
+    /// The body has a content coding.
+    #[error("this connection's credential goes into the body, which has a Content-Encoding")]
+    Coded,
+    /// The body does not match its content type.
+    #[error("this connection's credential goes into the body, which is {0}")]
+    Malformed(&'static str),
+    /// The value at a step of the path is not an object, or occurs twice.
+    #[error("this connection's credential goes into the body, where `{path}` is {what}")]
+    PathStep {
+        /// The path up to that step.
+        path: Box<str>,
+        /// What is wrong there.
+        what: &'static str,
+    },
+    /// A form with files that is too long to be held has the field again.
+    #[error("this connection's credential goes into the body, which has the field `{0}` twice")]
+    Repeated(Box<str>),
 }

@@ -6,6 +6,7 @@
 //! value is the last part: only the end of the body shows that none comes.
 //!
 //! The closing delimiter is written by [`FormRewriter::end`] alone, so a server that got less has no complete body.
+//! The fields of a part: its name, and the part that a credential becomes.
 
 use std::fmt;
 
@@ -13,7 +14,6 @@ use aho_corasick::AhoCorasick;
 use zeroize::Zeroizing;
 
 use super::super::body::{BodyError, BodyPath, is_same};
-use super::part::{self, HEAD_BYTES_MAX, NO_NAME};
 use super::{Delimiter, NO_BOUNDARY};
 
 const NO_DELIMITER: BodyError =
@@ -24,6 +24,11 @@ const TAIL_BYTES: usize = 2;
 
 /// The number of bytes that are examined together, so that a long body is not copied whole.
 const PIECE_BYTES: usize = 64 * 1024;
+/// The longest fields of a part: a disposition with a file's name has less than 1 KiB.
+pub(super) const HEAD_BYTES_MAX: usize = 8 * 1024;
+
+pub(super) const NO_NAME: BodyError =
+    BodyError::Malformed("multipart/form-data with a part whose name is not plain");
 
 /// Writes values into one body, piece by piece.
 pub struct FormRewriter {
@@ -78,7 +83,7 @@ impl Delimiter {
         }
         let field = |(path, value): &(&BodyPath, &str)| OpenPart {
             name: path.to_string(),
-            part: part::of_value(self, path, value),
+            part: of_value(self, path, value),
             is_written: false,
         };
         Ok(FormRewriter {
@@ -200,7 +205,7 @@ impl FormRewriter {
         if self.finder.is_match(head) {
             return Err(NO_DELIMITER);
         }
-        let name = part::name_of(head)?;
+        let name = name_of(head)?;
         let passes = self.passes(&name, out)?;
         self.advances(begin + end + END.len(), passes, out);
         Ok(self.goes_to(PartState::Value { passes }))
@@ -272,4 +277,64 @@ impl fmt::Debug for FormRewriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FormRewriter").field("state", &self.state).finish_non_exhaustive()
     }
+}
+
+/// The part with `value` in the field `path`, from its delimiter to the end of its last line.
+fn of_value(delimiter: &Delimiter, path: &BodyPath, value: &str) -> Zeroizing<Vec<u8>> {
+    // As browsers encode names: HTML, "multipart/form-data encoding algorithm".
+    let name = path.to_string().replace('"', "%22");
+    let head = format!("\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n");
+    let pieces = [delimiter.as_bytes(), head.as_bytes(), value.as_bytes(), b"\r\n"];
+    // It never grows, so that no copy is left.
+    let mut part = Zeroizing::new(Vec::with_capacity(pieces.iter().map(|it| it.len()).sum()));
+    pieces.iter().for_each(|piece| part.extend_from_slice(piece));
+    part
+}
+
+/// The name of a part, of which its fields leave no doubt.
+///
+/// # Errors
+/// When servers could read another name.
+pub(super) fn name_of(head: &[u8]) -> Result<String, BodyError> {
+    let head = std::str::from_utf8(head).map_err(|_| NO_NAME)?;
+    let mut name = None;
+    for line in head.split("\r\n") {
+        let (field, value) = line.split_once(':').ok_or(NO_NAME)?;
+        if line.contains(['\r', '\n', '\0']) || field.is_empty() || field.contains([' ', '\t']) {
+            return Err(NO_NAME);
+        }
+        if field.eq_ignore_ascii_case("content-disposition")
+            && name.replace(disposed(value.trim())?).is_some()
+        {
+            return Err(NO_NAME);
+        }
+    }
+    name.ok_or(NO_NAME)
+}
+
+/// The name in a disposition, such as `form-data; name="file"; filename="a.txt"`.
+fn disposed(value: &str) -> Result<String, BodyError> {
+    let kind = value.get(..9).filter(|kind| kind.eq_ignore_ascii_case("form-data"));
+    let mut rest = kind.map(|_| value[9..].trim_start()).ok_or(NO_NAME)?;
+    let mut name = None;
+    while !rest.is_empty() {
+        let parameter = rest.strip_prefix(';').ok_or(NO_NAME)?.trim_start();
+        let (key, text) = parameter.split_once('=').ok_or(NO_NAME)?;
+        let (value, after) = match text.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').ok_or(NO_NAME)?,
+            None => text.split_at(text.find(';').unwrap_or(text.len())),
+        };
+        // Some end the text at an escaped quote, and some after it.
+        if value.ends_with('\\') || key.eq_ignore_ascii_case("name*") {
+            return Err(NO_NAME);
+        }
+        if key.eq_ignore_ascii_case("name") {
+            let is_plain = !value.contains('\\') && (text.starts_with('"') || !value.contains(' '));
+            if !is_plain || name.replace(value.to_owned()).is_some() {
+                return Err(NO_NAME);
+            }
+        }
+        rest = after.trim_start();
+    }
+    name.ok_or(NO_NAME)
 }

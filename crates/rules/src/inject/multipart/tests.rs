@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::super::body::{BodyPath, is_same};
-use super::part::NO_NAME;
+use super::rewriter::{HEAD_BYTES_MAX, NO_NAME, name_of};
 use super::*;
 
 const TYPE: &str = "multipart/form-data; boundary=kwb";
@@ -66,8 +66,8 @@ fn reference(body: &[u8], at: &str) -> Option<Vec<u8>> {
     }
     let (mut out, mut is_written) = (Vec::new(), false);
     for part in parts {
-        let end = part.windows(4).take(part::HEAD_BYTES_MAX).position(|four| four == b"\r\n\r\n");
-        let name = part::name_of(&part[..end?]).ok()?;
+        let end = part.windows(4).take(HEAD_BYTES_MAX).position(|four| four == b"\r\n\r\n");
+        let name = name_of(&part[..end?]).ok()?;
         if !is_same(&name, at) {
             out.extend([DELIMITER, b"\r\n", part, b"\r\n"].concat());
         } else if !std::mem::replace(&mut is_written, true) {
@@ -293,7 +293,7 @@ fn the_rewriter_holds_a_bounded_number_of_bytes() {
     for (text, is_sound) in [(long_head, false), (value, true), (dropped, true)] {
         let values = [(&path, "s3cret")];
         let mut rewriter = Delimiter::of(TYPE).expect("one").rewriter(&values).expect("a value");
-        let (mut out, most) = (Vec::new(), rewriter.room() + part::HEAD_BYTES_MAX + 1_000);
+        let (mut out, most) = (Vec::new(), rewriter.room() + HEAD_BYTES_MAX + 1_000);
         let pushed = text.as_bytes().chunks(1_000).try_for_each(|piece| {
             rewriter.push(piece, &mut out)?;
             assert!(rewriter.room() <= most, "{}", rewriter.room());

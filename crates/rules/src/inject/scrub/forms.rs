@@ -1,13 +1,21 @@
-//! The encoded forms of a secret that are searched for: as it is, and as servers quote it.
+//! The encoded forms of a secret that are searched for: as it is, and as servers quote it. [`is_common_word`]: whether
+//! a secret is an ordinary word of answers, which masking then changes.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_encode};
 use zeroize::Zeroizing;
 
+use keyward_base::secret::Secret;
+
 /// Shorter secrets are not searched for on their own: they occur in unrelated text too often, and masking that
 /// would damage responses. The value they are written into is searched for, if it is long enough.
 pub const SECRET_BYTES_MIN: usize = 8;
+/// Words that are not lower-case letters alone, in lower case, one on each line.
+const LISTED: &str = include_str!("common_words.txt");
+
+/// Longer words in lower case are several, and rare in answers.
+const LETTERS_MAX: usize = 16;
 
 /// An encoded form of a secret; wiped when dropped.
 pub(super) type Form = Zeroizing<Vec<u8>>;
@@ -300,6 +308,15 @@ fn in_html(secret: &[u8], write: impl Fn(u8, &mut Vec<u8>)) -> Form {
     text
 }
 
+/// Whether answers may have the text by chance: a listed word in any case, or a short one of lower-case letters. A secret
+/// that is too short to be masked changes no answer.
+pub fn is_common_word(secret: &Secret) -> bool {
+    let Some(text) = secret.expose_text() else { return false };
+    let is_plain = text.len() <= LETTERS_MAX && text.bytes().all(|byte| byte.is_ascii_lowercase());
+    text.len() >= SECRET_BYTES_MIN
+        && (is_plain || LISTED.lines().any(|word| word.eq_ignore_ascii_case(text)))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -411,5 +428,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn random_secrets_and_those_too_short_to_be_masked_are_no_common_words() {
+        let is_word = |text: &str| is_common_word(&Secret::from(text.to_owned()));
+        for other in ["secret", "sk_live_abcdefgh", "qzvkxwjhgplmnbtyc", "Tr0ub4dor&3", "a1b2c3d4"]
+        {
+            assert!(!is_word(other), "{other}");
+        }
+        for word in ["password", "Password", "PASSWORD1", "localhost", "internal", "12345678"] {
+            assert!(is_word(word), "{word}");
+        }
+        assert!(LISTED.lines().all(|word| word == word.to_lowercase() && word.len() >= 8));
     }
 }

@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::decoder::{Coding, DecodeStep, Decoder, Settled};
 use super::flush_points::FlushPoints;
-use super::needle_search::NeedleSearch;
+use super::masker::NeedleSearch;
 use super::needles::Needles;
 
 /// Maximum number of nested codings. Servers use one, or two when a cache adds its own.

@@ -1,5 +1,6 @@
-//! [`Masker`]: masks needles in uncompressed bodies as they stream, at equal length, so that the framing stays
-//! valid.
+//! [`Masker`]: masks needles in uncompressed bodies as they stream, at equal length, so that the framing stays valid.
+//! [`NeedleSearch`] searches for needles in a body that arrives in chunks, and tracks how much of it may be sent;
+//! [`HeldTail`] is how many bytes at its end are held back.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,8 +9,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::MASK;
 use super::flush_points::FlushPoints;
-use super::held_tail::HeldTail;
 use super::needles::{Matches, Needles};
+use super::tail::TailRuns;
 
 /// Masks needles in a body that arrives in chunks. The output does not depend on the chunk boundaries, and what is held
 /// back of it does not depend on the needles' content. Without a match and without held bytes nothing is copied.
@@ -99,5 +100,107 @@ impl Masker {
             masked[span.start..end].fill(MASK);
         }
         masked.freeze()
+    }
+}
+
+/// Follows a body chunk by chunk. A chunk costs what its own length costs, however much is held back.
+#[derive(Debug)]
+pub(super) struct HeldTail {
+    flush_points: FlushPoints,
+    runs: TailRuns,
+    length: usize,
+}
+
+impl HeldTail {
+    pub(super) fn new(flush_points: FlushPoints) -> Self {
+        Self { flush_points, runs: TailRuns::default(), length: 0 }
+    }
+
+    /// How many bytes are held back.
+    pub(super) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Takes a chunk, the last `new` bytes of `text`. What was held back is before it.
+    pub(super) fn push(&mut self, needles: &Needles, text: &[u8], new: usize) {
+        let text = &text[text.len() - new - self.length..];
+        let piece = &text[self.length..];
+        self.flush_points.pass(piece);
+        let tail = needles.tail(&mut self.runs, piece, self.flush_points.are_lines());
+        self.length = self.flush_points.held(tail, text);
+        self.runs.cut(self.length);
+    }
+}
+
+/// A search that keeps only bytes that may begin a needle.
+#[derive(Debug)]
+pub(super) struct NeedleSearch {
+    needles: Arc<Needles>,
+    held: Vec<u8>,
+    /// From this position on, what is held begins a needle. What is before it is not searched again.
+    open: usize,
+    seen: u64,
+    /// The bytes at the end that may begin a needle, judged by their kinds alone.
+    tail: HeldTail,
+}
+
+impl NeedleSearch {
+    pub(super) fn new(needles: Arc<Needles>, flush_points: FlushPoints) -> Self {
+        let tail = HeldTail::new(flush_points);
+        Self { needles, held: Vec::new(), open: 0, seen: 0, tail }
+    }
+
+    /// Takes a chunk. Returns whether a needle was found so far.
+    pub(super) fn sees(&mut self, piece: &[u8]) -> bool {
+        self.seen += piece.len() as u64;
+        let is_joined = !self.held.is_empty();
+        if is_joined {
+            self.held.extend_from_slice(piece);
+        }
+        let text = if is_joined { &self.held[..] } else { piece };
+        let found = self.needles.search(&text[self.open..]);
+        let open = self.open + found.open;
+        // What may be sent stays so, and is not judged again: how much of it is held depends on the needles.
+        self.tail.push(&self.needles, text, piece.len());
+        // A needle of several lines may begin before the tail.
+        let kept = open.min(text.len() - self.tail.length());
+        match is_joined {
+            true => drop(self.held.drain(..kept)),
+            false => self.held.extend_from_slice(&piece[kept..]),
+        }
+        self.open = open - kept;
+        !found.spans.is_empty()
+    }
+
+    /// How many bytes may be sent. A tail of fewer than `least` bytes counts as clean. This is the same for all secrets of the
+    /// same length and alphabet.
+    pub(super) fn cleared(&self, least: usize) -> u64 {
+        let tail = self.tail.length();
+        let tail = if tail < least { 0 } else { tail };
+        self.seen - tail as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyward_base::secret::Secret;
+
+    #[test]
+    fn only_what_begins_a_needle_is_searched_again() {
+        let secret = Secret::from("0123456789abcdef".to_owned());
+        let needles = Arc::new(Needles::new([&secret], []));
+        let mut search = NeedleSearch::new(needles, FlushPoints::Lines);
+        let mut again = |text: &str| {
+            for byte in text.as_bytes().chunks(1) {
+                assert!(!search.sees(byte), "{text}");
+            }
+            (search.held.len(), search.held.len() - search.open)
+        };
+        assert_eq!(again(&"x".repeat(40)), (40, 0));
+        assert_eq!(again("0123456789abcde"), (55, 15));
+        assert_eq!(again("x"), (56, 0));
+        assert_eq!(again("0123456789abcde"), (71, 15));
+        assert!(search.sees(b"f"));
     }
 }

@@ -14,15 +14,12 @@
 //! a piece of the body ends within the key; up to four bits of a base64 character that a secret shares with its
 //! neighbours; the messages of a WebSocket (its handshake is covered).
 
-mod common_words;
 mod decoder;
 pub mod fields;
 mod flush_points;
 mod forms;
-mod held_tail;
 mod inspector;
 mod masker;
-mod needle_search;
 mod needles;
 pub mod range;
 pub mod request_fields;
@@ -30,9 +27,8 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
-pub use common_words::is_common_word;
 pub use flush_points::FlushPoints;
-pub use forms::SECRET_BYTES_MIN;
+pub use forms::{SECRET_BYTES_MIN, is_common_word};
 pub use inspector::{InspectError, Inspector};
 pub use masker::Masker;
 pub use needles::Needles;

@@ -136,7 +136,7 @@ fn own_parameters(
 /// What the signature covers.
 struct Canonical<'a> {
     method: &'a str,
-    /// Path and query, without the signature: those of [`SignedPath`](super::aws_path::SignedPath).
+    /// Path and query, without the signature: those of [`SignedPath`](super::aws_request::SignedPath).
     target: &'a str,
     /// Whether the path is encoded as it is signed, as for S3.
     is_encoded_once: bool,

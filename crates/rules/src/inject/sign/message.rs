@@ -1,22 +1,28 @@
 //! [`SignedMessage`]: a text made of fields of the owner, of the request and of the time, such as the text that an HMAC
 //! signs, or a claim of a token. Parsed once, from provider data.
+//!
+//! The two canonical texts of Azure Storage's Shared Key are here; the rest of what it signs is in the provider file.
+//!
+//! <https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key>
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use data_encoding::HEXLOWER;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::Timestamp;
 use md5::Md5;
+use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::azure;
-use super::azure::header_value;
 use super::error::SignError;
 use crate::inject::template::{TemplatePart, ValueTemplate};
 use keyward_base::secret::Secret;
+
+/// The field with the name of the storage account.
+const ACCOUNT: &str = "account";
 
 /// A text with `{names}` in it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -190,8 +196,8 @@ impl Computed {
             Self::BodySha256 => HEXLOWER.encode(&Sha256::digest(body)),
             Self::BodySha256Base64 => STANDARD.encode(Sha256::digest(body)),
             Self::BodyMd5Base64 => STANDARD.encode(Md5::digest(body)),
-            Self::AzureHeaders => azure::headers(request.headers)?,
-            Self::AzureResource => azure::resource(values.fields, path, query)?,
+            Self::AzureHeaders => headers(request.headers)?,
+            Self::AzureResource => resource(values.fields, path, query)?,
             _ => {
                 out.extend_from_slice(body);
                 return Ok(());
@@ -344,6 +350,53 @@ impl MessagePiece {
 
 fn field<'a>(values: &MessageValues<'a>, name: &str) -> Result<&'a Secret, SignError> {
     values.fields.get(name).ok_or(SignError::FieldMissing)
+}
+
+/// Fields whose name begins with `x-ms-`, in order, each on a line of its own.
+pub(super) fn headers(fields: &HeaderMap) -> Result<String, SignError> {
+    let names = fields.keys().map(|name| name.as_str()).filter(|name| name.starts_with("x-ms-"));
+    // The service sorts as its language does: without hyphens, and `_` before digits.
+    let rank = |name: &str| name.replace('-', "").replace('_', "!");
+    let names: BTreeSet<(String, &str)> = names.map(|name| (rank(name), name)).collect();
+    let mut text = String::new();
+    for (_, name) in names {
+        let name = name.parse().map_err(|_| SignError::Unsignable)?;
+        let value = header_value(fields, &name)?;
+        text.push_str(&format!("{name}:{}\n", value.trim()));
+    }
+    Ok(text)
+}
+
+/// Account and path, then the parameters: names in lower case and in order, their decoded values in order.
+fn resource(
+    fields: &BTreeMap<String, Secret>,
+    path: &str,
+    query: &str,
+) -> Result<String, SignError> {
+    let account = fields.get(ACCOUNT).and_then(Secret::expose_text);
+    let mut text = format!("/{}{path}", account.ok_or(SignError::FieldMissing)?);
+    let mut parameters: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        parameters.entry(decoded(name).to_lowercase()).or_default().insert(decoded(value));
+    }
+    for (name, values) in parameters {
+        let values: Vec<String> = values.into_iter().collect();
+        text.push_str(&format!("\n{name}:{}", values.join(",")));
+    }
+    Ok(text)
+}
+
+/// The values of a field, joined by commas; empty without one.
+fn header_value(fields: &HeaderMap, name: &HeaderName) -> Result<String, SignError> {
+    // Without a body, libraries leave the length out, or write 0: signatures have neither.
+    if *name == header::CONTENT_LENGTH && fields.get(name).is_some_and(|length| length == "0") {
+        return Ok(String::new());
+    }
+    let values: Result<Vec<&str>, _> =
+        fields.get_all(name).iter().map(HeaderValue::to_str).collect();
+    Ok(values.map_err(|_| SignError::Unsignable)?.join(","))
 }
 
 #[cfg(test)]

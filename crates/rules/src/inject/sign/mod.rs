@@ -1,23 +1,16 @@
 //! Signs requests for services whose secret is never sent. The agent signs with a placeholder. Its signature is
 //! read for its parameters and removed, and the request is signed again with the connection's key.
 
-mod aws_action;
 pub mod aws_chunks;
-mod aws_credential_actions;
-mod aws_database;
 mod aws_ecdsa;
 pub(super) mod aws_names;
-mod aws_path;
-mod aws_payload;
 pub mod aws_request;
 mod aws_signature;
 pub mod aws_sigv4;
-mod azure;
 pub mod digest;
 mod error;
 pub mod hmac;
 pub mod jwt;
-pub mod jwt_key;
 pub mod message;
 pub mod oauth1;
 pub mod request_signer;

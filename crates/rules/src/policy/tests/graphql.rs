@@ -6,8 +6,9 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use super::samples::Sample;
 use crate::actions::ActionScope;
-use crate::graphql::scope::{FieldPattern, OperationScope};
-use crate::graphql::{NotUnderstood, OperationKind, Operations, RequestedOperations};
+use crate::graphql::{
+    FieldPattern, NotUnderstood, OperationKind, OperationScope, Operations, RequestedOperations,
+};
 use crate::policy::{
     AccountBinding, ActionList, Extent, OwnAuthorization, Parts, Policy, PolicyInput,
     PolicyRequest, Reason, Rule, RuleAction, Slot,

@@ -8,7 +8,7 @@ use http::Method;
 use super::samples::Sample;
 use crate::inject::own_authorization::{SentAuthorization, Signs};
 use crate::inject::placeholder::{Placeholder, PlaceholderCore};
-use crate::inject::scoped::Scoped;
+use crate::inject::placement::Scoped;
 use crate::policy::slots::{Extent, Parts, Slot};
 use crate::policy::{
     Account, AccountBinding, AgentAllow, AllowedSets, OwnAuthorization, Permit, Policy,

@@ -7,7 +7,7 @@ use http::Method;
 use super::samples::{Sample, agent_of};
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placeholder::PlaceholderCore;
-use crate::inject::scoped::Scoped;
+use crate::inject::placement::Scoped;
 use crate::inject::template::{Encoding, ValueTemplate};
 use crate::policy::{
     Account, AccountBinding, AccountState, AgentAllow, AllowedSets, DefaultAction, Policy,

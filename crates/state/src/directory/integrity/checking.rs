@@ -1,14 +1,16 @@
-//! [`Checking`]: the state of a check of a store, and the faults that it has found so far.
+//! [`Checking`]: the state of a check of a store, and the faults that it has found so far; [`IndexStep`]: one step of
+//! the repair of index rows.
 
 use std::collections::HashSet;
 
-use keyward_base::id::OrgId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::index_step::IndexStep;
+use crate::directory::error::DirectoryError;
+use crate::directory::index::Claim;
 use crate::directory::rows::{DirectoryRows, RowId};
-use crate::store::{Row, Table};
+use crate::store::{Expect, Row, Table, Version};
+use keyward_base::id::OrgId;
 use keyward_base::names::named_enum;
 
 /// What is wrong with one row.
@@ -104,5 +106,31 @@ impl Checking<'_> {
     /// Whether there is a row, readable or not.
     pub(super) fn has(&self, table: Table, org: &OrgId, id: &str) -> bool {
         self.present.contains(&(table, format!("{org}/{id}")))
+    }
+}
+
+/// One change of an index row.
+#[derive(Debug)]
+pub(super) enum IndexStep {
+    /// Deletes a row that no record needs, or that names the wrong record.
+    Delete { table: Table, key: String, version: Version },
+    /// Deletes a row that the backend cannot read.
+    Discard { table: Table, key: String },
+    /// Makes a row that a record needs.
+    Write { at: RowId, claim: Claim },
+}
+
+impl IndexStep {
+    pub(super) async fn apply(&self, rows: &DirectoryRows) -> Result<(), DirectoryError> {
+        match self {
+            Self::Delete { table, key, version } => {
+                Ok(rows.store.delete(*table, key, Expect::Version(*version)).await?)
+            }
+            Self::Discard { table, key } => {
+                rows.store.discard_damaged(*table, key).await?;
+                Ok(())
+            }
+            Self::Write { at, claim } => rows.write(at, claim, None).await.map(drop),
+        }
     }
 }

@@ -6,8 +6,6 @@
 
 mod checking;
 mod contents;
-mod index;
-mod index_step;
 mod records;
 mod references;
 
@@ -17,16 +15,14 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
-use super::Directory;
 use super::error::DirectoryError;
-use super::open;
 use super::rows::DirectoryRows;
 use super::snapshot::OpenedRow;
 use super::view::View;
+use super::{Directory, open};
 use crate::crypto::keyring::Keyring;
 use crate::store::{Store, StoreError, Table};
-use checking::Checking;
-use index_step::IndexStep;
+use checking::{Checking, IndexStep};
 use records::Records;
 
 pub use checking::{FaultKind, StoreFault};

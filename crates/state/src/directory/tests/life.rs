@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::crypto::token::TokenHash;
-use keyward_base::lookup_counter;
+use keyward_base::shared_map;
 use keyward_model::{AGENT_TOKENS_MAX, TokenSpec};
 
 fn chosen(text: &str) -> Option<Secret> {
@@ -59,7 +59,7 @@ async fn a_check_of_an_agent_looks_up_its_organisation_once() {
     let (_, token) = world.token(&agent.id).await;
     let view = world.directory.view();
     let held = view.authenticate(&token, world.now()).unwrap();
-    let (holds, looked) = lookup_counter::count(|| view.is_still_authenticated(&held, world.now()));
+    let (holds, looked) = shared_map::count(|| view.is_still_authenticated(&held, world.now()));
     assert!(holds && looked == 2, "{looked}");
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use jiff::SignedDuration;
 use keyward_base::id::LoginId;
-use keyward_base::password::PasswordHash;
+use keyward_base::secret::PasswordHash;
 use keyward_model::{
     LOGIN_LINKS_MAX, LOGINS_MAX, LinkMaker, Login, LoginSpec, MakerCredential, PersonalTokenSpec,
     Reference, Scope, SignInMethod,

@@ -101,7 +101,8 @@ async fn an_order_that_was_written_in_part_decides_as_the_old_or_the_new_one() {
         let id = |name: &&str| before.iter().find(|it| it.name() == *name).unwrap().id.clone();
         let ids: Vec<StoredRuleId> = wanted.iter().map(id).collect();
         // Writes only a part of the order, as a crash leaves it.
-        let positions = rule_order::in_front(5, before.iter().map(|it| it.facts.position));
+        let positions =
+            crate::directory::rules::in_front(5, before.iter().map(|it| it.facts.position));
         for (id, position) in ids.iter().zip(positions).take(written) {
             let place = move |rule: &mut Record<Rule>| rule.facts.position = position;
             world.change::<Rule>(id, place).await.unwrap();

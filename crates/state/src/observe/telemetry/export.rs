@@ -1,5 +1,6 @@
 //! [`Exportable`]: how a batch of one signal is written as an OTLP request
 //! (<https://opentelemetry.io/docs/specs/otlp/#otlphttp>), and how the collector's answer is read.
+//! Spans, log records and resources have the same form of attributes.
 
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsServiceRequest, ExportLogsServiceResponse,
@@ -7,15 +8,18 @@ use opentelemetry_proto::tonic::collector::logs::v1::{
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
-use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
-pub use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{
+    AnyValue, ArrayValue, InstrumentationScope, KeyValue,
+};
 use opentelemetry_proto::tonic::logs::v1::{ResourceLogs, ScopeLogs};
-pub use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
 use prost::Message;
 
 use super::Signal;
-use super::attributes::text;
+
+pub use opentelemetry_proto::tonic::logs::v1::LogRecord;
+pub use opentelemetry_proto::tonic::trace::v1::Span;
 
 /// Describes this gateway in every request.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,4 +114,39 @@ fn scope() -> Option<InstrumentationScope> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..Default::default()
     })
+}
+
+pub(super) fn text(key: &str, value: impl Into<String>) -> KeyValue {
+    attribute(key, Value::StringValue(value.into()))
+}
+
+/// A number. OTLP has no unsigned ones.
+pub(super) fn number(key: &str, value: u64) -> KeyValue {
+    attribute(key, Value::IntValue(i64::try_from(value).unwrap_or(i64::MAX)))
+}
+
+/// A value of a log line.
+pub(super) fn of_json(key: &str, value: serde_json::Value) -> KeyValue {
+    attribute(key, any(value))
+}
+
+fn any(value: serde_json::Value) -> Value {
+    match value {
+        serde_json::Value::String(text) => Value::StringValue(text),
+        serde_json::Value::Bool(is) => Value::BoolValue(is),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(whole), _) => Value::IntValue(whole),
+            (None, Some(float)) => Value::DoubleValue(float),
+            (None, None) => Value::StringValue(number.to_string()),
+        },
+        serde_json::Value::Array(items) => {
+            let values = items.into_iter().map(|item| AnyValue { value: Some(any(item)) });
+            Value::ArrayValue(ArrayValue { values: values.collect() })
+        }
+        other => Value::StringValue(other.to_string()),
+    }
+}
+
+fn attribute(key: &str, value: Value) -> KeyValue {
+    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), key_strindex: 0 }
 }

@@ -10,7 +10,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
 use super::TelemetrySwitch;
-use super::attributes::of_json;
+use super::export::of_json;
 use crate::observe::log_json::members;
 
 /// Queues log lines while their export is enabled.

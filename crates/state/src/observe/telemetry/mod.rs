@@ -1,10 +1,8 @@
 //! OpenTelemetry: spans of finished exchanges and records of the log, in bounded queues. Nothing here waits or sends:
 //! `telemetry.rs` of `keyward-app` sends batches by OTLP. While telemetry is off, a request costs one read of [`TelemetrySwitch`].
 
-mod attributes;
 mod export;
 mod log_records;
-mod settings;
 mod span;
 mod trace_context;
 
@@ -17,10 +15,10 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 
 pub use self::export::{Exportable, LogRecord, RejectedItems, Resource, Span};
 pub(super) use self::log_records::LogRecords;
-pub use self::settings::TelemetrySettings;
 pub use self::span::{ExchangeKind, ExchangeTrace, FinishedExchange, OutgoingTrace};
 use super::metrics::Metrics;
 pub use super::metrics::Signal;
+pub use span::TelemetrySettings;
 
 /// The queues of an exporter.
 #[derive(Debug)]

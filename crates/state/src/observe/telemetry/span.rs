@@ -3,20 +3,21 @@
 //! attempt at the upstream and for each wait for a credential. They are created from the audit event after the exchange
 //! has ended. They contain no query, header field or body. A session with a database is one span of the kind `client`
 //! (<https://opentelemetry.io/docs/specs/semconv/database/database-spans/>).
+//!
+//! [`TelemetrySettings`] says which data of exchanges and of the log are recorded.
 
 use http::{HeaderMap, HeaderValue};
-use keyward_base::database::DatabaseProtocol;
-use keyward_base::host::{Host, Target};
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use tokio::time::{Duration, Instant};
 
-use super::attributes::{number, text};
-use super::settings::TelemetrySettings;
+use super::export::{number, text};
 use super::trace_context::{SpanId, TRACEPARENT, TRACESTATE, TraceContext, is_valid_state};
 use crate::observe::event::{Event, Outcome};
+use keyward_base::database::DatabaseProtocol;
+use keyward_base::host::{Host, Target};
 
 /// A shorter wait for a credential leaves no span, because the credential was cached.
 const CREDENTIAL_WAIT_MIN: Duration = Duration::from_millis(1);
@@ -379,12 +380,29 @@ impl Times<'_> {
     }
 }
 
+/// The recorded signals, and the limits of recording.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TelemetrySettings {
+    /// The collector, for people.
+    pub endpoint: String,
+    /// Whether exchanges leave spans.
+    pub traces: bool,
+    /// Whether the log is exported.
+    pub logs: bool,
+    /// The share of recorded traces, among the traces that begin in this gateway.
+    pub sample: f64,
+    /// Whether upstreams get the trace's context.
+    pub propagate: bool,
+    /// How many spans, and how many log records, may wait.
+    pub queue_max: usize,
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use keyward_base::host::Scheme;
 
     use super::*;
+    use keyward_base::host::Scheme;
 
     fn traced() -> ExchangeTrace {
         ExchangeTrace::begin(&TelemetrySettings {

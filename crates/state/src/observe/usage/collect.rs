@@ -6,8 +6,7 @@ use jiff::Timestamp;
 use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
 
 use super::Usage;
-use super::history::{UsageHistory, UsageKey, UsageOf, UsagePeriod, UsageStep, UsageSum};
-use super::unsaved::add;
+use super::history::{UsageHistory, UsageKey, UsageOf, UsagePeriod, UsageStep, UsageSum, add};
 use keyward_base::id::OrgId;
 
 impl Usage {
@@ -106,8 +105,8 @@ impl Usage {
 
 #[cfg(test)]
 mod tests {
+    use super::super::history::ExchangeUse;
     use super::*;
-    use crate::observe::usage::exchange_use::ExchangeUse;
     use keyward_base::id::{AgentId, ConnectionId, TokenId};
 
     struct World {

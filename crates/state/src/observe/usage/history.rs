@@ -1,12 +1,20 @@
 //! [`UsageHistory`]: the usage of one connection, agent or organisation by hour for two days and by day for 30. It is
-//! one row of the store, whose size is therefore bounded.
+//! one row of the store, whose size is therefore bounded. Its parts are the counted properties of an exchange
+//! ([`ExchangeUse`]), and a histogram of the times until answers began, in buckets of powers of two of milliseconds
+//! ([`LatencyCounts`]). [`Unsaved`] is what was collected and is not stored yet.
+
+use std::collections::HashMap;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::exchange_use::{ExchangeUse, Remaining};
-use super::latency::LatencyCounts;
-use keyward_base::id::{AgentId, ConnectionId, OrgId};
+use keyward_base::codes::Code;
+use keyward_base::id::{AgentId, ConnectionId, OrgId, TokenId};
+use keyward_rules::rate_limit::StatedLimit;
+
+/// Buckets: up to over 9 hours.
+const BUCKETS: usize = 26;
 
 /// Identifies a history.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -237,6 +245,144 @@ impl UsageHistory {
     }
 }
 
+/// The counted properties of one exchange.
+#[derive(Debug, Default)]
+pub struct ExchangeUse<'a> {
+    /// The organisation of the agent or person.
+    pub org: Option<&'a OrgId>,
+    /// The permitted connection.
+    pub connection: Option<&'a ConnectionId>,
+    /// The agent; `None` for a person.
+    pub agent: Option<&'a AgentId>,
+    /// The token used for authentication.
+    pub token: Option<&'a TokenId>,
+    /// When it began.
+    pub at: Timestamp,
+    /// The status of the response.
+    pub status: Option<u16>,
+    /// The code, if Keyward refused.
+    pub code: Option<Code>,
+    /// Whether it ended before the end of the response, without a refusal.
+    pub aborted: bool,
+    /// Time until the upstream's response began.
+    pub waited: Option<Duration>,
+    /// Body bytes from the agent, and to it.
+    pub bytes: (u64, u64),
+    /// The provider's rate limit, from the response.
+    pub limit: Option<Remaining>,
+}
+
+/// A provider's rate limit, as its response reports it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Remaining {
+    /// What it reports.
+    #[serde(flatten)]
+    pub stated: StatedLimit,
+    /// When it was reported.
+    pub at: Timestamp,
+}
+
+impl ExchangeUse<'_> {
+    /// An exchange with only its start time.
+    #[cfg(test)]
+    pub(crate) fn begun(at: Timestamp) -> Self {
+        Self { at, ..Self::default() }
+    }
+}
+
+impl Remaining {
+    /// The limit that was reported last.
+    pub(super) fn newer(own: Option<Self>, other: Option<Self>) -> Option<Self> {
+        let at = |it: Option<Self>| it.map(|it| it.at);
+        if at(other) > at(own) { other } else { own }
+    }
+}
+
+/// How many answers began within which time.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct LatencyCounts([u64; BUCKETS]);
+
+impl LatencyCounts {
+    /// Counts an answer.
+    pub fn count(&mut self, waited: Duration) {
+        self.0[bucket(waited)] += 1;
+    }
+
+    /// Adds the counts of another period or thread.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, count) in self.0.iter_mut().zip(other.0) {
+            *sum += count;
+        }
+    }
+
+    /// The time within which `percent` of the answers began, rounded up to a power of two of milliseconds.
+    /// `None` without answers.
+    pub fn within(&self, percent: u64) -> Option<Duration> {
+        let all: u64 = self.0.iter().sum();
+        let wanted = (all * percent).div_ceil(100).max(1);
+        let mut seen = 0;
+        let found = self.0.iter().position(|count| {
+            seen += count;
+            seen >= wanted
+        });
+        found.map(|bucket| Duration::from_millis(1 << bucket))
+    }
+
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|count| *count == 0)
+    }
+}
+
+/// The bucket: the first power of two of milliseconds that is not less.
+fn bucket(waited: Duration) -> usize {
+    let begun = u64::from(waited.subsec_micros().div_ceil(1_000));
+    let ms = waited.as_secs().saturating_mul(1_000).saturating_add(begun).max(1);
+    let power = ms.checked_next_power_of_two().map_or(BUCKETS, |it| it.trailing_zeros() as usize);
+    power.min(BUCKETS - 1)
+}
+
+/// A list of counts without the empty buckets at its end.
+impl Serialize for LatencyCounts {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let used = self.0.iter().rposition(|count| *count > 0).map_or(0, |last| last + 1);
+        s.collect_seq(&self.0[..used])
+    }
+}
+
+impl<'de> Deserialize<'de> for LatencyCounts {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let mut counts = Self::default();
+        for (bucket, count) in Vec::<u64>::deserialize(d)?.into_iter().enumerate() {
+            counts.0[bucket.min(BUCKETS - 1)] += count;
+        }
+        Ok(counts)
+    }
+}
+
+/// An addition to a stored history.
+#[derive(Debug)]
+pub(super) struct Unsaved {
+    /// Start of the period of the first unsaved count.
+    pub(super) since: Timestamp,
+    pub(super) history: UsageHistory,
+}
+
+/// Adds the counts of the period that begins at `at`.
+pub(super) fn add(
+    unsaved: &mut HashMap<UsageKey, Unsaved>,
+    key: UsageKey,
+    at: Timestamp,
+    sum: &UsageSum,
+) {
+    let new = || Unsaved { since: at, history: UsageHistory::default() };
+    let history = &mut unsaved.entry(key).or_insert_with(new).history;
+    let mut more = UsageHistory::default();
+    more.record(at, sum);
+    // Also drops old periods, so that the memory stays bounded while the store fails for days.
+    history.merge(&more, at);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -322,5 +468,40 @@ mod tests {
             assert_eq!(UsageKey::parse(&key.org, key.id()), Some(key));
         }
         assert_eq!(UsageKey::parse(&OrgId::default_org(), "usr_1"), None);
+    }
+
+    #[test]
+    fn times_are_rounded_up_to_the_next_power_of_two() {
+        let mut counts = LatencyCounts::default();
+        assert_eq!(counts.within(50), None);
+        for ms in [0, 1, 3, 900] {
+            counts.count(Duration::from_millis(ms));
+        }
+        assert_eq!(counts.within(50), Some(Duration::from_millis(1)));
+        assert_eq!(counts.within(75), Some(Duration::from_millis(4)));
+        assert_eq!(counts.within(99), Some(Duration::from_millis(1024)));
+        assert_eq!(bucket(Duration::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn a_partial_millisecond_is_rounded_up_and_a_partial_microsecond_is_dropped() {
+        for (nanos, expected) in [
+            (1_000_999, 0),
+            (1_001_000, 1),
+            (1_024_000_999, 10),
+            (1_024_001_000, 11),
+            (2_048_000_000, 11),
+        ] {
+            assert_eq!(bucket(Duration::from_nanos(nanos)), expected, "{nanos}");
+        }
+    }
+
+    #[test]
+    fn the_stored_list_ends_with_the_last_bucket_in_use() {
+        let mut counts = LatencyCounts::default();
+        assert_eq!(serde_json::to_string(&counts).unwrap(), "[]");
+        counts.count(Duration::from_millis(4));
+        assert_eq!(serde_json::to_string(&counts).unwrap(), "[0,0,1]");
+        assert_eq!(serde_json::from_str::<LatencyCounts>("[0,0,1]").unwrap(), counts);
     }
 }

@@ -12,7 +12,7 @@ use crate::directory::{
     PluginRecord, Visibility,
 };
 use keyward_base::id::{AgentId, AppId, UserId};
-use keyward_base::lookup_counter;
+use keyward_base::shared_map;
 use keyward_model::{App, Plugin, PluginSpec, Reference, Role, User, UserFacts, UserSpec};
 use keyward_rules::git_push::RequestedPush;
 use keyward_rules::graphql::RequestedOperations;
@@ -424,9 +424,9 @@ async fn looked_up(count: usize) -> (u64, u64) {
     let mut record = samples.connections[0].clone();
     record.facts.state = ConnectionState::Paused;
     let now = View::clone(&before).with(Arc::new(record));
-    let (made, change) = lookup_counter::count(|| made.follow(&sources, Arc::new(now)));
+    let (made, change) = shared_map::count(|| made.follow(&sources, Arc::new(now)));
     let policy = made.expect("it compiles").policy();
-    let (said, request) = lookup_counter::count(|| code(&policy, &agents[0], "api.openai.com"));
+    let (said, request) = shared_map::count(|| code(&policy, &agents[0], "api.openai.com"));
     assert_eq!(said, Err("connection_paused"));
     (change, request)
 }

@@ -1,7 +1,7 @@
 //! Data that is derived on demand, and how long it is kept.
 
 use super::*;
-use keyward_base::lookup_counter;
+use keyward_base::shared_map;
 
 /// Whether a refusal for the host reaches the agent inside TLS.
 fn is_known(policy: &Policy, agent: &Agent, host: &str) -> bool {
@@ -71,7 +71,7 @@ async fn the_connections_are_read_once_for_the_warnings_of_many_rules() {
     let read = |rules: usize| {
         let deny = RuleSpec { action: Some(ActionKind::Deny), ..text("no", &["db.example.com"]) };
         let (found, read) =
-            lookup_counter::count(|| rulebook.warnings(&agent.org, &vec![&deny; rules]));
+            shared_map::count(|| rulebook.warnings(&agent.org, &vec![&deny; rules]));
         assert_eq!(found, vec![Vec::new(); rules]);
         read
     };

@@ -5,7 +5,7 @@ use super::*;
 use crate::directory::Visibility;
 use jiff::{SignedDuration, Timestamp};
 use keyward_base::id::UserId;
-use keyward_base::lookup_counter;
+use keyward_base::shared_map;
 use keyward_model::{Record, Reference, Role, Session, SessionSpec, User, UserFacts, UserSpec};
 
 /// A directory in memory with an agent that serves end users at OpenAI.
@@ -192,10 +192,10 @@ async fn looked_up(users: usize, sessions: usize) -> (u64, u64) {
     }
     world.rulebook.rebuild().await.expect("it compiles");
     let session = world.session(&first.expect("a user")).await;
-    let (compiled, new) = lookup_counter::count(|| world.rulebook.compile());
+    let (compiled, new) = shared_map::count(|| world.rulebook.compile());
     compiled.expect("it compiles");
     let policy = world.rulebook.current();
-    let (said, request) = lookup_counter::count(|| code(&policy, &session, OPENAI));
+    let (said, request) = shared_map::count(|| code(&policy, &session, OPENAI));
     assert!(said.is_ok(), "{said:?}");
     (new, request)
 }

@@ -5,18 +5,27 @@
 //!
 //! A failover without synchronous replication loses changes, and their numbers are given to other changes. Each replica
 //! notices that, also if it polls again only then, and reads the tables again.
+//!
+//! A replica notifies the others of its changes, and receives their notifications, on a stream of the pool.
+//!
+//! `NOTIFY` is sent as a separate statement after the commit: within the transaction of a change, all writers of the
+//! database would wait for one lock. If the database does not support it, and while the stream is lost, replicas only
+//! poll.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
+use deadpool_postgres::Object;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::change_notice::{Listening, PAUSE};
-use super::known_changes::{KnownChange, Place};
-use super::parameter::Parameter;
-use super::{PostgresStore, key, listener, random_number, schema, sql};
+use super::change_notice::{ChangeNotice, KnownChange, Listening, PAUSE, Place};
+use super::failure::{PostgresError, PostgresFailure};
+use super::pool::PostgresPool;
+use super::sql::{Parameter, typed};
+use super::{PostgresStore, key, random_number, schema, sql};
 use crate::store::shared::{
     AnnouncedReplica, KeptBytes, ReplicaChanges, ReplicaPosition, SharedStore,
 };
@@ -33,6 +42,14 @@ const STREAMS_WITH_LISTENER: usize = 3;
 
 /// Most keys per query. If there are more changes, the rest is read at once.
 const CHANGES_MAX: i64 = 1_000;
+/// The pause before a new stream, after the last one was lost.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// The pause before a new attempt, if the database does not know or permit the statements.
+const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// The interval of checks that the stream is open and connected to the server in use.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 #[async_trait::async_trait]
 impl SharedStore for PostgresStore {
@@ -195,7 +212,7 @@ impl PostgresStore {
     fn listen(&self) {
         if self.pool.streams_max() >= STREAMS_WITH_LISTENER {
             let (pool, notice) = (self.pool.clone(), self.notice.clone());
-            let listening = || Listening::spawn(listener::run(pool, notice));
+            let listening = || Listening::spawn(run(pool, notice));
             self.listening.get_or_init(listening);
         }
     }
@@ -262,4 +279,65 @@ impl PostgresStore {
         known.forget_own(place, last);
         Ok(last)
     }
+}
+
+/// A stream that listens. It is closed when dropped: no other operation of the pool gets it.
+struct ListeningStream(Option<Object>);
+
+impl Drop for ListeningStream {
+    fn drop(&mut self) {
+        drop(self.0.take().map(Object::take));
+    }
+}
+
+/// Runs until dropped.
+pub(super) async fn run(pool: PostgresPool, notice: Arc<ChangeNotice>) {
+    let mut is_refused = false;
+    loop {
+        let pause = match serve(&pool, &notice).await {
+            Err(PostgresError::Unusable(failure)) if failure.is_refusal() => {
+                if !is_refused {
+                    tracing::info!(%failure, "the database passes on no notifications: changes of other replicas are polled only");
+                }
+                is_refused = true;
+                REFUSED_AGAIN_AFTER
+            }
+            ended => {
+                is_refused = false;
+                let error = ended.err().map(|error| error.to_string());
+                tracing::debug!(error, "the stream that listens for changes is opened again");
+                AGAIN_AFTER
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Listens and notifies until the stream ends, or leads to a server that is no longer used.
+async fn serve(pool: &PostgresPool, notice: &ChangeNotice) -> Result<(), PostgresError> {
+    let stream = ListeningStream(Some(pool.connect().await?));
+    let open = stream.0.as_ref().expect("taken only when dropped");
+    pool.bounded(open.batch_execute(sql::LISTEN)).await?;
+    // Notifications that were sent before were missed, so there may be changes.
+    notice.may_have_changed();
+    while !open.is_closed() && !pool.has_left(open) {
+        tokio::select! {
+            () = notice.committed.notified() => {
+                notify(pool, open, notice).await?;
+                tokio::time::sleep(PAUSE).await;
+            }
+            () = notice.stream_ended.notified() => {}
+            () = tokio::time::sleep(CHECK_EVERY) => {}
+        }
+    }
+    Ok(())
+}
+
+async fn notify(
+    pool: &PostgresPool,
+    stream: &Object,
+    notice: &ChangeNotice,
+) -> Result<(), PostgresFailure> {
+    let own = typed(&[&notice.own]);
+    pool.bounded(stream.query_typed(sql::NOTIFY, &own)).await.map(drop)
 }

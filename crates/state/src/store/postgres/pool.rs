@@ -2,24 +2,32 @@
 //! took too long is closed, because its answer may still come, and so are streams that were unused for as long; with
 //! several servers, all streams are closed. Operations with serialization failures or deadlocks are repeated, and reads
 //! whose stream ended. While a process starts, operations wait for a database that does not answer.
+//!
+//! TLS is rustls with the configuration of the caller, which always verifies name and certificate.
 
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, PoolError, RecyclingMethod, Runtime,
 };
 use parking_lot::Mutex;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::Row;
+use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
+use tokio_rustls::{TlsConnector, client};
 
 use super::change_notice::ChangeNotice;
 use super::failure::{PostgresError, PostgresFailure};
-use super::parameter::{Parameter, typed};
 use super::servers::{PostgresServers, ServerFailures, addresses};
-use super::settings::PostgresSettings;
 use super::sql;
-use super::tls::Tls;
+use super::sql::{Parameter, typed};
 use crate::store::StoreError;
 
 /// The pause between two attempts to get a stream while the process starts.
@@ -232,4 +240,90 @@ impl PostgresPool {
 fn place(database: &tokio_postgres::Config) -> String {
     let name = database.get_dbname().unwrap_or_default();
     format!("database {name} at {}", addresses(database).join(", "))
+}
+
+/// Settings of the store.
+#[derive(Clone, Debug)]
+pub struct PostgresSettings {
+    /// The address of the database, and the login. Its debug text omits the password.
+    pub database: tokio_postgres::Config,
+    /// Verifies the server; `None`: the stream is not encrypted.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// The most streams to the database.
+    pub streams_max: usize,
+    /// How long an operation may take.
+    pub timeout: Duration,
+}
+
+#[derive(Clone)]
+pub(super) struct Tls(pub(super) Arc<ClientConfig>);
+
+/// A connector to one host.
+pub(super) struct ToHost {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+}
+
+pub(super) struct Encrypted<S>(client::TlsStream<S>);
+
+impl<S> MakeTlsConnect<S> for Tls
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    type Stream = Encrypted<S>;
+    type TlsConnect = ToHost;
+    type Error = io::Error;
+
+    fn make_tls_connect(&mut self, host: &str) -> io::Result<ToHost> {
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        Ok(ToHost { connector: TlsConnector::from(self.0.clone()), name })
+    }
+}
+
+impl<S> TlsConnect<S> for ToHost
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    type Stream = Encrypted<S>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Encrypted<S>>> + Send>>;
+
+    fn connect(self, stream: S) -> Self::Future {
+        Box::pin(async move { self.connector.connect(self.name, stream).await.map(Encrypted) })
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Encrypted<S> {
+    fn channel_binding(&self) -> ChannelBinding {
+        // Not needed, because the certificate was verified.
+        ChannelBinding::none()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Encrypted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Encrypted<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+use super::change_notice::random_number;
 use super::failure::PostgresError;
-use super::holder::random_number;
 use super::pool::PostgresPool;
 use super::sql;
 use crate::store::StoreError;

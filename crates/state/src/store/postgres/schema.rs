@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use deadpool_postgres::Client;
 
 use super::failure::{PostgresError, PostgresFailure};
-use super::parameter::typed;
 use super::pool::PostgresPool;
+use super::sql::typed;
 use crate::store::shared::PARTS;
 use crate::store::{StoreError, Table};
 

@@ -8,22 +8,28 @@
 //! crash, when the rest was never acknowledged, and wrong after a flipped bit. Therefore the number of the last
 //! acknowledged change is kept in the file `tip` and in sled: a sled that is behind its tip has lost writes,
 //! and is refused.
+//!
+//! [`Blobs`]: sled's files of large items, single rows or whole leaves of more than 128 KiB. sled never syncs them, and
+//! its log contains only their numbers.
 
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use std::{fs, io};
 
+use parking_lot::Mutex;
+use rustix::fs::{Dir, fsync};
 use tokio::time::timeout;
 
-use super::blobs::Blobs;
-use super::ownership::explained;
-use super::store_directory::{StoreDirectory, is_at};
+use super::store_directory::{StoreDirectory, explained, is_at};
 use crate::store::StoreError;
-use keyward_base::threads::Threads;
+use keyward_base::threads::{Threads, WorkPanicked};
 
 /// Key of the tip in sled's default tree.
 const TIP_KEY: &[u8] = b"tip";
@@ -216,4 +222,79 @@ fn open_tip(path: &Path) -> io::Result<(File, Option<u64>)> {
     let read = file.read_exact_at(&mut line, 0);
     let number = std::str::from_utf8(&line).ok().and_then(|digits| digits.parse().ok());
     Ok((file, read.ok().and(number)))
+}
+
+/// The folder of the blobs.
+#[derive(Debug)]
+pub(super) struct Blobs {
+    path: PathBuf,
+    listed: Mutex<ListedBlobs>,
+}
+
+#[derive(Debug)]
+struct ListedBlobs {
+    /// Kept open, so that a flush needs no new descriptor.
+    folder: Dir,
+    /// The blobs that were synced, with their lengths. sled writes each once.
+    synced: BTreeMap<OsString, u64>,
+}
+
+impl Blobs {
+    pub(super) fn open(database: &Path) -> io::Result<Self> {
+        let path = database.join("blobs");
+        let folder = Dir::new(File::open(&path)?)?;
+        Ok(Self { path, listed: Mutex::new(ListedBlobs { folder, synced: BTreeMap::new() }) })
+    }
+
+    /// Makes all blobs durable that were written before.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        let mut listed = self.listed.lock();
+        let ListedBlobs { folder, synced } = &mut *listed;
+        let (mut found, mut has_new) = (BTreeMap::new(), false);
+        folder.rewind();
+        for entry in folder.by_ref() {
+            let entry = entry?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            let path = self.path.join(name);
+            // The length is read before the sync, so that a blob that is still being written is synced again.
+            let about = present(fs::symlink_metadata(&path))?;
+            let Some(about) = about.filter(fs::Metadata::is_file) else { continue };
+            if synced.get(name) != Some(&about.len()) {
+                let Some(file) = present(File::open(&path))? else { continue };
+                file.sync_all()?;
+                has_new = true;
+            }
+            found.insert(name.to_owned(), about.len());
+        }
+        if has_new {
+            fsync(folder.fd()?)?;
+        }
+        *synced = found;
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn synced(&self) -> BTreeMap<OsString, u64> {
+        self.listed.lock().synced.clone()
+    }
+}
+
+/// `None`: sled has removed the blob, which no page needs any more.
+fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// sled panics on some damage; the panic fails this call only.
+pub(super) fn finished<T>(
+    path: &Path,
+    done: Result<Result<T, StoreError>, WorkPanicked>,
+) -> Result<T, StoreError> {
+    done.unwrap_or_else(|WorkPanicked| {
+        let what = "the database library gave up".to_owned();
+        Err(StoreError::Damaged { path: path.into(), what })
+    })
 }

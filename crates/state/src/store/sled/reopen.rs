@@ -5,18 +5,17 @@
 //! process must end, and a restart recovers.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::blocking::finished;
+use super::commit::finished;
 use super::disk_space::DiskSpace;
 use super::files::{SledSettings, StoreFiles};
 use super::store_directory::StoreDirectory;

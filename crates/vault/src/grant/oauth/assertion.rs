@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use keyward_base::secret::Secret;
 use keyward_rules::inject::sign::SignError;
-use keyward_rules::inject::sign::jwt_key::private_key;
+use keyward_rules::inject::sign::jwt::private_key;
 
 /// The signing key.
 #[derive(Debug)]
