@@ -25,8 +25,7 @@ use self::login::{LoggedIn, MysqlLogin, NegotiatedOptions};
 use self::statements::settings::is_safe_collation;
 #[cfg(test)]
 pub use self::statements::{check::check, tokens};
-use crate::choice::ClientChoice;
-use crate::listener::DatabaseListener;
+use crate::listener::{ClientChoice, DatabaseListener};
 use crate::refused::Refused;
 use crate::rules::{Dialect, EnforcedSettings, is_recorded};
 use crate::session::{self, Greeting, send_first, send_last};

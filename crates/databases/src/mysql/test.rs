@@ -3,8 +3,7 @@
 use super::login::{MysqlLogin, NegotiatedOptions};
 use super::packet::Parts;
 use super::question::{PROTOCOL, ask};
-use crate::facts::{DatabaseFacts, rights, short};
-use crate::login::ServerError;
+use crate::login::{DatabaseFacts, ServerError, rights, short};
 use crate::refused::Refused;
 use keyward_proxy::ServiceExchange;
 use keyward_rules::policy::PermittedLogin;

@@ -30,8 +30,7 @@ use self::startup::{ALPN, FirstMessage, PostgresFormatError, Startup};
 #[cfg(test)]
 pub use self::statements::{check::check, tokens};
 use self::supervision::Supervision;
-use crate::choice::ClientChoice;
-use crate::listener::DatabaseListener;
+use crate::listener::{ClientChoice, DatabaseListener};
 use crate::refused::Refused;
 use crate::session::{self, Greeting, send_first, send_last};
 use crate::upstream::Upstream;
