@@ -1,7 +1,6 @@
 //! MySQL and MariaDB. `serve` greets a client and reads its answer; each stage has a file.
 
 mod client;
-mod ed25519;
 mod filter;
 #[cfg(test)]
 mod hostile;
@@ -9,7 +8,6 @@ mod kill;
 mod login;
 pub mod login_key;
 mod packet;
-mod question;
 mod statements;
 pub mod test;
 

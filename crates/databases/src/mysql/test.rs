@@ -1,8 +1,7 @@
 //! Logs in with a connection and asks the server for its version and the user.
 
 use super::login::{MysqlLogin, NegotiatedOptions};
-use super::packet::Parts;
-use super::question::{PROTOCOL, ask};
+use super::packet::{PROTOCOL, Parts, ask};
 use crate::login::{DatabaseFacts, ServerError, rights, short};
 use crate::refused::Refused;
 use keyward_proxy::ServiceExchange;

@@ -2,14 +2,11 @@
 
 mod answers;
 pub mod cancel;
-mod channel_binding;
 #[cfg(test)]
 mod hostile;
 mod login;
-mod login_error;
 mod messages;
 mod parameters;
-mod question;
 mod refused;
 mod servers;
 mod startup;

@@ -6,9 +6,8 @@
 //! statement_rules  the permitted kinds and tables, and settings of a session that its statements cannot change
 //! dialect          differences between servers
 //! forms            forms of statements that the parser does not know
-//! kinds            checks each statement, query and table in a parsed text
+//! kinds            checks each statement, query and table in a parsed text; names that a `WITH` declares
 //! login_change     statements that change a password of the server, in every session
-//! scopes           the names of a query that its `WITH` declares
 //! ```
 //!
 //! The rules cannot see what functions and views do. Rights at the server are the stronger limit.
@@ -19,7 +18,6 @@ mod kinds;
 mod login_change;
 #[cfg(test)]
 mod mysql_tests;
-mod scopes;
 mod statement_rules;
 #[cfg(test)]
 mod tests;
