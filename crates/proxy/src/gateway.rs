@@ -25,10 +25,9 @@ use keyward_state::observe::telemetry::TelemetrySwitch;
 use keyward_state::rulebook::Rulebook;
 use keyward_vault::Vault;
 
-use super::upstream_tls::UpstreamTls;
+use super::upstream_tls::{ConnectionConfigs, UpstreamTls};
 use crate::base_url::ServedBaseUrls;
 use crate::connect_link::ConnectLinks;
-use crate::connection_tls::ConnectionConfigs;
 use crate::limits::agent_streams::{AgentStreams, UnauthenticatedStreams};
 use crate::limits::alert_limit::AlertLimit;
 use crate::limits::auth_failures::AuthFailures;

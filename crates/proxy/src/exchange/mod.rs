@@ -37,8 +37,7 @@ use crate::authorize::requester::{Requester, ValidRequester};
 use crate::authorize::{connection_limits, decide};
 use crate::body::request_body::RequestBody;
 use crate::gateway::{Core, Gateway};
-use crate::refusal::Refusal;
-use crate::refusal::refusal_format::RefusalFormat;
+use crate::refusal::{Refusal, RefusalFormat};
 use crate::request::inbound::Inbound;
 use crate::session::ProxySession;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 
 use crate::gateway::Gateway;
-use crate::refusal::refusal_format::RefusalFormat;
+use crate::refusal::RefusalFormat;
 use crate::upstream::sent::SentRequest;
 use keyward_rules::inject::credential::Credential;
 

@@ -9,7 +9,7 @@ use super::test_request;
 use crate::authorize::requester::Requester;
 use crate::gateway::Gateway;
 use crate::limits::secret_rejections::{ExaminationSlot, SecretVersion};
-use crate::refusal::refusal_format::RefusalFormat;
+use crate::refusal::RefusalFormat;
 use crate::upstream::sent::SentRequest;
 use keyward_rules::inject::credential::Credential;
 use keyward_state::directory::ConnectionRecord;

@@ -8,8 +8,7 @@ use crate::exchange::answer_body::AnswerBody;
 use crate::exchange::guard::{ExchangeGuard, OccupiedStream};
 use crate::exchange::respond;
 use crate::gateway::Core;
-use crate::refusal::Refusal;
-use crate::refusal::refusal_format::RefusalFormat;
+use crate::refusal::{Refusal, RefusalFormat};
 use crate::session::AcceptedStream;
 use keyward_base::agent::Agent;
 
