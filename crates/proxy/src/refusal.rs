@@ -10,7 +10,7 @@ use http::{Request, header};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::base_url::BaseUrlError;
-use crate::body::body_error::ReceiveError;
+use crate::body::ReceiveError;
 use crate::limits::meter::Excess;
 use keyward_base::codes::Code;
 use keyward_base::host::TargetError;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::guard::ExchangeGuard;
 use super::rejected_credential::rejected_credential;
 use crate::authorize::connection_limits::Admitted;
-use crate::body::body_error::ReceiveError;
+use crate::body::ReceiveError;
 use crate::body::replay::BodyCopy;
 use crate::gateway::{Core, Gateway};
 use crate::refusal::{Refusal, RefusalFormat};

@@ -18,13 +18,11 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, request, response};
 use http_body::{Body, Frame};
 
-use crate::body::body_error::{BodyError, ReceiveError};
-use crate::body::counted_body::CountedBody;
 use crate::body::expect_continue::BodyDemand;
-use crate::body::http2_body::Http2Body;
-use crate::body::http2_upload::{DiscardAllowance, Http2Upload, UnreadBody};
+use crate::body::http2_body::{CountedBody, DiscardAllowance, Http2Body, Http2Upload, UnreadBody};
 use crate::body::incoming_body::IncomingBody;
 use crate::body::request_body::RequestBody;
+use crate::body::{BodyError, ReceiveError};
 use crate::exchange;
 use crate::exchange::answer_body::AnswerBody;
 use crate::gateway::Core;

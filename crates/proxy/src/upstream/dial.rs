@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::plan::SendPlan;
 use super::retries;
 use crate::gateway::Core;
-use crate::pool::dialled_stream::DialledStream;
+use crate::pool::DialledStream;
 use crate::refusal::Refusal;
 use crate::sockets::streams::UpstreamSocket;
 use keyward_base::host::Scheme;

@@ -8,8 +8,8 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use zeroize::Zeroizing;
 
-use crate::body::form_upload::FormUpload;
 use crate::body::request_body::RequestBody;
+use crate::body::transforms::FormUpload;
 use crate::gateway::Gateway;
 use crate::limits::budget::BudgetShare;
 use crate::refusal::{Refusal, Shortage};

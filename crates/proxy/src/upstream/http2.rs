@@ -14,9 +14,9 @@ use super::spare_request::SpareRequest;
 use crate::body::incoming_body::IncomingBody;
 use crate::body::request_body::RequestBody;
 use crate::gateway::Core;
+use crate::pool::KnownProtocol;
 use crate::pool::http2::head as head_of;
 use crate::pool::http2::{AnswerWait, SendError, SharedStream, StreamUse};
-use crate::pool::protocols::KnownProtocol;
 use crate::pool::shared_streams::{DialGuard, StreamLookup};
 use crate::refusal::Refusal;
 

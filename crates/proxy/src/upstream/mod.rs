@@ -24,7 +24,7 @@ use http::{HeaderMap, HeaderName, Request, Response, header};
 
 use self::lease::StreamLease;
 use self::plan::{AskedProtocol, SendPlan};
-use crate::body::body_error::ReceiveError;
+use crate::body::ReceiveError;
 use crate::body::incoming_body::IncomingBody;
 use crate::body::request_body::RequestBody;
 use crate::gateway::Core;

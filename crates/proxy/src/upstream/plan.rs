@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::retries::Retries;
+use crate::pool::PoolKey;
 use crate::pool::interim::Interim;
-use crate::pool::keyed_streams::PoolKey;
 use keyward_base::host::Scheme;
 use keyward_base::limits::ReceiveWindow;
 use keyward_rules::inject::tls::ConnectionTls;
