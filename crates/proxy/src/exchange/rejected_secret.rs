@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::rejected_credential::is_rejection;
+use super::attempts::is_rejection;
 use super::test_request;
 use crate::authorize::requester::Requester;
 use crate::gateway::Gateway;

@@ -1,8 +1,7 @@
 //! Turns refusals into HTTP answers. [`view`] is the table of code, message, hint and fields of each; statuses are
 //! the codes'. The answers never contain an address, a source error or a secret.
 
-mod placeholder_token;
-mod refusal_json;
+mod json;
 mod upstream_refusal;
 
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 
-use self::refusal_json::ErrorJson;
+use self::json::ErrorJson;
 pub use self::upstream_refusal::dial_refusal;
 use self::upstream_refusal::tls_refusal;
 use super::answer_body::AnswerBody;
@@ -95,7 +94,7 @@ impl From<RefusalText> for RefusalView {
 /// Answers a request with the refusal, and notes it in the record.
 pub async fn refusal(refusal: &Refusal, exchange: ExchangeGuard) -> Response<AnswerBody> {
     if let Refusal::PlaceholderToken = refusal {
-        return placeholder_token::answer(exchange);
+        return json::placeholder_token(exchange);
     }
     let link = exchange.record.connect_link(refusal).await;
     answer(refusal, exchange, None, link)

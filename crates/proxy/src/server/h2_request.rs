@@ -30,7 +30,7 @@ use crate::h2::send_body::{SendStop, send_body};
 use crate::h2::websocket::{self, WebSocketHandshake};
 use crate::h2::{BytesGuard, without_fields_of_http1, without_outer_blanks};
 use crate::session::ProxySession;
-use crate::sockets::interim_answers::InterimAnswers;
+use crate::sockets::watchdog::InterimAnswers;
 
 /// A running exchange, as the connection's task sees it.
 #[derive(Debug)]

@@ -8,8 +8,7 @@ use http::{Method, Request, Response};
 use hyper::upgrade::OnUpgrade;
 
 use super::authenticate::authenticate;
-use super::refused_request::{RefusedRequest, refused};
-use super::{base_url_requests, intercept, ssh_agent};
+use super::{RefusedRequest, base_url_requests, intercept, refused, ssh_agent};
 use crate::authorize::decide::{self, ConnectRoute};
 use crate::authorize::token_alerts;
 use crate::base_url::BaseUrl;

@@ -14,11 +14,10 @@ use hyper::body::Body;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
-use super::dial::{TlsOffer, dial};
 use super::http2;
 use super::lease::StreamLease;
-use super::plan::SendPlan;
-use super::spare_request::SpareRequest;
+use super::plan::{SendPlan, TlsOffer, dial};
+use super::retries::SpareRequest;
 use crate::body::incoming_body::IncomingBody;
 use crate::body::request_body::RequestBody;
 use crate::gateway::Core;

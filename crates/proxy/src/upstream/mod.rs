@@ -7,15 +7,11 @@ pub mod retries;
 pub mod sent;
 
 mod body_injection;
-mod dial;
-mod form_injection;
 mod head;
 mod http1;
 mod http2;
 mod plan;
-mod settings_fields;
 mod signing;
-mod spare_request;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -24,7 +24,7 @@ use crate::pool::interim::Interim;
 use crate::refusal::Refusal;
 use crate::request::agent_upgrade::AgentUpgrade;
 use crate::request::inbound::Inbound;
-use crate::sockets::progress::stalled;
+use crate::sockets::copy::stalled;
 use crate::sockets::watchdog::Watchdog;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::OrgId;
