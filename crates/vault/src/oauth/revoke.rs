@@ -19,7 +19,7 @@ use super::revocation_attempt::{
 };
 use super::rows::{PendingRevocation, PendingRevocationApp};
 use crate::backoff::{Backoff, FailureDetails};
-use crate::orphans::OrphanedGrant;
+use crate::late::OrphanedGrant;
 use crate::{LateAnswers, RowError};
 use keyward_base::id::OrgId;
 use keyward_state::directory::{AppRecord, ConnectionRecord};
