@@ -17,7 +17,6 @@ mod endpoints;
 pub(crate) mod error;
 pub(crate) mod flow;
 mod forgotten;
-mod issuer_changes;
 mod oauth1;
 mod open;
 mod pushed;

@@ -3,7 +3,6 @@
 //! waited for here. [`TokenFacts`]: the data of a token response other than the tokens.
 
 mod account;
-mod assertion;
 pub(in crate::grant) mod aws_role;
 mod client;
 mod device;
@@ -30,8 +29,7 @@ use jiff::Timestamp;
 pub use account::{
     AccountClaims, ExpectedClaims, IdTokenError, id_token_claims, userinfo, userinfo_claims,
 };
-pub use assertion::{AssertionError, check_private_key};
-pub use client::OAuthClient;
+pub use client::{AssertionError, OAuthClient, check_private_key};
 pub use device::{DeviceFlow, PollResult, SLOW_DOWN, device_poll, device_start};
 pub use failure::{ActingParty, Correction, ErrorCode, Temporary, TokenFailure};
 pub(crate) use metadata::or_default;

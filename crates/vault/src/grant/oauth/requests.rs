@@ -12,7 +12,7 @@ use oauth2::{AuthorizationCode, PkceCodeVerifier, RedirectUrl, RefreshToken, Sco
 use serde_json::{Value, json};
 
 use super::Tokens;
-use super::assertion::{self, AssertionKey};
+use super::client::{AssertionError, AssertionKey, ClientProof, fresh_id, sign};
 use super::failure::{ActingParty, Correction, Temporary, TokenFailure, bad_endpoint};
 use super::params::Params;
 use super::reply::{NextRefreshToken, usual_expiry};
@@ -293,7 +293,7 @@ pub async fn installation(
     let signed = assertion.sign(ask)?;
     let mut request = ask.request(Method::POST, &ask.token_url()?, bytes::Bytes::new())?;
     request.headers_mut().insert(header::AUTHORIZATION, bearer(&signed)?);
-    let answer = ask.send(super::client::ClientProof::default(), request).await?;
+    let answer = ask.send(ClientProof::default(), request).await?;
     let params = Params::default();
     let mut reading = ask.reading(&params, false);
     reading.secrets.push(&signed);
@@ -312,7 +312,7 @@ pub(crate) fn bearer(token: &Secret) -> Result<http::HeaderValue, TokenFailure> 
 impl JwtAssertion {
     /// Creates and signs the assertion.
     fn sign(&self, ask: &RequestContext<'_>) -> Result<Secret, TokenFailure> {
-        let refused = |error: assertion::AssertionError| {
+        let refused = |error: AssertionError| {
             TokenFailure::ours(
                 ActingParty::Operator(Correction::Credentials),
                 error.code(),
@@ -330,7 +330,7 @@ impl JwtAssertion {
             "aud": audience,
             "iat": now - self.backdated,
             "exp": now + seconds,
-            "jti": assertion::fresh_id().map_err(refused)?,
+            "jti": fresh_id().map_err(refused)?,
         });
         if let Some(subject) = &self.subject {
             claims["sub"] = subject.as_str().into();
@@ -339,8 +339,7 @@ impl JwtAssertion {
             claims["scope"] = scope.into();
         }
         let key = AssertionKey::Pem(&self.key);
-        assertion::sign(&key, self.algorithm.as_deref(), self.key_id.as_deref(), &claims)
-            .map_err(refused)
+        sign(&key, self.algorithm.as_deref(), self.key_id.as_deref(), &claims).map_err(refused)
     }
 }
 
