@@ -103,9 +103,9 @@
 //! | Which commands does a session with MongoDB refuse? | `databases/src/mongodb/commands.rs` | `MongoAccess::verdict` |
 //! | How does a client of MySQL prove itself? | `databases/src/mysql/client.rs` | `MysqlClient::token` |
 //! | How does a refusal get a link for an end user? | `proxy/src/connect_link.rs`, `api/src/connect_sessions/for_end_users.rs` | `ConnectLinks::made`, `make_links` |
-//! | When does a form with files stream, and which length does it have? | `proxy/src/upstream/form_injection.rs`, `rules/src/inject/multipart/rewriter.rs` | `write`, `FormRewriter::push` |
+//! | When does a form with files stream, and which length does it have? | `proxy/src/upstream/body_injection.rs`, `rules/src/inject/multipart/rewriter.rs` | `write_form`, `FormRewriter::push` |
 //! | When is a request sent again? | `proxy/src/exchange/attempts.rs` | `Attempts::after` |
-//! | What follows a 401 of the upstream? | `proxy/src/exchange/rejected_credential.rs`, `proxy/src/exchange/attempts.rs`, `vault/src/renew.rs` | `rejected_credential`, `Attempts::after`, `Vault::renew` |
+//! | What follows a 401 of the upstream? | `proxy/src/exchange/attempts.rs`, `vault/src/rejected.rs` | `rejected_credential`, `Attempts::after`, `Vault::renew` |
 //! | When is a rejected API key noticed? | `proxy/src/exchange/rejected_secret.rs`, `proxy/src/limits/secret_rejections.rs`, `vault/src/rejected.rs` | `observe`, `SecretRejections::record_rejection`, `Vault::reject` |
 //! | How is a token refreshed, and stored before it is used? | `vault/src/flight.rs`, `vault/src/flight/saving.rs` | `Flight::ask`, `Flight::keep` |
 //! | How is a value of a secret source fetched, and until when is the last one used? | `vault/src/references.rs` | `Vault::fetched`, `Vault::held_by_reference` |

@@ -6,8 +6,7 @@ use std::io;
 use tokio::io::AsyncWriteExt;
 use zeroize::Zeroizing;
 
-use crate::choice::{ClientChoice, choose};
-use crate::listener::DatabaseListener;
+use crate::listener::{ClientChoice, DatabaseListener, choose};
 use crate::refused::Refused;
 use keyward_base::agent::Agent;
 use keyward_base::codes::Code;

@@ -1,8 +1,7 @@
 //! [`StoredListeners`]: opens the listeners that are stored, and closes those that are removed or changed. Those of the
 //! configuration are opened by the program. An address in use does not fail the start; it is retried.
+//! [`InheritedListeners`]: the sockets of stored listeners that another process has passed to this one.
 
-mod inherited;
-mod problem;
 mod terms;
 
 use std::collections::BTreeMap;
@@ -17,16 +16,14 @@ use std::time::Duration;
 
 use keyward_base::id::{DatabaseListenerId, OrgId};
 use keyward_model::{ListenerPlace, Record};
-use keyward_proxy::{Cores, Listener, ListenerOwner, OpenListener};
+use keyward_proxy::{Cores, HandedOver, Listener, ListenerOwner, OpenListener};
 use keyward_state::directory::Directory;
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, MutexGuard, watch};
 
-pub use self::inherited::InheritedListeners;
-pub use self::problem::ListenerProblem;
-pub use self::terms::ListenerTerms;
+pub use self::terms::{ListenerProblem, ListenerTerms};
 use crate::listener::DatabaseListener;
-use crate::serve::overload_answer;
+use crate::overload_answer;
 
 /// The folder of the listeners' sockets, in the data directory.
 pub const DATABASE_SOCKETS: &str = "databases";
@@ -121,7 +118,7 @@ impl StoredListeners {
         let listeners = self.listeners.lock().await;
         let open = listeners.all.iter().filter_map(|(id, entry)| {
             let open = entry.open.as_ref().ok()?;
-            Some((inherited::name(id, &entry.terms.place), open))
+            Some((socket_name(id, &entry.terms.place), open))
         });
         open.map(|(name, open)| Ok((name, open.try_clone_socket()?))).collect()
     }
@@ -366,4 +363,40 @@ impl std::fmt::Display for OpenPlace {
 /// Its parent, the data directory, is closed to other users as well.
 fn private_folder(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// What the names of these sockets begin with.
+const PREFIX: &str = "database-listener ";
+
+/// The sockets of the gateway before, each for one stored listener; and whether the next gateway has those of this one.
+#[derive(Debug, Default)]
+pub struct InheritedListeners {
+    sockets: Vec<(String, OwnedFd)>,
+    /// Set when a successor has the listeners of this process: their socket files then stay.
+    handed_over: HandedOver,
+}
+
+impl InheritedListeners {
+    /// Takes the sockets of stored listeners from all received sockets, by their names.
+    pub fn taken_from(received: &mut Vec<(String, OwnedFd)>, handed_over: HandedOver) -> Self {
+        let sockets = received.extract_if(.., |(name, _)| name.starts_with(PREFIX)).collect();
+        Self { sockets, handed_over }
+    }
+
+    /// The socket of a listener, if it was open at this place.
+    fn take(&mut self, id: &DatabaseListenerId, place: &ListenerPlace) -> Option<OwnedFd> {
+        let wanted = socket_name(id, place);
+        let at = self.sockets.iter().position(|(name, _)| *name == wanted)?;
+        Some(self.sockets.swap_remove(at).1)
+    }
+
+    /// Closes the sockets that no listener has taken.
+    fn close(&mut self) {
+        self.sockets.clear();
+    }
+}
+
+/// The name of a listener's socket: another place is another socket.
+fn socket_name(id: &DatabaseListenerId, place: &ListenerPlace) -> String {
+    format!("{PREFIX}{id} {place}")
 }

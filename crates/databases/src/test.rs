@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::facts::DatabaseFacts;
+use crate::login::DatabaseFacts;
 use crate::refused::Refused;
 use crate::{mongodb, mysql, postgres, redis};
 use keyward_base::codes::{Code, RefusalText};

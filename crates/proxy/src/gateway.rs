@@ -25,24 +25,20 @@ use keyward_state::observe::telemetry::TelemetrySwitch;
 use keyward_state::rulebook::Rulebook;
 use keyward_vault::Vault;
 
-use super::upstream_tls::UpstreamTls;
+use super::upstream_tls::{ConnectionConfigs, UpstreamTls};
 use crate::base_url::ServedBaseUrls;
 use crate::connect_link::ConnectLinks;
-use crate::connection_tls::ConnectionConfigs;
-use crate::limits::agent_streams::{AgentStreams, UnauthenticatedStreams};
-use crate::limits::alert_limit::AlertLimit;
-use crate::limits::auth_failures::AuthFailures;
+use crate::limits::agent_streams::{AgentStreams, HandshakeLimit, UnauthenticatedStreams};
+use crate::limits::auth_failures::{AlertLimit, AuthFailures};
 use crate::limits::body_buffer::BodyBuffer;
 use crate::limits::budget::{Budget, PerAgent};
-use crate::limits::handshake_limit::HandshakeLimit;
 use crate::limits::meter::Meters;
 use crate::limits::secret_rejections::SecretRejections;
 use crate::limits::shared::{LimitSpace, SharedLimits};
 use crate::open_exchanges::OpenExchanges;
 use crate::pool::http1::Http1Pool;
-use crate::pool::idle_count::IdleCount;
-use crate::pool::protocols::Protocols;
 use crate::pool::shared_streams::SharedStreams;
+use crate::pool::{IdleCount, Protocols};
 use crate::sockets::probes::Probes;
 
 /// Memory of one core for copies of request bodies that may be sent again, in bytes.

@@ -14,8 +14,7 @@
 //! record      the audit event of an exchange
 //! gateway     the state that all cores share, and that of one core
 //! open_exchanges  lists what is open, for people, who may cut it
-//! upstream_tls    how upstreams are verified now
-//! connection_tls  TLS of connections with a certificate or a CA of their own
+//! upstream_tls    how upstreams are verified now, also for connections with a certificate or a CA of their own
 //! connect_link    links with which a person connects the account that a request lacks
 //! pool        streams to upstreams that are kept for reuse
 //! refusal     why Keyward answers an exchange itself
@@ -57,7 +56,6 @@ pub mod base_url;
 mod body;
 pub mod ca;
 mod connect_link;
-mod connection_tls;
 mod exchange;
 #[cfg(test)]
 mod future_size;
@@ -87,8 +85,7 @@ pub use limits::budget::{Budget, BudgetShare, PerAgent};
 pub use limits::shared::{LimitExchange, LimitSpace, ReplicaRow, SharedLimits};
 pub use open_exchanges::{CountedExchange, OpenExchange, OpenExchanges, OpenKind};
 pub use session::AttachedAgent;
-pub use sockets::handed_over::HandedOver;
-pub use sockets::listener::{Listener, ListenerOwner};
+pub use sockets::listener::{HandedOver, Listener, ListenerOwner};
 pub use sockets::probes::Preface;
 pub use sockets::proxy_tls::ProxyTls;
 pub use streams::cores::Cores;

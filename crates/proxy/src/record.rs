@@ -2,11 +2,8 @@
 //! moves into the body of the answer and writes the event when it is dropped. Refusals of one agent beyond a rate are
 //! counted in one event instead.
 
-mod database;
-mod database_session;
-mod login;
-mod push;
-mod requested_by;
+mod fields;
+mod protocols;
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -40,8 +37,7 @@ use keyward_state::observe::event::{Event, Outcome};
 use keyward_state::observe::telemetry::{ExchangeKind, ExchangeTrace, FinishedExchange};
 use keyward_state::observe::usage::{ExchangeUse, Remaining};
 
-use self::database_session::DatabaseSession;
-use self::requested_by::RequestedBy;
+use self::fields::{DatabaseSession, RequestedBy};
 
 /// The audit event of an exchange while it is built. It is serialised once, at the end.
 #[derive(Debug)]

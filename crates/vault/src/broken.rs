@@ -1,5 +1,5 @@
 //! Marks grants as broken. The verdict is written into the row of the grant, over the version that it is
-//! about; the state of the connection's record follows from it.
+//! about; the state of the connection's record follows from it. Only what a person gave can end for good.
 
 use std::sync::Arc;
 
@@ -8,6 +8,8 @@ use super::connect::Granted;
 use super::error::VaultError;
 use super::grants::{StoredGrant, TRIES_MAX, is_conflict};
 use super::record::GrantVerdict;
+use super::token_request::TokenContext;
+use crate::grant::Grant;
 use keyward_model::{Connection, Deadline, Reference};
 use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState, Rotation};
 use keyward_state::store::Version;
@@ -160,5 +162,23 @@ fn projected(state: &ConnectionState, stored: &StoredGrant) -> ConnectionState {
         (state, None) if stored.on_trial && follows(state) => ConnectionState::Testing,
         (state, None) if follows(state) && !stored.untested => ConnectionState::Active,
         (state, None) => state.clone(),
+    }
+}
+
+impl TokenContext {
+    /// The verdict on a grant. Without the consent of a person nothing ends for good: the clock, the right or the consent
+    /// that is missing may come, so that it is retried like a rejected client. Many services lock an account after a few
+    /// logins, so a login is retried after the longest pause.
+    pub fn judged(&self, grant: &Grant, verdict: GrantVerdict) -> GrantVerdict {
+        let tokens = grant.tokens().zip(self.oauth());
+        let tokens = tokens.filter(|(tokens, oauth)| !tokens.is_of_person(oauth));
+        match (verdict.reason, tokens) {
+            (BrokenReason::Revoked, Some((tokens, _))) => GrantVerdict {
+                reason: BrokenReason::ClientRejected,
+                tries: if tokens.is_session() { u32::MAX } else { 0 },
+                ..verdict
+            },
+            _ => verdict,
+        }
     }
 }

@@ -11,9 +11,8 @@ use super::cache::Trigger;
 use super::error::VaultError;
 use super::grants::{self, TRIES_MAX};
 use super::late::LateAnswers;
-use super::orphans;
 use super::record::{self, GrantHeader, GrantOrigin, NewRow};
-use super::{ManagedBy, NewConnection, Vault, method};
+use super::{ManagedBy, NewConnection, Vault, late, method};
 use crate::grant::Grant;
 use keyward_base::id::{AppId, ConnectionId, FlowId, OrgId};
 use keyward_model::Connection;
@@ -193,7 +192,7 @@ impl Vault {
         let late = revoke.then(|| self.flights.refreshes().collect_late(id));
         if revoke {
             // Other replicas must revoke the tokens that they still receive.
-            self.directory.keep(&orphans::note_name(id), &[], orphans::WANTED_FOR).await?;
+            self.directory.keep(&late::note_name(id), &[], late::WANTED_FOR).await?;
         }
         self.directory.remove::<Connection>(org, id, ManagedBy::Store).await?;
         self.cache.remove(id);

@@ -4,7 +4,7 @@
 //! A flight reads the row of the grant and uses its token while that is valid. Otherwise it takes a slot at the
 //! server and the lease that excludes other replicas, reads the row again, sends the request, and stores the
 //! response over the version that it read, or a later one with the same token. Only then is the credential used. `flight/lease.rs` holds the
-//! lease and waits for late responses; `flight/saving.rs` stores them; `flight/sent.rs` notes requests before; `flight/verdict.rs` marks grants as broken;
+//! lease and waits for late responses; `flight/saving.rs` stores them, and notes requests before; `flight/verdict.rs` marks grants as broken;
 //! `flight/refusal.rs` says why a request gets no credential.
 
 mod held_lease;
@@ -12,7 +12,6 @@ mod lease;
 mod log;
 mod refusal;
 mod saving;
-mod sent;
 mod verdict;
 
 use std::sync::atomic::AtomicBool;

@@ -11,14 +11,16 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::Vault;
 use super::error::VaultError;
 use super::record::{
     self, GrantHeader, GrantOrigin, GrantPurpose, GrantVerdict, NewRow, OpenedGrant, RecordError,
     RowPlace, SecondGrant,
 };
+use super::source_values::digest_of;
+use super::{Vault, method};
 use crate::grant::{Grant, MintError};
 use keyward_base::id::{AppId, ConnectionId, OrgId};
+use keyward_rules::inject::credential::ConnectionTls;
 use keyward_state::crypto::envelope::EnvelopeError;
 use keyward_state::directory::{ConnectionRecord, DirectoryError, RemedyCause};
 use keyward_state::store::{Expect, Row, RowRange, StoreError, Table, Version};
@@ -239,4 +241,33 @@ pub(super) fn is_conflict(error: &VaultError) -> bool {
 pub(super) fn overtaken(org: &OrgId, id: &ConnectionId) -> VaultError {
     let (table, key) = (Table::Grants.name(), record::key(org, id));
     VaultError::Store(StoreError::Conflict { table, key })
+}
+
+impl Vault {
+    /// The certificates of a connection for TLS handshakes, as they are stored: no source is read. `None`: it has none.
+    ///
+    /// # Errors
+    /// When its grant cannot be opened, or its source has given no value yet.
+    pub async fn known_tls(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<Option<ConnectionTls>, VaultError> {
+        let catalogue = self.catalogue(&connection.org);
+        let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
+        let Some(names) = &auth.tls else {
+            let context = self.guarded_token_context(connection).await?;
+            return Ok(context.client_tls(&connection.id));
+        };
+        let grant = self.stored(connection).await?.grant(self, connection)?;
+        let known = match &grant {
+            Grant::Referred(referred) => {
+                let fetched = referred.of(&digest_of(&connection.references));
+                fetched.map(|fetched| &*fetched.grant)
+            }
+            grant => Some(grant),
+        };
+        let unknown = || MintError::Malformed { what: "its source has given no value".to_owned() };
+        let known = known.ok_or_else(|| self.unmintable(connection, unknown()))?;
+        Ok(known.tls(&connection.id, names))
+    }
 }

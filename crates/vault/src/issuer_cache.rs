@@ -1,5 +1,7 @@
-//! The metadata of issuers in memory, and the pauses after failures.
+//! The metadata of issuers in memory, and the pauses after failures. [`EndpointChanges`]: connections whose authorization
+//! server may have changed its endpoints, queued for the reader of metadata.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +9,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use lru::LruCache;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::backoff::Backoff;
 use crate::grant::oauth::{Metadata, MetadataError};
+use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::time::Moment;
 use keyward_base::tokens::TokenSettings;
 
@@ -72,5 +76,46 @@ impl Issuer {
     pub(super) fn failed_since(&self, failures: u64) -> Option<Arc<MetadataError>> {
         let state = self.state.lock();
         state.failed.clone().filter(|_| state.failures > failures)
+    }
+}
+
+/// Longest queue; dropped connections are queued again by their next failure.
+const WAITING_MAX: usize = 256;
+
+/// The queue; flights add to it.
+#[derive(Default)]
+pub(super) struct EndpointChanges(Mutex<Waiting>, Notify);
+
+/// Waiting connections, in order.
+type Waiting = Vec<(OrgId, ConnectionId)>;
+
+impl fmt::Debug for EndpointChanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointChanges").finish_non_exhaustive()
+    }
+}
+
+impl EndpointChanges {
+    /// Queues a connection whose server does not know an endpoint or the client any more.
+    pub(super) fn report(&self, org: &OrgId, connection: &ConnectionId) {
+        let Self(waiting, told) = self;
+        let mut waiting = waiting.lock();
+        let one = (org.clone(), connection.clone());
+        if waiting.len() < WAITING_MAX && !waiting.contains(&one) {
+            waiting.push(one);
+            told.notify_one();
+        }
+    }
+
+    /// Waits for queued connections and takes them all; for one reader.
+    pub(super) async fn all(&self) -> Vec<(OrgId, ConnectionId)> {
+        let Self(waiting, told) = self;
+        loop {
+            let all = std::mem::take(&mut *waiting.lock());
+            if !all.is_empty() {
+                return all;
+            }
+            told.notified().await;
+        }
     }
 }

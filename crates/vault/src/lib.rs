@@ -3,19 +3,18 @@
 //!
 //! ```text
 //! oidc  oauth  events  grant  keys  sources           the folders; the map of the program describes them
-//! cache  flight  flights  renew                       credentials in memory, and how a new one is fetched
-//! token_request  token_requester  servers  backoff    requests to authorization servers, and their pauses
-//! clocks  judged                                      their clocks, and what their refusals end
-//! unsaved_tokens  save_again  late  orphans           answers that could not be stored, or came too late
+//! cache  flight  flights                              credentials in memory, and how a new one is fetched
+//! token_request  servers  backoff                     requests to authorization servers, and their pauses
+//! unsaved_tokens  save_again  late                    answers that could not be stored, or came too late
 //! grants  record  rows  stored_content                the sealed rows
-//! add  connect  draft  candidate  rotate  compare     how a connection gets its secret, and another one
+//! add  connect  draft  candidate  rotate              how a connection gets its secret, and another one
 //! broken  rejected  failure_rows  status  challenge   what does not work, stored and shown
-//! issuers  issuer_cache  endpoints  endpoint_changes  metadata of authorization servers
-//! apps  app_check  template  plugins                  OAuth clients; plugins
+//! issuer_cache  endpoints                             metadata of authorization servers
+//! apps  app_check  plugins                            OAuth clients; plugins
 //! references  source_keys  source_files               fields whose values are kept in secret sources
-//! source_values  referred_tokens                      their values, and tokens that these mint
+//! source_values                                       their values
 //! referred_apps  app_fetches                          secrets of apps that are kept there
-//! account  keep_alive  ssh  own_tls                   accounts; unused tokens; SSH keys; certificates
+//! account  keep_alive  ssh                            accounts; unused tokens; SSH keys
 //! ```
 
 mod account;
@@ -28,11 +27,8 @@ mod broken;
 mod cache;
 mod candidate;
 mod challenge;
-mod clocks;
-mod compare;
 mod connect;
 mod draft;
-mod endpoint_changes;
 mod endpoints;
 mod error;
 pub mod events;
@@ -42,22 +38,16 @@ mod flights;
 pub mod grant;
 mod grants;
 mod issuer_cache;
-mod issuers;
-mod judged;
 mod keep_alive;
 pub mod keys;
 mod late;
 pub mod oauth;
 pub mod oidc;
-mod orphans;
-mod own_tls;
 mod plugins;
 mod record;
 mod references;
 mod referred_apps;
-mod referred_tokens;
 mod rejected;
-mod renew;
 mod rotate;
 mod rows;
 mod save_again;
@@ -69,11 +59,9 @@ mod sources;
 pub mod ssh;
 mod status;
 mod stored_content;
-mod template;
 #[cfg(test)]
 mod tests;
 mod token_request;
-mod token_requester;
 mod unsaved_tokens;
 
 use std::collections::BTreeMap;
@@ -81,32 +69,30 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
-use crate::token_requester::TokenRequester;
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use crate::app_fetches::AppFetches;
 use crate::flights::Flights;
-use crate::issuer_cache::Issuers;
+use crate::issuer_cache::{EndpointChanges, Issuers};
+pub use app_check::{template_settings, with_template};
 pub use apps::{ChangedApp, NewApp};
 use cache::{CredentialCache, Trigger};
 pub use candidate::CandidateSecret;
 pub use connect::{Granted, RemovedConnection};
-use endpoint_changes::EndpointChanges;
 pub use error::VaultError;
 pub use keep_alive::KeepAliveCursor;
 pub use keyward_model::{Failures, TokenStatus};
 pub use late::LateAnswers;
-use orphans::OrphanedGrants;
+use late::OrphanedGrants;
 pub use references::ReferenceStatus;
 pub use rotate::RotationTerms;
 pub use rows::{RowError, SealedRows, SecretText};
-use servers::TokenServers;
+use servers::{TokenRequester, TokenServers};
 use sources::Sources;
 pub use sources::{SourceError, SourceHealth};
 pub use stored_content::check_content;
-pub use template::{settings as template_settings, with_template};
 use unsaved_tokens::StoredAnswers;
 
 use keyward_base::id::{AgentId, ConnectionId, OrgId, UserId};

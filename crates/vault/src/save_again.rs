@@ -9,12 +9,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
-use super::Vault;
 use super::error::VaultError;
 use super::grants::{StoredGrant, TRIES_MAX, is_conflict, overtaken};
-use super::orphans::{self, OrphanedGrant};
+use super::late::OrphanedGrant;
 use super::record::NewRow;
 use super::unsaved_tokens::UnsavedTokens;
+use super::{Vault, late};
 use crate::grant::Grant;
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_state::directory::ConnectionRecord;
@@ -204,7 +204,7 @@ impl Vault {
 
     /// Queues a newer grant of a connection that was removed, if it is to be revoked.
     async fn keep_orphan(&self, connection: &Arc<ConnectionRecord>, newer: &Zeroizing<Vec<u8>>) {
-        match self.directory.kept(&orphans::note_name(&connection.id)).await {
+        match self.directory.kept(&late::note_name(&connection.id)).await {
             Ok(None) => {}
             Ok(Some(_)) => {
                 let (connection, grant) = (connection.clone(), newer.clone());

@@ -1,12 +1,12 @@
 //! Limits requests to each authorization server: a maximum of concurrent refreshes, a pause for a client
 //! that the server throttles, and a circuit breaker with one probe at a time. Servers share no state, so a
-//! server that hangs delays only its own connections.
+//! server that hangs delays only its own connections. [`TokenRequester`]: sends the token requests of the vault.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -16,7 +16,7 @@ use keyward_base::id::OrgId;
 use keyward_base::time::{Clock, Moment};
 use keyward_base::tokens::TokenSettings;
 use keyward_model::References;
-use keyward_net::call::CallFailure;
+use keyward_net::call::{CallFailure, HttpClient};
 
 /// The same cause of failures at one server is logged as a warning again after this time.
 const WARN_AGAIN: Duration = Duration::from_secs(600);
@@ -221,6 +221,48 @@ impl RequestSlot {
 pub(super) fn server_of(org: &OrgId, references: &References) -> Option<String> {
     let first = references.values().next()?;
     Some(format!("source {org}/{}", first.from))
+}
+
+/// The sender; empty until the network is configured.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TokenRequester(pub(super) Arc<ArcSwapOption<RequestSender>>);
+
+/// The client for token requests.
+#[derive(Debug)]
+pub(super) struct RequestSender {
+    pub(super) caller: Arc<HttpClient>,
+    /// The scripted responses of a test.
+    #[cfg(test)]
+    pub(super) script: Option<crate::tests::simulation::Script>,
+}
+
+impl RequestSender {
+    /// A sender that sends a request only if `check` permits it.
+    pub fn with_check(&self, check: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self {
+            caller: Arc::new(self.caller.with_check(check)),
+            #[cfg(test)]
+            script: self.script.clone(),
+        }
+    }
+}
+
+impl TokenRequester {
+    /// Sets the client.
+    pub fn calls(&self, caller: Arc<HttpClient>) {
+        let by = RequestSender {
+            caller,
+            #[cfg(test)]
+            script: None,
+        };
+        self.0.store(Some(Arc::new(by)));
+    }
+
+    /// Sets the client and the scripted responses.
+    #[cfg(test)]
+    pub fn scripted(&self, caller: Arc<HttpClient>, script: crate::tests::simulation::Script) {
+        self.0.store(Some(Arc::new(RequestSender { caller, script: Some(script) })));
+    }
 }
 
 #[cfg(test)]

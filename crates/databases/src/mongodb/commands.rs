@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use bson::{RawBsonRef, RawDocument};
 
-use super::documents::is_hello;
+use super::wire::is_hello;
 
 /// How deep documents are read. Servers accept 180 levels (`BSONDepth`).
 const DEPTH_MAX: usize = 200;

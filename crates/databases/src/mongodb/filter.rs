@@ -12,10 +12,9 @@ use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use super::commands::{MongoAccess, MongoVerdict};
-use super::documents::{self, ErrorCode};
 use super::wire::{
-    self, CHECKSUM_PRESENT, COMMAND_BYTES_MAX, EARLY_BYTES_MAX, HEADER_BYTES, Header, MORE_TO_COME,
-    Message, MessageForm, MongoFormatError, OP_MSG, OP_QUERY, ReplyTo,
+    self, CHECKSUM_PRESENT, COMMAND_BYTES_MAX, EARLY_BYTES_MAX, ErrorCode, HEADER_BYTES, Header,
+    MORE_TO_COME, Message, MessageForm, MongoFormatError, OP_MSG, OP_QUERY, ReplyTo,
 };
 use crate::stream::StreamFilter;
 
@@ -150,8 +149,8 @@ impl MongoFilter {
         let document = document.map_err(|_| MongoFormatError::Document)?;
         let answer = match self.allowed.verdict(document, left > checksum) {
             MongoVerdict::Passes => None,
-            MongoVerdict::Hello => Some(documents::hello(document)),
-            MongoVerdict::Refused(words) => Some(documents::error(ErrorCode::Unauthorized, &words)),
+            MongoVerdict::Hello => Some(wire::hello(document)),
+            MongoVerdict::Refused(words) => Some(wire::error(ErrorCode::Unauthorized, &words)),
         };
         self.rest = Rest { left, checksum, passes: answer.is_none(), ..Rest::default() };
         match answer {
@@ -178,8 +177,8 @@ impl MongoFilter {
         let (asked, document) = message.command()?;
         let first = document.iter_elements().next().ok_or(MongoFormatError::Document)?;
         let first = first.map_err(|_| MongoFormatError::Document)?;
-        match documents::is_hello(first.key().as_str()) {
-            true => self.replace(asked, &documents::hello(document), checked),
+        match wire::is_hello(first.key().as_str()) {
+            true => self.replace(asked, &wire::hello(document), checked),
             false => Err(MongoFormatError::Opcode),
         }
     }

@@ -5,9 +5,9 @@ use bson::{RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
 
-use super::documents::{self, ErrorCode};
 use super::wire::{
-    self, EARLY_BYTES_MAX, MESSAGE_BYTES_MAX, Message, MongoFormatError, MongoReadError, ReplyTo,
+    self, EARLY_BYTES_MAX, ErrorCode, MESSAGE_BYTES_MAX, Message, MongoFormatError, MongoReadError,
+    ReplyTo,
 };
 
 /// Messages that a client may send before it authenticates. A client that only watches the server sends one in ten seconds.
@@ -91,7 +91,7 @@ where
                 let first = message.into_bytes();
                 return Ok(MongoClient { user: String::new(), token: None, asked, first });
             }
-            MongoEarlyCommand::Command => documents::error(ErrorCode::Unauthorized, NO_LOGIN),
+            MongoEarlyCommand::Command => wire::error(ErrorCode::Unauthorized, NO_LOGIN),
             MongoEarlyCommand::Answered(answer) => answer,
         };
         let sent = async {
@@ -106,11 +106,9 @@ where
 fn meaning(command: &RawDocument) -> Result<MongoEarlyCommand, MongoFormatError> {
     let first = command.iter_elements().next().ok_or(MongoFormatError::Document)?;
     let first = first.map_err(|_| MongoFormatError::Document)?;
-    let refused = |code, words| Ok(MongoEarlyCommand::Answered(documents::error(code, words)));
+    let refused = |code, words| Ok(MongoEarlyCommand::Answered(wire::error(code, words)));
     match first.key().as_str() {
-        name if documents::is_hello(name) => {
-            Ok(MongoEarlyCommand::Answered(documents::hello(command)))
-        }
+        name if wire::is_hello(name) => Ok(MongoEarlyCommand::Answered(wire::hello(command))),
         "saslStart" => match command.get_str("mechanism") {
             Ok("PLAIN") => match plain(command) {
                 Some((user, token)) => Ok(MongoEarlyCommand::Authenticates(user, token)),

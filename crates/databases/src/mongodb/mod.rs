@@ -1,7 +1,6 @@
 //! MongoDB, and what else speaks `OP_MSG`. `serve` answers `hello` until a client authenticates; each stage has a file.
 
 mod commands;
-mod documents;
 mod filter;
 mod greeting;
 #[cfg(test)]
@@ -19,12 +18,11 @@ use bytes::BytesMut;
 use zeroize::Zeroizing;
 
 use self::commands::MongoAccess;
-use self::documents::ErrorCode;
 use self::filter::{AnswerFilter, MongoFilter, Replaced};
 use self::greeting::{MongoClient, MongoGreetingError};
 use self::login::MongoLogin;
-use crate::choice::ClientChoice;
-use crate::listener::DatabaseListener;
+use self::wire::ErrorCode;
+use crate::listener::{ClientChoice, DatabaseListener};
 use crate::refused::Refused;
 use crate::session::{self, Greeting, send_first, send_last};
 use crate::stream::{FilteredStream, StreamFilter};
@@ -105,7 +103,7 @@ impl Greeting for MongoClient {
         mut stream: ServiceStream,
     ) {
         if self.first.is_empty() {
-            let answer = wire::answer(self.asked, &documents::authenticated());
+            let answer = wire::answer(self.asked, &wire::authenticated());
             if !send_first(&mut stream, &answer).await {
                 return;
             }
@@ -141,6 +139,6 @@ impl Greeting for MongoClient {
             None => ErrorCode::BadValue,
             Some(_) => ErrorCode::Unauthorized,
         };
-        wire::answer(self.asked, &documents::error(code, &words.line()))
+        wire::answer(self.asked, &wire::error(code, &words.line()))
     }
 }

@@ -3,8 +3,7 @@
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
 
 use super::login::{CommandStream, MongoLogin, is_ok};
-use crate::facts::{DatabaseFacts, UNKNOWN_VERSION, short};
-use crate::login::ServerError;
+use crate::login::{DatabaseFacts, ServerError, UNKNOWN_VERSION, short};
 use crate::refused::Refused;
 use crate::upstream::Upstream;
 use keyward_proxy::ServiceExchange;

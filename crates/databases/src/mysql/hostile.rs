@@ -7,14 +7,13 @@ use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::client::{ClientReply, MysqlFormatError, PLUGIN, SentGreeting};
-use super::ed25519;
 use super::login::{MysqlLogin, NegotiatedOptions};
 use super::login_key::{LoginKey, combined, encrypt};
 use super::packet::{
     BULK_OPERATIONS, COMPRESS, COMPRESS_ZSTD, CONNECT_WITH_DB, LONG_PASSWORD, OF_MARIADB,
     PLUGIN_AUTH, PROTOCOL_41, SECURE_CONNECTION, Sequence, TLS, halves, packet, put_length_encoded,
 };
-use super::statements;
+use super::{login_key, statements};
 use crate::login::ServerError;
 use crate::{fuzzed, sample};
 use keyward_base::database::DatabaseProtocol;
@@ -182,7 +181,7 @@ async fn against(
 #[tokio::test]
 async fn a_challenge_of_ed25519_that_ends_with_nul_is_signed_whole() {
     let nonce = [&[7; 31][..], &[0]].concat();
-    let signature = ed25519::answer(PASSWORD.as_bytes(), &nonce);
+    let signature = login_key::ed25519_answer(PASSWORD.as_bytes(), &nonce);
     for end in [&b""[..], b"\0"] {
         let switch = [b"\xfeclient_ed25519\0", &nonce[..], end].concat();
         let payloads: &[&[u8]] = &[&switch, b"\0\0\0\x02\0\0\0"];

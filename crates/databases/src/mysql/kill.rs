@@ -6,8 +6,7 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::login::{LoggedIn, MysqlLogin};
-use super::packet::{Parts, Sequence};
-use super::question::{PROTOCOL, QUERY, ask};
+use super::packet::{PROTOCOL, Parts, QUERY, Sequence, ask};
 use crate::login::ServerError;
 use keyward_proxy::Gateway;
 

@@ -8,14 +8,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
 use super::client::{NONCE_BYTES, PLUGIN};
-use super::ed25519;
 use super::login_key::{combined, encrypt};
 use super::packet::{
     CONNECT_ATTRIBUTES, CONNECT_WITH_DB, DEPRECATE_EOF, ERROR, LONG_PASSWORD, MORE_DATA,
     MULTI_RESULTS, OF_MARIADB, OK, PLUGIN_AUTH, PROTOCOL_41, Parts, SECURE_CONNECTION,
     SESSION_TRACK, SWITCH, Sequence, TLS, TRANSACTIONS, capabilities, halves, put_length_encoded,
 };
-use super::statements;
+use super::{login_key, statements};
 use crate::login::{ServerError, in_time, incomplete, password_of, user_of, words_of_server};
 use crate::refused::Refused;
 use crate::rules::{Dialect, EnforcedSettings};
@@ -322,7 +321,7 @@ impl MysqlLogin {
             CLEAR | SHA256_PASSWORD => {
                 Err(ServerError::Weak { method: "the password in cleartext" })
             }
-            ED25519 => Ok(ed25519::answer(password, nonce)),
+            ED25519 => Ok(login_key::ed25519_answer(password, nonce)),
             b"parsec" => Err(ServerError::Unsupported { method: "PARSEC" }),
             _ => Err(ServerError::Unsupported { method: "a plugin" }),
         }

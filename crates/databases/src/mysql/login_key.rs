@@ -1,6 +1,10 @@
 //! [`LoginKey`]: the RSA key to which clients encrypt their tokens where the stream has no TLS, as `caching_sha2_password` does
 //! (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_caching_sha2_authentication_exchanges.html>). Such streams are on
 //! this machine alone. The key is made when it is first needed, and lives as long as the listener.
+//!
+//! [`ed25519_answer`]: the answer of MariaDB's plugin `client_ed25519`, a signature of the server's challenge (RFC 8032 §5.1.6).
+//! Its key is the SHA-512 of the password, which may have any length; standard Ed25519 hashes a seed of 32 bytes.
+//! <https://mariadb.com/docs/server/reference/clientserver-protocol/1-connecting/connection#client_ed25519-plugin>
 
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rsa::{
@@ -8,6 +12,9 @@ use aws_lc_rs::rsa::{
     PrivateDecryptingKey, PublicEncryptingKey,
 };
 use data_encoding::BASE64;
+use ed25519_dalek::VerifyingKey;
+use ed25519_dalek::hazmat::{ExpandedSecretKey, raw_sign};
+use sha2::{Digest, Sha512};
 use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
@@ -76,6 +83,15 @@ pub fn combined(text: &[u8], nonce: &[u8]) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(bytes.collect())
 }
 
+/// Signs a challenge. The signature allows only offline guessing of the password.
+pub fn ed25519_answer(password: &[u8], challenge: &[u8]) -> Zeroizing<Vec<u8>> {
+    let hash: Zeroizing<[u8; 64]> = Zeroizing::new(Sha512::digest(password).into());
+    // It is wiped when it is dropped.
+    let key = ExpandedSecretKey::from_bytes(&hash);
+    let public = VerifyingKey::from(&key);
+    Zeroizing::new(raw_sign::<Sha512>(&key, challenge, &public).to_bytes().to_vec())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,5 +106,15 @@ mod tests {
         assert!(pair.decrypt(&vec![7; encrypted.len()]).is_none());
         assert!(encrypt(b"-----BEGIN PUBLIC KEY-----\nno\n", b"secret").is_none());
         assert_eq!(combined(&combined(b"abc", b"xy"), b"xy")[..4], *b"abc\0");
+    }
+
+    /// For a password of 32 bytes, the key is that of Ed25519: RFC 8032 §7.1, test 2.
+    #[test]
+    fn a_password_of_32_bytes_signs_as_rfc_8032_says() {
+        let hex = |text: &str| data_encoding::HEXLOWER.decode(text.as_bytes()).unwrap();
+        let seed = hex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb");
+        let expected = hex("92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da\
+             085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00");
+        assert_eq!(*ed25519_answer(&seed, &[0x72]), expected);
     }
 }

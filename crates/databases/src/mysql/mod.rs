@@ -1,7 +1,6 @@
 //! MySQL and MariaDB. `serve` greets a client and reads its answer; each stage has a file.
 
 mod client;
-mod ed25519;
 mod filter;
 #[cfg(test)]
 mod hostile;
@@ -9,7 +8,6 @@ mod kill;
 mod login;
 pub mod login_key;
 mod packet;
-mod question;
 mod statements;
 pub mod test;
 
@@ -25,8 +23,7 @@ use self::login::{LoggedIn, MysqlLogin, NegotiatedOptions};
 use self::statements::settings::is_safe_collation;
 #[cfg(test)]
 pub use self::statements::{check::check, tokens};
-use crate::choice::ClientChoice;
-use crate::listener::DatabaseListener;
+use crate::listener::{ClientChoice, DatabaseListener};
 use crate::refused::Refused;
 use crate::rules::{Dialect, EnforcedSettings, is_recorded};
 use crate::session::{self, Greeting, send_first, send_last};

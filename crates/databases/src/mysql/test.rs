@@ -1,10 +1,8 @@
 //! Logs in with a connection and asks the server for its version and the user.
 
 use super::login::{MysqlLogin, NegotiatedOptions};
-use super::packet::Parts;
-use super::question::{PROTOCOL, ask};
-use crate::facts::{DatabaseFacts, rights, short};
-use crate::login::ServerError;
+use super::packet::{PROTOCOL, Parts, ask};
+use crate::login::{DatabaseFacts, ServerError, rights, short};
 use crate::refused::Refused;
 use keyward_proxy::ServiceExchange;
 use keyward_rules::policy::PermittedLogin;

@@ -4,7 +4,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::login::PostgresLogin;
-use super::login_error::PostgresLoginError;
+use super::messages::PostgresLoginError;
 use super::parameters::StartupParameters;
 use super::startup::{self, FirstMessage, PostgresFormatError};
 use crate::{fuzzed, sample};

@@ -19,8 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::cancel::ServerKey;
-use super::login_error::PostgresLoginError;
-use super::messages::{self, PostgresReadError, SessionStart};
+use super::messages::{self, PostgresLoginError, PostgresReadError, SessionStart};
 use super::parameters::StartupParameters;
 use super::statements;
 use super::upstream::channel_binding;

@@ -2,14 +2,11 @@
 
 mod answers;
 pub mod cancel;
-mod channel_binding;
 #[cfg(test)]
 mod hostile;
 mod login;
-mod login_error;
 mod messages;
 mod parameters;
-mod question;
 mod refused;
 mod servers;
 mod startup;
@@ -30,8 +27,7 @@ use self::startup::{ALPN, FirstMessage, PostgresFormatError, Startup};
 #[cfg(test)]
 pub use self::statements::{check::check, tokens};
 use self::supervision::Supervision;
-use crate::choice::ClientChoice;
-use crate::listener::DatabaseListener;
+use crate::listener::{ClientChoice, DatabaseListener};
 use crate::refused::Refused;
 use crate::session::{self, Greeting, send_first, send_last};
 use crate::upstream::Upstream;

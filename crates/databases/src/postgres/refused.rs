@@ -1,6 +1,6 @@
 //! Refusals as PostgreSQL's clients show them: `ErrorResponse` with severity, SQLSTATE, message, detail and hint.
 
-use super::login_error::PostgresLoginError;
+use super::messages::PostgresLoginError;
 use super::startup::PostgresFormatError;
 use crate::refused::{RefusalWords, Refused, ServerRefusal};
 use keyward_base::codes::Code;

@@ -9,8 +9,7 @@ use fallible_iterator::FallibleIterator;
 use postgres_protocol::message::backend::DataRowBody;
 
 use super::login::{LoggedIn, PostgresLogin};
-use super::login_error::PostgresLoginError;
-use super::question::ask;
+use super::messages::{PostgresLoginError, ask};
 use super::upstream::{self, UpstreamError};
 use crate::refused::Refused;
 use crate::upstream::Upstream;

@@ -4,10 +4,9 @@ use fallible_iterator::FallibleIterator;
 use postgres_protocol::message::backend::DataRowBody;
 
 use super::login::{LoggedIn, PostgresLogin};
-use super::login_error::PostgresLoginError;
+use super::messages::{PostgresLoginError, ask};
 use super::parameters::StartupParameters;
-use super::question::ask;
-use crate::facts::{DatabaseFacts, rights, short};
+use crate::login::{DatabaseFacts, rights, short};
 use crate::refused::Refused;
 use keyward_proxy::ServiceExchange;
 use keyward_rules::policy::PermittedLogin;

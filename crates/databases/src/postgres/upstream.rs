@@ -1,14 +1,16 @@
 //! The stream to the server. TLS is negotiated before anything else is sent: no other
-//! byte is read before it (CVE-2021-23222).
+//! byte is read before it (CVE-2021-23222). `tls-server-end-point` (RFC 5929 §4.1), the hash of the server's certificate, ties
+//! SCRAM to the TLS stream.
 
 use std::io;
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use x509_parser::prelude::FromDer;
 
-use super::channel_binding::server_end_point;
 use crate::refused::Refused;
 use crate::upstream::Upstream;
 use keyward_base::codes::Code;
@@ -84,4 +86,22 @@ async fn ask_for_tls(stream: &mut CheckedUpstream) -> io::Result<bool> {
         b'N' => Ok(false),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
+}
+
+/// The hash of a certificate with the hash function of its signature; SHA-256 for MD5 and SHA-1. `None` for signatures
+/// without a single hash function, such as Ed25519, for which the binding is undefined.
+fn server_end_point(certificate: &[u8]) -> Option<Vec<u8>> {
+    let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate).ok()?;
+    let algorithm = match parsed.signature_algorithm.algorithm.to_id_string().as_str() {
+        // RSA with MD5, SHA-1 and SHA-256; ECDSA with SHA-1 and SHA-256.
+        "1.2.840.113549.1.1.4"
+        | "1.2.840.113549.1.1.5"
+        | "1.2.840.113549.1.1.11"
+        | "1.2.840.10045.4.1"
+        | "1.2.840.10045.4.3.2" => &digest::SHA256,
+        "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => &digest::SHA384,
+        "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => &digest::SHA512,
+        _ => return None,
+    };
+    Some(digest::digest(algorithm, certificate).as_ref().to_vec())
 }

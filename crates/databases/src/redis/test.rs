@@ -1,8 +1,7 @@
 //! Logs in with a connection and asks the server for its version and the user.
 
 use super::login::{RedisLogin, RedisReply, ask};
-use crate::facts::{DatabaseFacts, UNKNOWN_VERSION, short};
-use crate::login::ServerError;
+use crate::login::{DatabaseFacts, ServerError, UNKNOWN_VERSION, short};
 use crate::refused::Refused;
 use crate::upstream::Upstream;
 use keyward_proxy::ServiceExchange;

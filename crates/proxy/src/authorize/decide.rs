@@ -14,7 +14,7 @@ use crate::gateway::Gateway;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::request::inbound::Inbound;
-use crate::request::{push_start, token_request};
+use crate::request::judged_body;
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
 use keyward_rules::inject::credential::Credential;
@@ -57,8 +57,8 @@ pub async fn decide(
     mut inbound: Box<Inbound>,
     record: &mut Record,
 ) -> Result<Permitted, Refusal> {
-    if token_request::is_possible(&inbound) {
-        Box::pin(token_request::check(gateway, &mut inbound)).await?;
+    if judged_body::may_request_token(&inbound) {
+        Box::pin(judged_body::check_token_request(gateway, &mut inbound)).await?;
     }
     let (mut tries, mut begun) = (0, Instant::now());
     loop {
@@ -87,7 +87,7 @@ pub async fn decide(
         if !is_of_configuration || !has_changed(gateway, version, tries).await {
             report(gateway, requester.inner(), &inbound, &refusal, record);
             if record.push().is_some() {
-                Box::pin(push_start::drop_rest(&mut inbound)).await;
+                Box::pin(judged_body::drop_rest_of_push(&mut inbound)).await;
             }
             return Err(refusal);
         }

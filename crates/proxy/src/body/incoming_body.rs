@@ -1,17 +1,24 @@
 //! [`IncomingBody`]: a body that is received from an agent or an upstream, over HTTP/1.1 or HTTP/2.
+//!
+//! [`Http1Upload`]: the body of an agent's HTTP/1.1 request. When it is dropped before its end, the rest is read and discarded for a
+//! while: closing the stream at once can cost the agent the answer (RFC 9112 §9.6).
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::runtime::Handle;
 
-use super::body_error::ReceiveError;
-use super::http1_upload::Http1Upload;
-use super::http2_body::Http2Body;
-use super::http2_upload::Http2Upload;
+use super::ReceiveError;
+use super::http2_body::{Http2Body, Http2Upload};
+use crate::sockets::h1_idle::H1Idle;
 
 /// A body that is received.
 #[derive(Debug)]
@@ -97,6 +104,90 @@ impl Body for IncomingBody {
             Self::PeekedBody(begun) => begun.size_hint(),
             Self::Http2(streamed) => streamed.size_hint(),
             Self::Http2Upload(upload) => upload.size_hint(),
+        }
+    }
+}
+
+/// How long an unfinished upload is drained after its answer. Most clients stop when they see the answer.
+const UPLOAD_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The body of a request as the agent sends it.
+#[derive(Debug)]
+pub struct Http1Upload {
+    /// `None` once it has ended.
+    incoming: Option<Incoming>,
+    /// The agent waits for `100 Continue` before it sends the body.
+    waits: bool,
+    /// Notified when the body was received completely.
+    idle: Option<Arc<H1Idle>>,
+}
+
+impl Http1Upload {
+    /// The body of a request with these fields. `idle` is notified of its begin and its end.
+    pub fn new(incoming: Incoming, fields: &HeaderMap, idle: &Arc<H1Idle>) -> Self {
+        let incoming = Some(incoming).filter(|incoming| !incoming.is_end_stream());
+        idle.request_begun(incoming.is_some());
+        let idle = incoming.is_some().then(|| idle.clone());
+        Self { incoming, waits: fields.contains_key(header::EXPECT), idle }
+    }
+
+    fn has_come(&self) {
+        if let Some(idle) = &self.idle {
+            idle.body_received();
+        }
+    }
+}
+
+impl Body for Http1Upload {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
+        this.waits = false;
+        let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
+        let whole = incoming.is_end_stream() || frame.is_none();
+        if whole {
+            this.has_come();
+        }
+        if whole || matches!(frame, Some(Err(_))) {
+            this.incoming = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let nothing = || SizeHint::with_exact(0);
+        self.incoming.as_ref().map_or_else(nothing, Body::size_hint)
+    }
+}
+
+impl Drop for Http1Upload {
+    fn drop(&mut self) {
+        // A gateway that stops does not drain.
+        if let (Some(mut incoming), false, Ok(runtime)) =
+            (self.incoming.take(), self.waits, Handle::try_current())
+        {
+            let idle = self.idle.take();
+            runtime.spawn(tokio::time::timeout(UPLOAD_DRAIN_TIMEOUT, async move {
+                let end = loop {
+                    match incoming.frame().await {
+                        Some(Ok(_)) => {}
+                        end => break end,
+                    }
+                };
+                if let (None, Some(idle)) = (end, idle) {
+                    idle.body_received();
+                }
+            }));
         }
     }
 }

@@ -12,13 +12,11 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-use super::body_error::BodyError;
+use super::BodyError;
 use super::copy_writer::BodyCopyWriter;
 use super::expect_continue::{BodyDemand, ContinueGate, ContinueWait};
-use super::form_upload::{FormFault, FormUpload};
 use super::incoming_body::IncomingBody;
-use super::signed_chunks::SignedChunks;
-use super::trailer_filter::TrailerFilter;
+use super::transforms::{FormFault, FormUpload, SignedChunks, TrailerFilter};
 use crate::h2::websocket::PendingWebSocket;
 use keyward_base::agent::Agent;
 use keyward_base::id::AgentId;

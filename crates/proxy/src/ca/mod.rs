@@ -7,7 +7,6 @@ mod error;
 mod files;
 pub mod leaf;
 mod pair;
-mod server_keys;
 mod signer;
 #[cfg(test)]
 mod tests;

@@ -3,10 +3,14 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use rcgen::{CertificateParams, Issuer, KeyPair};
-use rustls_pki_types::CertificateDer;
+use rcgen::{CertificateParams, Issuer, KeyPair, PublicKeyData, SubjectPublicKeyInfo};
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::ProducesTickets;
+use rustls::sign::SigningKey;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 use x509_parser::certificate::X509Certificate;
 
@@ -15,7 +19,7 @@ use super::pair::{
     BACKDATED, NAME, Pair, Validity, new_name, params, parse, random_serial, root, set_validity,
     to_pem,
 };
-use super::server_keys::ServerKeys;
+use keyward_net::tls;
 
 /// A certificate authority, its key, and the keys that all its leaves share.
 ///
@@ -219,4 +223,22 @@ fn validity_of_ca(
 
 fn is_self_issued(der: &CertificateDer<'_>) -> bool {
     parse(der).is_some_and(|cert| cert.issuer().as_raw() == cert.subject().as_raw())
+}
+
+/// Keys that all leaves of a process share: one ECDSA P-256 key, which is not the CA's, and the keys of session
+/// tickets, so that a ticket outlives the renewal of a leaf.
+pub(super) struct ServerKeys {
+    pub(super) public: SubjectPublicKeyInfo,
+    pub(super) private: Arc<dyn SigningKey>,
+    pub(super) tickets: Arc<dyn ProducesTickets>,
+}
+
+impl ServerKeys {
+    /// New keys, in memory only.
+    pub(super) fn generate() -> Result<Self, CaError> {
+        let pair = KeyPair::generate()?;
+        let public = SubjectPublicKeyInfo::from_der(&pair.subject_public_key_info())?;
+        let private = tls::provider().key_provider.load_private_key(PrivateKeyDer::from(pair))?;
+        Ok(Self { public, private, tickets: Ticketer::new()? })
+    }
 }

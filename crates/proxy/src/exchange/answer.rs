@@ -1,18 +1,21 @@
-//! [`Answer`]: an upstream's answer that may be passed to the agent, because the credential was scrubbed from it.
+//! [`Answer`]: an upstream's answer that may be passed to the agent, because the credential was scrubbed from it. When the upstream
+//! answers 101, a WebSocket handshake or another upgrade is completed: the agent's stream and the upstream's are joined.
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
 
 use super::answer_body::AnswerBody;
 use super::guard::ExchangeGuard;
 use super::scrub::{self, ScrubbedBody};
-use super::upgrade;
 use crate::limits::budget::BudgetShare;
 use crate::record::Record;
 use crate::refusal::Refusal;
-use crate::request::agent_upgrade::AgentUpgrade;
+use crate::request::agent_upgrade::{AgentUpgrade, UpgradeAborted};
+use crate::tunnel::{StreamPair, websocket};
 use crate::upstream::lease::StreamLease;
 use crate::upstream::sent::SentRequest;
 use keyward_rules::inject::strip;
+use keyward_state::observe::event::Outcome;
 
 /// An answer without the credential; its body is cut where the credential appears. Only [`Answer::scrub`] makes
 /// one.
@@ -47,7 +50,7 @@ impl Answer {
             exchange.record.count_rejection();
         }
         if let (Some(upgrade), StatusCode::SWITCHING_PROTOCOLS) = (upgrade, response.status()) {
-            return upgrade::join(upgrade, response, exchange, lease);
+            return join_streams(upgrade, response, exchange, lease);
         }
         let coded = response.headers().contains_key(header::TRANSFER_ENCODING);
         strip::answer(response.headers_mut());
@@ -93,4 +96,45 @@ fn stated_length(fields: &HeaderMap) -> Option<HeaderValue> {
 
 fn is_number(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(u8::is_ascii_digit)
+}
+
+/// Answers 101, and joins the two streams once both are available.
+fn join_streams(
+    agents: AgentUpgrade,
+    mut response: Response<ScrubbedBody>,
+    exchange: ExchangeGuard,
+    lease: StreamLease,
+) -> Response<AnswerBody> {
+    let upstream = hyper::upgrade::on(&mut response);
+    let is_opaque = agents.stream.is_opaque();
+    let protocol = response.headers().get(header::UPGRADE).cloned();
+    tokio::spawn(async move {
+        let mut exchange = exchange;
+        let AgentUpgrade { stream, session } = agents;
+        let upstream = async { upstream.await.map_err(|_| UpgradeAborted) };
+        match tokio::try_join!(stream.joined(), upstream) {
+            Ok((agents, upstream)) => {
+                let upstream = TokioIo::new(upstream);
+                let (gateway, record) = (lease.gateway(), &mut exchange.record);
+                if is_opaque {
+                    let mut pair = StreamPair::of_bytes(agents, upstream, record);
+                    let end = pair.run(&session, gateway).await;
+                    pair.write_to(record, end.outcome());
+                } else {
+                    websocket::splice(agents, upstream, record, &session, gateway).await;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no upgrade");
+                exchange.record.set_outcome(Outcome::ClientAborted);
+            }
+        }
+        // The stream is no HTTP stream any more: it is closed, never pooled.
+        drop(lease);
+    });
+    let fields = response.headers_mut();
+    strip::answer(fields);
+    fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    fields.extend(protocol.map(|protocol| (header::UPGRADE, protocol)));
+    response.map(|_| AnswerBody::detached())
 }

@@ -8,7 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::guard::ExchangeGuard;
 use super::scrub::ScrubbedBody;
-use crate::body::body_error::BodyError;
+use crate::body::BodyError;
 use crate::upstream::lease::StreamLease;
 use keyward_rules::inject::strip;
 use keyward_state::observe::event::Outcome;

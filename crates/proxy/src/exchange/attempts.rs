@@ -7,19 +7,24 @@
 //!
 //! Each further attempt passes all stages of [`super::run`] again. The agent sees the last answer only. `upstream`
 //! takes another stream for a request that no upstream has processed: that is the same attempt.
+//!
+//! [`send`] is one attempt. [`rejected_credential`] detects answers by which an upstream refuses a credential: 401, its gRPC
+//! equivalent, and what the provider's file says.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderName, StatusCode, header};
+
 use super::guard::ExchangeGuard;
-use super::rejected_credential::rejected_credential;
 use crate::authorize::connection_limits::Admitted;
-use crate::body::body_error::ReceiveError;
+use crate::body::ReceiveError;
 use crate::body::replay::BodyCopy;
 use crate::gateway::{Core, Gateway};
-use crate::refusal::Refusal;
-use crate::refusal::refusal_format::RefusalFormat;
+use crate::record::Record;
+use crate::refusal::{Refusal, RefusalFormat};
 use crate::request::inbound::Inbound;
+use crate::upstream::outbound::Outbound;
 use crate::upstream::retries::Retries;
 use crate::upstream::sent::SentRequest;
 use keyward_rules::inject::credential::{Credential, RenewalConditions};
@@ -295,4 +300,89 @@ fn is_lost_stream(refusal: &Refusal) -> bool {
         }
         _ => false,
     }
+}
+
+/// Sends one attempt. The test of a connection uses it too, so every request is sent in the same way.
+///
+/// # Errors
+/// When there is no answer.
+pub async fn send(
+    core: &Arc<Core>,
+    admitted: Admitted,
+    retries: Option<&Arc<Retries>>,
+    record: &mut Record,
+) -> Result<SentRequest, Refusal> {
+    let admitted = begin_attempt(admitted, retries, record);
+    let outbound = Outbound::prepare(&core.gateway, admitted, retries).await?;
+    let sent = outbound.send(core).await;
+    if let Some(trace) = record.trace() {
+        trace.end_attempt(sent.as_ref().ok().map(|sent| sent.status().as_u16()));
+    }
+    let sent = sent?;
+    record.set_answer(sent.status(), sent.stated_limit(&core.gateway.clock));
+    Ok(sent)
+}
+
+/// Records that the attempt begins. A function, because the future of [`send`] has room for whatever it borrows.
+fn begin_attempt(
+    mut admitted: Admitted,
+    retries: Option<&Arc<Retries>>,
+    record: &mut Record,
+) -> Admitted {
+    record.set_credential(admitted.permitted().credential().map(|credential| &**credential));
+    match retries {
+        None => record.count_attempt(),
+        Some(retries) => retries.count(),
+    }
+    if let Some(trace) = record.trace() {
+        admitted.set_trace(&trace.begin_attempt());
+    }
+    admitted
+}
+
+/// UNAUTHENTICATED, <https://grpc.io/docs/guides/status-codes/>: the gRPC status for 401.
+const UNAUTHENTICATED: &[u8] = b"16";
+
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// The answer, and the credential if the answer refuses it.
+pub async fn rejected_credential(
+    gateway: &Gateway,
+    sent: SentRequest,
+    format: RefusalFormat,
+) -> (SentRequest, Option<Arc<Credential>>) {
+    let Some(credential) = sent.credential().cloned() else { return (sent, None) };
+    let may_ask = matches!(sent.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+    if may_ask && gateway.vault.note_challenge(&credential, sent.headers()) {
+        // Another token would lack it too.
+        return (sent, None);
+    }
+    if is_rejection(&sent, format) {
+        return (sent, Some(credential));
+    }
+    let status = sent.status().as_u16();
+    let may_mean_it = credential.renews.is_some_and(|it| it.expired_status == Some(status));
+    if !may_mean_it || !is_json(sent.headers()) {
+        return (sent, None);
+    }
+    let (sent, beginning) = sent.peek_body().await;
+    let whole = beginning.filter(|body| gateway.vault.means_expired(&credential, status, body));
+    (sent, whole.map(|_| credential))
+}
+
+/// Whether the head of the answer refuses the credential.
+pub fn is_rejection(sent: &SentRequest, format: RefusalFormat) -> bool {
+    sent.status() == StatusCode::UNAUTHORIZED || is_unauthenticated(sent.headers(), format)
+}
+
+/// Whether a gRPC call was refused as unauthenticated: its status is in the head then.
+fn is_unauthenticated(fields: &HeaderMap, format: RefusalFormat) -> bool {
+    format == RefusalFormat::Grpc
+        && fields.get(&GRPC_STATUS).is_some_and(|status| status.as_bytes() == UNAUTHENTICATED)
+}
+
+fn is_json(fields: &HeaderMap) -> bool {
+    let coded = fields.contains_key(header::CONTENT_ENCODING);
+    let kind = fields.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    !coded && kind.is_some_and(|kind| kind.to_ascii_lowercase().contains("json"))
 }

@@ -14,7 +14,7 @@ use super::{respond, run as run_exchange};
 use crate::authorize::requester::Requester;
 use crate::body::request_body::RequestBody;
 use crate::gateway::{Core, Gateway};
-use crate::refusal::refusal_format::RefusalFormat;
+use crate::refusal::RefusalFormat;
 use keyward_base::codes::RefusalText;
 use keyward_state::directory::ConnectionRecord;
 

@@ -1,11 +1,9 @@
 //! THE SPINE: [`run`] takes every exchange from the request to the answer, one stage a line.
 //!
 //! ```text
-//! attempt                               one attempt
-//! attempts  rejected_credential          whether it is sent again: a retry, a renewed credential
+//! attempts                              one attempt, and whether there is another: a retry, a renewed credential
 //! rejected_secret                       tests a secret that the upstream refuses repeatedly
-//! scrub  part  answer  answer_body      the answer without the credential
-//! upgrade                               WebSockets
+//! scrub  part  answer  answer_body      the answer without the credential; WebSockets
 //! respond                               refusals as HTTP
 //! guard                                 a running exchange: its record and the stream that it occupies
 //! call  test_request                    exchanges of the control plane
@@ -13,17 +11,14 @@
 
 pub mod answer;
 pub mod answer_body;
-pub mod attempt;
 pub mod attempts;
 pub mod call;
 pub mod guard;
 mod part;
-pub mod rejected_credential;
 pub mod rejected_secret;
 pub mod respond;
 pub mod scrub;
 pub mod test_request;
-pub mod upgrade;
 
 use std::sync::Arc;
 
@@ -37,8 +32,7 @@ use crate::authorize::requester::{Requester, ValidRequester};
 use crate::authorize::{connection_limits, decide};
 use crate::body::request_body::RequestBody;
 use crate::gateway::{Core, Gateway};
-use crate::refusal::Refusal;
-use crate::refusal::refusal_format::RefusalFormat;
+use crate::refusal::{Refusal, RefusalFormat};
 use crate::request::inbound::Inbound;
 use crate::session::ProxySession;
 
@@ -61,7 +55,7 @@ pub async fn run(
         exchange.await_answer(admitted.permitted().permit());
         attempts = Attempts::prepare(attempts, core, &mut admitted, exchange);
         let retries = attempts.as_ref().and_then(|attempts| attempts.retries());
-        let result = attempt::send(core, admitted, retries, &mut exchange.record).await;
+        let result = attempts::send(core, admitted, retries, &mut exchange.record).await;
         let Some(attempts) = &mut attempts else { break result? };
         // On the heap: few exchanges may be sent again.
         inbound = match Box::pin(attempts.after(gw, result, exchange.format)).await? {

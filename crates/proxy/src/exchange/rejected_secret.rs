@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
-use super::rejected_credential::is_rejection;
+use super::attempts::is_rejection;
 use super::test_request;
 use crate::authorize::requester::Requester;
 use crate::gateway::Gateway;
 use crate::limits::secret_rejections::{ExaminationSlot, SecretVersion};
-use crate::refusal::refusal_format::RefusalFormat;
+use crate::refusal::RefusalFormat;
 use crate::upstream::sent::SentRequest;
 use keyward_rules::inject::credential::Credential;
 use keyward_state::directory::ConnectionRecord;

@@ -1,8 +1,7 @@
 //! Turns refusals into HTTP answers. [`view`] is the table of code, message, hint and fields of each; statuses are
 //! the codes'. The answers never contain an address, a source error or a secret.
 
-mod placeholder_token;
-mod refusal_json;
+mod json;
 mod upstream_refusal;
 
 use std::sync::Arc;
@@ -12,17 +11,16 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 
-use self::refusal_json::ErrorJson;
+use self::json::ErrorJson;
 pub use self::upstream_refusal::dial_refusal;
 use self::upstream_refusal::tls_refusal;
 use super::answer_body::AnswerBody;
 use super::guard::ExchangeGuard;
-use crate::base_url;
+use crate::base_url::BaseUrlError;
 use crate::connect_link::ConnectLink;
 use crate::limits::meter::Excess;
 use crate::record::Record;
-use crate::refusal::refusal_format::{self, RefusalFormat};
-use crate::refusal::{Refusal, scrub_code};
+use crate::refusal::{Refusal, RefusalFormat, scrub_code, trailers_only};
 use keyward_base::codes::{Code, RefusalText};
 use keyward_base::host::Target;
 use keyward_base::id::ExchangeId;
@@ -96,7 +94,7 @@ impl From<RefusalText> for RefusalView {
 /// Answers a request with the refusal, and notes it in the record.
 pub async fn refusal(refusal: &Refusal, exchange: ExchangeGuard) -> Response<AnswerBody> {
     if let Refusal::PlaceholderToken = refusal {
-        return placeholder_token::answer(exchange);
+        return json::placeholder_token(exchange);
     }
     let link = exchange.record.connect_link(refusal).await;
     answer(refusal, exchange, None, link)
@@ -250,7 +248,7 @@ fn sentence(view: &RefusalView, exchange: &str) -> String {
 fn in_grpc(view: &RefusalView, exchange: &str) -> Response<Bytes> {
     let words = sentence(view, exchange);
     let mut response = Response::new(Bytes::new());
-    refusal_format::trailers_only(response.headers_mut(), view.status().as_u16(), &words);
+    trailers_only(response.headers_mut(), view.status().as_u16(), &words);
     response
 }
 
@@ -349,8 +347,8 @@ fn after(seconds: u64, text: RefusalText) -> RefusalView {
     RefusalView { retry_after: Some(seconds), ..text.into() }
 }
 
-fn of_base_url(fault: &base_url::BaseUrlError) -> RefusalView {
-    let asks = matches!(fault, base_url::BaseUrlError::Unauthenticated { browser: false, .. });
+fn of_base_url(fault: &BaseUrlError) -> RefusalView {
+    let asks = matches!(fault, BaseUrlError::Unauthenticated { browser: false, .. });
     RefusalView {
         connection: fault.connection().cloned(),
         challenge_field: asks.then_some(header::WWW_AUTHENTICATE),

@@ -14,7 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::ext::ReasonPhrase;
 
 use super::part::{self, PartWindow, WRONG_LENGTH};
-use crate::body::body_error::BodyError;
+use crate::body::BodyError;
 use crate::body::incoming_body::IncomingBody;
 use crate::limits::budget::BudgetShare;
 use crate::refusal::Refusal;

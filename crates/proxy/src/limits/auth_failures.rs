@@ -1,8 +1,14 @@
-//! [`AuthFailures`]: counts failed authentications by address, so that tokens cannot be guessed.
+//! [`AuthFailures`]: counts failed authentications by address, so that tokens cannot be guessed. [`AlertLimit`]: reports each
+//! event, such as the use of a honeytoken, at most once within a period.
 
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
+
+use lru::LruCache;
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::shared::{LimitSpace, SharedLimits};
 use keyward_base::settings::Rate;
@@ -25,6 +31,34 @@ impl AuthFailures {
     pub fn failed(&self, peer: Option<IpAddr>) -> Option<Duration> {
         let peer = peer?.to_canonical().to_string();
         self.limits.take(self.space, peer.as_bytes(), self.rate).err()
+    }
+}
+
+/// The number of events that are remembered. The oldest is forgotten first.
+const EVENTS_MAX: usize = 4_096;
+
+/// Reported events and the time of their last report.
+#[derive(Debug)]
+pub struct AlertLimit(Mutex<LruCache<String, Instant>>);
+
+impl Default for AlertLimit {
+    fn default() -> Self {
+        let most = NonZeroUsize::new(EVENTS_MAX).expect("a constant above zero");
+        Self(Mutex::new(LruCache::new(most)))
+    }
+}
+
+impl AlertLimit {
+    /// Whether the event is due: it was not reported within `every`.
+    pub fn is_new(&self, what: String, every: Duration) -> bool {
+        let now = Instant::now();
+        let mut reported = self.0.lock();
+        // `peek` does not refresh the entry: a suppressed event must not extend its period.
+        if reported.peek(&what).is_some_and(|last| now.duration_since(*last) < every) {
+            return false;
+        }
+        reported.put(what, now);
+        true
     }
 }
 
@@ -54,5 +88,19 @@ mod tests {
             auth_failures.failed(Some(IpAddr::from(address.to_be_bytes())));
         }
         assert_eq!(limits.len(LimitSpace::AgentTokens), 4_096);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_repeated_event_is_reported_once_per_period() {
+        let alert_limit = AlertLimit::default();
+        let every = Duration::from_secs(60);
+        let new = |what: &str| alert_limit.is_new(what.to_owned(), every);
+        assert!(new("a"));
+        assert!(new("b"));
+        tokio::time::advance(Duration::from_secs(40)).await;
+        assert!(!new("a"));
+        tokio::time::advance(Duration::from_secs(30)).await;
+        assert!(new("a"), "asking in between delays nothing");
+        assert!(!new("a"));
     }
 }

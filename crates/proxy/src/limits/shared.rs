@@ -5,7 +5,6 @@
 //! A gateway that owns its store counts the same way, and publishes nothing.
 
 mod exchange;
-mod published;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +14,7 @@ use std::time::Duration;
 
 use lru::LruCache;
 use parking_lot::Mutex;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
@@ -22,10 +22,6 @@ use super::rate::RateBucket;
 use keyward_base::settings::Rate;
 
 pub use exchange::{LimitExchange, ReplicaRow};
-use published::LimitId;
-pub use published::LimitSpace;
-#[cfg(test)]
-use published::Published;
 
 /// From this number on, unused buckets of connections are removed.
 const SWEPT_FROM: usize = 1_024;
@@ -204,5 +200,120 @@ impl SharedBucket {
     /// Whether a new bucket would be equal.
     pub fn is_free(&self, now: Instant) -> bool {
         self.state.lock().bucket.is_free(now)
+    }
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitSpace {
+    /// Requests with a connection.
+    Connections,
+    /// Failed authentications at the proxy, by address.
+    AgentTokens,
+    /// Failed authentications at the API, by address.
+    ApiTokens,
+    /// Requests to the API, by token or login.
+    ApiRequests,
+    /// Links that do not work, by address.
+    SignInLinks,
+    /// Passwords and one-time codes, by address and by user.
+    SignIns,
+}
+
+/// A bucket within its space: a keyed hash of what it counts.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+struct LimitId(u128);
+
+/// All buckets of a replica from which requests were taken and that are not full again.
+#[derive(Debug, Serialize)]
+struct Published {
+    buckets: Vec<PublishedBucket>,
+}
+
+/// The same, as it is read: another version of Keyward may have other spaces.
+#[derive(Deserialize)]
+struct ReadCounts {
+    buckets: Vec<serde_json::Value>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+struct PublishedBucket {
+    space: LimitSpace,
+    id: LimitId,
+    /// Changes when `own` begins at 0 again.
+    generation: u32,
+    /// Requests that this replica allowed.
+    own: u32,
+    /// In this time the bucket is full again, with the requests of all replicas that are known to this one.
+    used_ms: u64,
+    #[serde(with = "as_text")]
+    rate: Rate,
+}
+
+impl Published {
+    /// The buckets that this version knows.
+    fn read(bytes: &[u8]) -> Option<Vec<PublishedBucket>> {
+        let ReadCounts { buckets } = serde_json::from_slice(bytes).ok()?;
+        Some(buckets.into_iter().filter_map(|one| serde_json::from_value(one).ok()).collect())
+    }
+}
+
+impl LimitSpace {
+    /// All spaces, in the order of their declaration.
+    pub const ALL: [Self; 6] = [
+        Self::Connections,
+        Self::AgentTokens,
+        Self::ApiTokens,
+        Self::ApiRequests,
+        Self::SignInLinks,
+        Self::SignIns,
+    ];
+
+    /// The most buckets in memory; the one that was used longest ago is forgotten first. Agents cannot add connections, so
+    /// those need no limit.
+    fn buckets_max(self) -> Option<usize> {
+        match self {
+            Self::Connections => None,
+            Self::AgentTokens | Self::ApiTokens | Self::ApiRequests | Self::SignInLinks => {
+                Some(4_096)
+            }
+            Self::SignIns => Some(8_192),
+        }
+    }
+}
+
+impl LimitId {
+    /// Of the first half of a hash.
+    fn of(digest: &[u8; 32]) -> Self {
+        let mut half = [0; 16];
+        half.copy_from_slice(&digest[..16]);
+        Self(u128::from_be_bytes(half))
+    }
+}
+
+/// JSON has no numbers of this size.
+impl Serialize for LimitId {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&format!("{:032x}", self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for LimitId {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        u128::from_str_radix(&text, 16).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+mod as_text {
+    use super::*;
+
+    fn serialize<S: Serializer>(rate: &Rate, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(rate)
+    }
+
+    fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Rate, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
     }
 }

@@ -11,9 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::closing::overdue;
-use super::idle_count::IdleCount;
-use super::keyed_streams::{KeyedStreams, PoolKey};
+use super::{IdleCount, KeyedStreams, PoolKey, overdue};
 use crate::body::request_body::RequestBody;
 use crate::sockets::streams::SocketState;
 use keyward_base::limits::Limits;

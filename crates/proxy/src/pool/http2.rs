@@ -20,11 +20,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::closing::overdue;
-use super::dialled_stream::DialledStream;
-use super::idle_count::IdleCount;
 use super::interim::Interim;
-use crate::body::body_error::BodyError;
+use super::{DialledStream, IdleCount, overdue};
+use crate::body::BodyError;
 use crate::body::http2_body::Http2Body;
 use crate::body::incoming_body::IncomingBody;
 use crate::body::request_body::RequestBody;

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::http2::{EXCHANGES_MAX, SharedStream, StreamUse};
-use super::keyed_streams::{KeyedStreams, PoolKey};
+use super::{KeyedStreams, PoolKey};
 use keyward_base::limits::ReceiveWindow;
 
 /// The shared streams of a core by key, and the dials in progress.

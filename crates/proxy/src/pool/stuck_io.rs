@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
-use super::closing::CLOSING_TIMEOUT;
+use super::CLOSING_TIMEOUT;
 
 /// An IO that moves no byte. Its sender is dropped with it.
 pub(super) struct StuckIo {

@@ -1,14 +1,26 @@
-//! Bodies that a policy decision depends on: the references of a push, and GraphQL operations.
+//! Bodies that a decision depends on: the references of a push, GraphQL operations, and requests for a token.
+//!
+//! Of a push by git, the list of references is read and kept; the pack after it passes as it comes.
+//!
+//! Google's libraries request a token (RFC 6749 §6) with the placeholder of the credentials file that the environment of
+//! `keyward run` and `keyward env` has. Keyward answers them itself: no upstream knows the placeholder.
 
 use std::sync::Arc;
 
-use super::held_body::hold;
+use bytes::{BufMut, Bytes};
+use http::{Method, header};
+use http_body_util::BodyExt;
+use zeroize::Zeroizing;
+
+use super::held_body::{self, hold, owned};
 use super::inbound::Inbound;
-use super::push_start;
+use crate::body::request_body::RequestBody;
 use crate::gateway::Gateway;
-use crate::refusal::Refusal;
-use keyward_rules::git_push::RequestedPush;
+use crate::refusal::{Refusal, Shortage};
+use keyward_base::host::Scheme;
+use keyward_rules::git_push::{PushReader, PushUnclear, PushedRefs, RequestedPush};
 use keyward_rules::graphql::Operations;
+use keyward_rules::inject::placeholder::{GOOGLE_TOKEN_HOST, OF_ANY_CONNECTION};
 use keyward_rules::policy::PolicyQuery;
 
 impl Inbound {
@@ -23,7 +35,7 @@ impl Inbound {
             if self.query.push.is_some() {
                 return Ok(false);
             }
-            let refs = push_start::read(gateway, self).await?;
+            let refs = read_pushed_refs(gateway, self).await?;
             let mut query = PolicyQuery::clone(&self.query);
             query.push = Some(refs);
             self.query = Arc::new(query);
@@ -39,5 +51,84 @@ impl Inbound {
         query.operations = Some(operations);
         self.query = Arc::new(query);
         Ok(true)
+    }
+}
+
+/// The most bytes of a refused push that are read and dropped.
+const DROPPED_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Reads the rest of a refused push and drops it: over HTTP/2, git gets the answer only after it has sent all.
+pub async fn drop_rest_of_push(inbound: &mut Inbound) {
+    let mut body = std::mem::replace(&mut inbound.body, RequestBody::empty());
+    let mut left = DROPPED_BYTES_MAX;
+    while let Some(Ok(frame)) = body.frame().await {
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        let Some(rest) = left.checked_sub(bytes) else { return };
+        left = rest;
+    }
+}
+
+/// Reads the list of references. The body that is sent begins with the bytes that were read.
+///
+/// # Errors
+/// When there is no memory, or the agent breaks off.
+async fn read_pushed_refs(
+    gateway: &Gateway,
+    inbound: &mut Inbound,
+) -> Result<Result<PushedRefs, PushUnclear>, Refusal> {
+    if inbound.head.headers.contains_key(header::CONTENT_ENCODING) {
+        return Ok(Err(PushUnclear::Coded));
+    }
+    let mut share = gateway.injected_bodies.share(inbound.body.owner());
+    // An agent that sent `Expect: 100-continue` is asked for the body at once.
+    inbound.head.headers.remove(header::EXPECT);
+    let mut body = std::mem::replace(&mut inbound.body, RequestBody::empty());
+    body.do_not_wait();
+    let (mut reader, mut sent) = (PushReader::default(), Vec::new());
+    let refs = loop {
+        let Some(frame) = body.frame().await else { break Err(PushUnclear::Cut) };
+        let Ok(data) = frame.map_err(|_| Refusal::AgentGone)?.into_data() else { continue };
+        if !share.resize(sent.len() + data.len()) {
+            return Err(Refusal::Overloaded(Shortage::Bodies));
+        }
+        sent.put(data.clone());
+        match reader.push(&data) {
+            Ok(false) => {}
+            Ok(true) => break Ok(reader.finish()),
+            Err(why) => break Err(why),
+        }
+    };
+    let begun: Option<Bytes> = (!sent.is_empty()).then(|| owned(Zeroizing::new(sent), share));
+    inbound.body = body.prepend(begun.into_iter().collect());
+    Ok(refs)
+}
+
+/// More than any such form has.
+const TOKEN_REQUEST_BYTES_MAX: u64 = 4_096;
+
+/// Whether the body must be read to know.
+pub fn may_request_token(inbound: &Inbound) -> bool {
+    let (head, target) = (&inbound.head, inbound.target());
+    let length = || head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse::<u64>().ok();
+    head.uri.path() == "/token"
+        && head.method == Method::POST
+        && target.scheme() == Scheme::Https
+        && target.host().name() == Some(GOOGLE_TOKEN_HOST)
+        && length().is_some_and(|bytes| bytes <= TOKEN_REQUEST_BYTES_MAX)
+}
+
+/// Reads the body, and keeps it for the upstream.
+///
+/// # Errors
+/// [`Refusal::PlaceholderToken`] if it has the placeholder, and as [`held_body::hold`].
+pub async fn check_token_request(gateway: &Gateway, inbound: &mut Inbound) -> Result<(), Refusal> {
+    let body = held_body::hold(gateway, inbound).await?;
+    // Of unreserved characters, so that it is the same in every encoding of a form.
+    let mut pairs = body.split(|byte| *byte == b'&');
+    let is_placeholder = pairs
+        .any(|pair| pair.strip_prefix(b"refresh_token=") == Some(OF_ANY_CONNECTION.as_bytes()));
+    match is_placeholder {
+        true => Err(Refusal::PlaceholderToken),
+        false => Ok(()),
     }
 }

@@ -4,6 +4,4 @@
 pub mod agent_upgrade;
 pub mod held_body;
 pub mod inbound;
-mod judged_body;
-pub mod push_start;
-pub mod token_request;
+pub mod judged_body;

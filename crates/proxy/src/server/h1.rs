@@ -22,8 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 
 use super::linger;
-use crate::body::http1_upload::Http1Upload;
-use crate::body::incoming_body::IncomingBody;
+use crate::body::incoming_body::{Http1Upload, IncomingBody};
 use crate::body::request_body::RequestBody;
 use crate::exchange::answer_body::AnswerBody;
 use crate::gateway::Core;

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::h1::{draining, unparsed};
 use super::h2_request::{self, ActiveStream, Ended};
 use super::linger;
-use crate::body::http2_upload::DiscardAllowance;
+use crate::body::http2_body::DiscardAllowance;
 use crate::gateway::{Core, Gateway};
 use crate::h2::flood_limit::{FloodLimited, FloodPeer};
 use crate::h2::write_buffer::{BufferedWrites, Flusher};

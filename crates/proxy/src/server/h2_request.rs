@@ -18,13 +18,11 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, request, response};
 use http_body::{Body, Frame};
 
-use crate::body::body_error::{BodyError, ReceiveError};
-use crate::body::counted_body::CountedBody;
 use crate::body::expect_continue::BodyDemand;
-use crate::body::http2_body::Http2Body;
-use crate::body::http2_upload::{DiscardAllowance, Http2Upload, UnreadBody};
+use crate::body::http2_body::{CountedBody, DiscardAllowance, Http2Body, Http2Upload, UnreadBody};
 use crate::body::incoming_body::IncomingBody;
 use crate::body::request_body::RequestBody;
+use crate::body::{BodyError, ReceiveError};
 use crate::exchange;
 use crate::exchange::answer_body::AnswerBody;
 use crate::gateway::Core;
@@ -32,7 +30,7 @@ use crate::h2::send_body::{SendStop, send_body};
 use crate::h2::websocket::{self, WebSocketHandshake};
 use crate::h2::{BytesGuard, without_fields_of_http1, without_outer_blanks};
 use crate::session::ProxySession;
-use crate::sockets::interim_answers::InterimAnswers;
+use crate::sockets::watchdog::InterimAnswers;
 
 /// A running exchange, as the connection's task sees it.
 #[derive(Debug)]

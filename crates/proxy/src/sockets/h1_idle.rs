@@ -15,8 +15,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::interim_answers::write_head;
-use super::watchdog::Watchdog;
+use super::watchdog::{Watchdog, write_head};
 
 /// How long an agent that has ended its side is still answered, from its end or the last write. It may wait for the
 /// answer (`nc -N`), or be gone: its socket says the same in both cases until something is written.

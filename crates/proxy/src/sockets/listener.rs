@@ -1,5 +1,6 @@
 //! [`Listener`]: a bound socket that agents connect to. Each core accepts through its own [`Acceptor`], which also
-//! rejects streams above the limit. `streams/cores.rs` serves the accepted streams.
+//! rejects streams above the limit. `streams/cores.rs` serves the accepted streams. [`HandedOver`]: whether another process has
+//! taken the listening sockets of this one.
 
 use std::future::poll_fn;
 use std::io;
@@ -8,13 +9,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 
-use super::handed_over::HandedOver;
 use super::proxy_tls::ProxyTls;
 use keyward_base::id::OrgId;
 use keyward_net::wire;
@@ -390,6 +391,22 @@ fn answer_and_close(mut socket: impl io::Read + io::Write, answer: &[u8]) -> boo
     let read = socket.read(&mut sent);
     tracing::trace!(?read, "received from a refused stream");
     written.is_ok()
+}
+
+/// Set when another process has the listeners: their socket files then stay. Clones share the state.
+#[derive(Clone, Debug, Default)]
+pub struct HandedOver(Arc<AtomicBool>);
+
+impl HandedOver {
+    /// Another process accepts from now on.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether another process accepts.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 #[cfg(test)]

@@ -2,11 +2,8 @@
 
 pub mod copy;
 pub mod h1_idle;
-pub mod handed_over;
-pub mod interim_answers;
 pub mod listener;
 pub mod probes;
-pub mod progress;
 pub mod proxy_tls;
 pub mod streams;
 pub mod wake_filter;

@@ -2,8 +2,7 @@
 //! their tokens, permits, credentials, checked addresses, revocation, and one audit record for each session.
 //! `keyward-databases` speaks the protocols.
 
-mod members;
-mod splice;
+mod session;
 
 use std::fmt;
 use std::pin::Pin;
@@ -18,7 +17,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::client::TlsStream;
 
-pub use self::splice::SessionEnd;
+pub use self::session::SessionEnd;
 use super::authenticate::{Authenticated, PresentedToken, TokenError, authenticate_token, failure};
 use super::statement_log::StatementLog;
 use crate::exchange::respond;

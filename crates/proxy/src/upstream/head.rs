@@ -3,12 +3,11 @@
 
 use std::borrow::Cow;
 
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Uri};
+use http::{HeaderMap, Method, Uri};
 
-use super::settings_fields;
 use crate::limits::budget::Budget;
 use crate::refusal::Refusal;
 use keyward_base::host::Target;
@@ -60,7 +59,7 @@ impl HeadChanges<'_> {
         strip::hop_by_hop(fields);
         strip::steering(fields);
         if let Some(settings) = self.settings {
-            settings_fields::write_fields(fields, settings);
+            write_fields(fields, settings);
         }
         // 2. Values in the places of the credential, and every placeholder.
         let query = strip_query(uri.query(), self.credential);
@@ -160,4 +159,15 @@ fn origin_form(sent: &Uri, path: &str, query: Option<&str>) -> Result<Uri, Refus
 fn has_written_path(uri: &Uri) -> bool {
     let is_written = |text: &PathAndQuery| text.as_str().starts_with(['/', '*']);
     !uri.path().is_empty() && uri.path_and_query().is_some_and(is_written)
+}
+
+/// Writes the fields of the settings in place of the agent's. Must run before the credential is written, so that
+/// fields which the credential clears are cleared here too.
+fn write_fields(fields: &mut HeaderMap, settings: &Settings) {
+    if let Some(agent) = &settings.user_agent {
+        strip::replace(fields, &header::USER_AGENT, agent.value());
+    }
+    for (name, value) in settings.headers.iter() {
+        strip::replace(fields, name, value);
+    }
 }

@@ -6,17 +6,16 @@ use std::time::Duration;
 
 use http::{Request, Response};
 
-use super::dial::{TlsOffer, dial};
 use super::http1;
 use super::lease::StreamLease;
-use super::plan::SendPlan;
-use super::spare_request::SpareRequest;
+use super::plan::{SendPlan, TlsOffer, dial};
+use super::retries::SpareRequest;
 use crate::body::incoming_body::IncomingBody;
 use crate::body::request_body::RequestBody;
 use crate::gateway::Core;
+use crate::pool::KnownProtocol;
 use crate::pool::http2::head as head_of;
 use crate::pool::http2::{AnswerWait, SendError, SharedStream, StreamUse};
-use crate::pool::protocols::KnownProtocol;
 use crate::pool::shared_streams::{DialGuard, StreamLookup};
 use crate::refusal::Refusal;
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::body::expect_continue::ContinueGate;
-use crate::body::form_upload::FormFault;
+use crate::body::transforms::FormFault;
 use crate::gateway::{Core, Gateway};
+use crate::pool::PoolKey;
 use crate::pool::http1::Http1Stream;
 use crate::pool::http2::StreamUse;
-use crate::pool::keyed_streams::PoolKey;
 use keyward_rules::inject::body::BodyError as FormError;
 
 /// A stream in use. [`StreamLease::finish`] returns it to its pool; dropping the lease closes it and ends the upload.

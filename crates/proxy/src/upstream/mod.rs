@@ -7,15 +7,11 @@ pub mod retries;
 pub mod sent;
 
 mod body_injection;
-mod dial;
-mod form_injection;
 mod head;
 mod http1;
 mod http2;
 mod plan;
-mod settings_fields;
 mod signing;
-mod spare_request;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +20,7 @@ use http::{HeaderMap, HeaderName, Request, Response, header};
 
 use self::lease::StreamLease;
 use self::plan::{AskedProtocol, SendPlan};
-use crate::body::body_error::ReceiveError;
+use crate::body::ReceiveError;
 use crate::body::incoming_body::IncomingBody;
 use crate::body::request_body::RequestBody;
 use crate::gateway::Core;

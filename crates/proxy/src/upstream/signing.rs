@@ -6,7 +6,7 @@ use http::Uri;
 use http::uri::PathAndQuery;
 use jiff::Timestamp;
 
-use crate::body::signed_chunks::SignedChunks;
+use crate::body::transforms::SignedChunks;
 use crate::gateway::Gateway;
 use crate::refusal::Refusal;
 use crate::request::held_body::{hold, replace};

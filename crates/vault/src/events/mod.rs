@@ -6,7 +6,6 @@
 
 mod attempt;
 mod deliver;
-mod intake;
 mod keys;
 mod queue;
 #[cfg(test)]
@@ -17,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, watch};
 
 pub use attempt::{AttemptResult, DeliveryTarget, WebhookMessage, post};
 pub use deliver::pause;
@@ -32,8 +31,10 @@ use keyward_base::webhooks::WebhookSettings;
 use keyward_model::{DeliveryAttempt, ManagedBy, Record, Webhook, WebhookFacts, WebhookSpec};
 use keyward_net::call::HttpClient;
 use keyward_state::crypto::keyring::Keyring;
-use keyward_state::directory::{Directory, DirectoryError, OpenedRow};
+use keyward_state::directory::{Directory, DirectoryError, DirectoryEvent, OpenedRow};
 use keyward_state::observe::change::TaskActor;
+use keyward_state::observe::change_log::ChangeRecorder;
+use keyward_state::observe::event::Outcome;
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::notice::{Notice, NoticeDetails, NoticeKind};
 use keyward_state::store::{Store, Table};
@@ -206,4 +207,40 @@ impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Events").field("queue", &self.queue).finish_non_exhaustive()
     }
+}
+
+impl Events {
+    /// Runs until `close` is true and all earlier events are handled.
+    pub async fn handle_events(
+        self: Arc<Self>,
+        mut events: mpsc::Receiver<DirectoryEvent>,
+        changes: ChangeRecorder,
+        mut close: watch::Receiver<bool>,
+    ) {
+        loop {
+            tokio::select! {
+                Some(one) = events.recv() => self.take_note(one, &changes).await,
+                () = closed(&mut close) => break,
+            }
+        }
+        while let Ok(one) = events.try_recv() {
+            self.take_note(one, &changes).await;
+        }
+    }
+
+    async fn take_note(&self, event: DirectoryEvent, changes: &ChangeRecorder) {
+        if let Some(change) = event.change {
+            changes.record(change.event(event.at, &event.org, Outcome::Completed)).await;
+        }
+        if let Some(notice) = &event.notice {
+            tracing::debug!(event = notice.kind.code(), notice = %notice.id, "an event");
+            self.metrics.count_event(notice.kind.code());
+        }
+        self.enqueue(event.deliveries);
+    }
+}
+
+async fn closed(close: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone.
+    let _ = close.wait_for(|close| *close).await;
 }

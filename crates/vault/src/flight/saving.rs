@@ -1,6 +1,8 @@
-//! Stores the response of a flight before its token is used.
+//! Stores the response of a flight before its token is used, and before that a note of the request: a request that may spend a
+//! refresh token may lose its answer with the process.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Flight, KeptAnswer, RequestResult};
 use crate::backoff::FailureDetails;
@@ -8,10 +10,13 @@ use crate::cache::FlightResult;
 use crate::error::VaultError;
 use crate::flights::STORE_AGAIN;
 use crate::grant::Grant;
+use crate::grant::oauth::OAuthGrant;
 use crate::grants::StoredGrant;
+use crate::record::GrantVerdict;
 use crate::save_again::SaveResult;
 use crate::token_request::fault;
 use crate::unsaved_tokens::UnsavedTokens;
+use keyward_state::directory::BrokenReason;
 
 /// Why a stored response gives no credential.
 const EXPIRED_ON_ARRIVAL: &str = "the token had expired when its answer arrived";
@@ -93,6 +98,37 @@ impl Flight<'_> {
                 self.vault.cache.forget(&self.connection.id);
                 Err(error)
             }
+        }
+    }
+}
+
+impl Flight<'_> {
+    /// Stores that a request is sent which may spend the token: after a crash, the refusal of the token is the loss of its
+    /// answer.
+    pub(super) async fn note_sent(&self) {
+        let Some(about) = self.about.lock().clone() else { return };
+        let (org, id) = (&self.connection.org, &self.connection.id);
+        let failures =
+            self.vault.cache.cell(org, id).backoff().while_sent(self.vault.clock.moment());
+        self.vault.store_failures(org, id, about, failures).await;
+        self.sent.is_noted.store(true, Relaxed);
+    }
+
+    /// The verdict on a token that an earlier request, whose answer was lost, may have spent: no one has revoked it.
+    pub(super) fn of_lost_answer(
+        &self,
+        stored: &StoredGrant,
+        verdict: GrantVerdict,
+    ) -> GrantVerdict {
+        let grant = stored.grant(self.vault, self.connection).ok();
+        let may_be_spent =
+            grant.is_some_and(|it| it.tokens().is_some_and(OAuthGrant::may_be_spent));
+        let is_lost = self.sent.is_unanswered.load(Relaxed) && may_be_spent;
+        match verdict.reason {
+            BrokenReason::Revoked if is_lost => {
+                GrantVerdict { reason: BrokenReason::AnswerLost, ..verdict }
+            }
+            _ => verdict,
         }
     }
 }

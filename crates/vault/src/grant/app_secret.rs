@@ -1,10 +1,14 @@
-//! [`AppSecret`]: the credentials of an app at a token endpoint. Not a grant, but sealed like one.
+//! [`AppSecret`]: the credentials of an app at a token endpoint. Not a grant, but sealed like one. [`FetchedFacts`]: when values of a
+//! secret source were fetched, and how long they are used.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{FetchedFacts, MintError, codec};
+use super::{MintError, codec};
 use keyward_base::secret::Secret;
 
 /// The credentials of an app; empty for a public client.
@@ -151,3 +155,38 @@ const CLIENT_SECRET: &str = "client_secret";
 const PRIVATE_KEY: &str = "private_key";
 const CERTIFICATE: &str = "certificate";
 const REGISTRATION_TOKEN: &str = "registration_token";
+
+/// When values were fetched, and for which references.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct FetchedFacts {
+    /// When they were fetched.
+    pub at: Timestamp,
+    /// When they are fetched again.
+    pub until: Timestamp,
+    /// Until then they are used if the source is unavailable.
+    pub kept_until: Timestamp,
+    /// A digest of the references. After a change of the references, the values are not used.
+    pub references: String,
+    /// A digest of the sources' settings. After a change of the settings, the values are fetched again.
+    pub sources: String,
+}
+
+impl FetchedFacts {
+    /// The facts of values that were fetched at `at`; `references` and `sources` are digests.
+    pub fn new(
+        at: Timestamp,
+        ttl: Duration,
+        keep: Duration,
+        references: String,
+        sources: String,
+    ) -> Self {
+        let after = |from: Timestamp, rest| from.checked_add(rest).unwrap_or(Timestamp::MAX);
+        let until = after(at, ttl);
+        Self { at, until, kept_until: after(until, keep), references, sources }
+    }
+
+    /// Whether the values are those of these references and not too old.
+    pub fn may_be_used(&self, references: &str, now: Timestamp) -> bool {
+        self.references == references && now < self.kept_until
+    }
+}

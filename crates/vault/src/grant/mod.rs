@@ -4,15 +4,11 @@
 //! `fields.rs` checks the given fields; `codec.rs` is the plaintext that the vault seals.
 
 mod app_secret;
-mod aws_key;
-mod basic;
 mod codec;
 mod connection_tls;
-mod custom;
-mod digest;
 mod error;
-mod fetched_facts;
 mod fields;
+mod kinds;
 pub mod oauth;
 mod referred;
 mod signing_key;
@@ -35,8 +31,7 @@ use keyward_rules::inject::sign::CredentialSigner;
 use keyward_rules::inject::write;
 use keyward_rules::provider::{AuthKind, AuthMethod, Instance, TlsFields};
 
-pub use self::fetched_facts::FetchedFacts;
-pub use app_secret::{AppSecret, FetchedAppSecret, StoredAppSecret};
+pub use app_secret::{AppSecret, FetchedAppSecret, FetchedFacts, StoredAppSecret};
 pub use error::{Dead, GrantError, MintError};
 use oauth::{OAuthGrant, RequestContext, Revocable, TokenFailure, TokenPair};
 pub use referred::{Fetched, Referred, same_values};
@@ -124,7 +119,7 @@ impl Grant {
             AuthKind::ApiKey => Ok(Self::ApiKey(values)),
             AuthKind::Bearer => Ok(Self::Bearer(values)),
             AuthKind::Basic => {
-                basic::check(auth, &values)?;
+                kinds::check_basic(auth, &values)?;
                 Ok(Self::Basic(values))
             }
             AuthKind::Custom | AuthKind::Mtls => Ok(Self::Custom(values)),
@@ -333,11 +328,11 @@ impl Grant {
     fn signer(&self, ctx: &MintContext<'_>) -> Result<Option<CredentialSigner>, MintError> {
         let instance = ctx.instance;
         match self {
-            Self::AwsKey(fields) => aws_key::signer(fields, &instance.aws).map(Some),
+            Self::AwsKey(fields) => kinds::aws_signer(fields, &instance.aws).map(Some),
             Self::OAuth(grant) => {
-                grant.role_keys().map(|keys| aws_key::signer(&keys, &instance.aws)).transpose()
+                grant.role_keys().map(|keys| kinds::aws_signer(&keys, &instance.aws)).transpose()
             }
-            Self::Digest(fields) => digest::signer(fields).map(Some),
+            Self::Digest(fields) => kinds::digest_signer(fields).map(Some),
             Self::SigningKey(grant) => {
                 let app = ctx.client_id.zip(ctx.client_secret);
                 let consumer = app.map(|(key, secret)| Consumer { key, secret });
@@ -455,7 +450,7 @@ impl Grant {
             }
             _ => false,
         };
-        may_omit && custom::leaves_out(self.fields(), &place.value)
+        may_omit && kinds::leaves_out(self.fields(), &place.value)
     }
 
     /// What is removed before writing. A second secret that a connection with tokens does not have, its client may send.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::fetched_facts::FetchedFacts;
+use super::app_secret::FetchedFacts;
 use super::oauth::OAuthGrant;
 use super::{Grant, MintError, codec};
 use keyward_base::secret::Secret;

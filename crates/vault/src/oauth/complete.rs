@@ -11,9 +11,9 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::Flows;
 use super::callback_query::CallbackQuery;
+use super::endpoints::suggests_new_endpoints;
 use super::error::{CallbackRefusal, FlowError};
 use super::flow::{CallbackExpectation, CookieDigest, Flow, FlowStage, ReceivedTokens, SealedText};
-use super::issuer_changes::suggests_new_endpoints;
 use super::oauth1::{ExpectedVerifier, exchange_verifier};
 use super::start::FlowContext;
 use crate::grant::Grant;

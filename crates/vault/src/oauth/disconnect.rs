@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use super::Flows;
 use super::error::FlowError;
+use super::flow::PendingRevocation;
 use super::revocation_attempt::{Revoked, encoded};
 use super::revoke::RevocationTarget;
-use super::rows::PendingRevocation;
 use crate::RemovedConnection;
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_state::directory::ConnectionRecord;

@@ -1,5 +1,6 @@
 //! [`Flow`]: one attempt to obtain a grant, as it is stored while a person consents: its connection, its
 //! parameters, who started it, and its stage. Sealed at rest; `state` and start links are stored as hashes.
+//! The other stored rows of consents follow: pointers to flows, forms of callbacks, and pending revocations.
 
 use std::fmt;
 
@@ -14,7 +15,7 @@ use crate::record::GrantOrigin;
 use keyward_base::id::{AppId, ConnectionId, FlowId, OrgId};
 use keyward_model::Reference;
 use keyward_state::crypto::token::TokenHash;
-use keyward_state::directory::{Account, AccountId, AccountSource, ConnectionRecord};
+use keyward_state::directory::{Account, AccountId, AccountSource, AppRecord, ConnectionRecord};
 use keyward_state::store::Version;
 
 /// Bytes of randomness in `state`, start links and session cookies; base64url makes 43 characters.
@@ -338,6 +339,51 @@ pub(crate) fn random() -> Zeroizing<String> {
     let mut bytes = Zeroizing::new([0; RANDOM_BYTES as usize]);
     getrandom::fill(bytes.as_mut_slice()).expect("the operating system has randomness");
     Zeroizing::new(base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(bytes.as_slice()))
+}
+
+/// Maps a secret's hash to its flow.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct Pointer {
+    pub(super) flow: FlowId,
+    pub(super) expires: Timestamp,
+    /// Whether the form for this `state` was received by POST and stored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) posted: bool,
+}
+
+/// A stored form of a callback by POST.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct FormPost {
+    pub(super) app: AppId,
+    pub(super) form: SealedText,
+    pub(super) expires: Timestamp,
+}
+
+/// A pending revocation.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct PendingRevocation {
+    /// The removed record: provider, app, variables.
+    pub(super) connection: ConnectionRecord,
+    /// The encoded grant, base64.
+    pub(super) grant: SealedText,
+    /// The app at that time. Absent without an app, and in rows of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) app: Option<PendingRevocationApp>,
+    pub(super) until: Timestamp,
+    /// When it was planned. The connection may still exist until its removal writes the row again without this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) planned: Option<Timestamp>,
+    /// Whether the response to a renewal of the grant was lost: tokens in it may be valid.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) answer_lost: bool,
+}
+
+/// The client of a pending revocation.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct PendingRevocationApp {
+    pub(super) record: AppRecord,
+    /// The encoded secret, base64.
+    pub(super) secret: SealedText,
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@ use http::{Request, Response, StatusCode, header};
 use serde::Deserialize;
 
 use super::Flows;
+use super::endpoints::CLIENT_FORGOTTEN;
 use super::error::{CallbackRefusal, FlowError};
 use super::flow::{Flow, FlowStage};
-use super::issuer_changes::CLIENT_FORGOTTEN;
 use super::start::{ConsentRequest, FlowContext, requested_scopes};
 use keyward_base::id::{AppId, OrgId};
 use keyward_net::call::Bounds;

@@ -6,7 +6,6 @@
 mod account;
 mod apps;
 pub(crate) mod authorize;
-mod bound;
 mod callback;
 pub(crate) mod callback_query;
 mod complete;
@@ -18,23 +17,20 @@ mod endpoints;
 pub(crate) mod error;
 pub(crate) mod flow;
 mod forgotten;
-mod form_post;
-mod issuer_changes;
 mod oauth1;
-mod ongoing;
 mod open;
 mod pushed;
 mod register;
 mod resource;
 mod revocation_attempt;
 mod revoke;
-mod rows;
 mod start;
 #[cfg(test)]
 mod tests;
 mod unfinished;
 mod view;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -44,18 +40,16 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub use bound::{BrowserBinding, StartedConsent};
 pub use callback::{CallbackRequest, Cookies};
+pub use callback_query::FORM_BYTES_MAX;
+pub use connect_session::{BrowserBinding, StartedConsent};
 pub use error::{CallbackRefusal, FlowError};
-pub use form_post::FORM_BYTES_MAX;
 pub use resource::NewMcp;
 pub use revocation_attempt::Revoked;
 pub use start::{ConsentRequest, DeviceCode, StartPage, Started};
 pub use view::{FlowState, FlowView};
 
-use self::flow::Flow;
-use self::ongoing::Ongoing;
-use self::rows::{FormPost, PendingRevocation, Pointer};
+use self::flow::{Flow, FormPost, PendingRevocation, Pointer};
 use crate::{SealedRows, Vault};
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
@@ -196,5 +190,45 @@ impl Flows {
 impl fmt::Debug for Flows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Flows").field("public_url", &self.public_url).finish_non_exhaustive()
+    }
+}
+
+/// The running jobs.
+#[derive(Clone, Debug, Default)]
+struct Ongoing(Arc<Mutex<HashSet<String>>>);
+
+/// A job that runs until this is dropped.
+#[must_use = "the work ends when it is dropped"]
+struct OngoingWork {
+    all: Ongoing,
+    name: String,
+}
+
+impl Ongoing {
+    /// `None` if a job with this name runs.
+    fn begin(&self, name: String) -> Option<OngoingWork> {
+        let is_new = self.0.lock().insert(name.clone());
+        is_new.then(|| OngoingWork { all: self.clone(), name })
+    }
+}
+
+impl Drop for OngoingWork {
+    fn drop(&mut self) {
+        self.all.0.lock().remove(&self.name);
+    }
+}
+
+#[cfg(test)]
+mod ongoing_tests {
+    use super::*;
+
+    #[test]
+    fn a_running_job_is_not_started_twice_and_may_start_again_after_its_end() {
+        let ongoing = Ongoing::default();
+        let first = ongoing.begin("a".to_owned());
+        assert!(first.is_some() && ongoing.begin("a".to_owned()).is_none());
+        assert!(ongoing.begin("b".to_owned()).is_some());
+        drop(first);
+        assert!(ongoing.begin("a".to_owned()).is_some());
     }
 }

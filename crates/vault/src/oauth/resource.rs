@@ -10,9 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::Flows;
-use super::endpoints::{cannot_ask, metadata_failure, takes_s256};
+use super::endpoints::{cannot_ask, metadata_failure, takes_s256, urls};
 use super::error::FlowError;
-use super::issuer_changes::urls;
 use super::start::FlowContext;
 use crate::challenge;
 use crate::grant::AppSecret;

@@ -12,9 +12,8 @@ use zeroize::Zeroizing;
 
 use super::Flows;
 use super::error::FlowError;
-use super::flow::SealedText;
+use super::flow::{PendingRevocation, PendingRevocationApp, SealedText};
 use super::oauth1;
-use super::rows::{PendingRevocation, PendingRevocationApp};
 use super::start::FlowContext;
 use crate::RowError;
 use crate::flights::STORE_AGAIN;

@@ -13,13 +13,12 @@ use tokio::time::Instant;
 
 use super::Flows;
 use super::error::FlowError;
-use super::flow::{ReceivedTokens, SealedText, random};
+use super::flow::{PendingRevocation, PendingRevocationApp, ReceivedTokens, SealedText, random};
 use super::revocation_attempt::{
     HeldRevocation, LOST, RevocationAttempt, Revoked, StoredRevocation,
 };
-use super::rows::{PendingRevocation, PendingRevocationApp};
 use crate::backoff::{Backoff, FailureDetails};
-use crate::orphans::OrphanedGrant;
+use crate::late::OrphanedGrant;
 use crate::{LateAnswers, RowError};
 use keyward_base::id::OrgId;
 use keyward_state::directory::{AppRecord, ConnectionRecord};

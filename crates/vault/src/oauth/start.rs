@@ -13,10 +13,9 @@ use super::Flows;
 use super::authorize::{self, AuthorizationRequest};
 use super::error::{CallbackRefusal, FlowError};
 use super::flow::{
-    CallbackExpectation, CookieDigest, Flow, FlowStage, Polling, RANDOM_BYTES, SealedText,
+    CallbackExpectation, CookieDigest, Flow, FlowStage, Pointer, Polling, RANDOM_BYTES, SealedText,
     StoredFlow, TemporaryCredentials, random,
 };
-use super::rows::Pointer;
 use keyward_base::id::{FlowId, OrgId};
 use keyward_rules::provider::oauth::{GrantText, PkceText, ResponseModeText};
 use keyward_rules::provider::scope_words::ScopeWords;

@@ -1,7 +1,6 @@
 //! The upgrade test of stored consents and revocations; examples and rules are those of [`crate::tests::golden`].
 
-use super::flow::Flow;
-use super::rows::{FormPost, PendingRevocation, Pointer};
+use super::flow::{Flow, FormPost, PendingRevocation, Pointer};
 use crate::tests::golden::{assert_none, changed};
 use keyward_state::store::Table;
 

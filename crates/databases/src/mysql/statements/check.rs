@@ -2,8 +2,7 @@
 //! end transactions. Settings, functions and clauses that would lift a restriction of the session are refused; then rules on
 //! statements decide.
 
-use super::comments::unwrapped;
-use super::lexer::tokens;
+use super::lexer::{tokens, unwrapped};
 use super::settings;
 use crate::rules::{EnforcedSettings, Reason, StatementRules};
 use crate::sql::{Lexed, SqlToken, first_word, has_pair, span, statements};

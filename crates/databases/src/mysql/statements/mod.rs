@@ -5,14 +5,12 @@
 //! What a procedure or a function of the database does is invisible here. A user with few rights is the stronger limit.
 
 pub mod check;
-mod comments;
 mod lexer;
 pub mod settings;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use self::comments::unwrapped;
-pub use self::lexer::tokens;
+pub use self::lexer::{tokens, unwrapped};
 use self::settings::is_safe_charset;
 use super::packet::{DEPRECATE_EOF, ERROR, OK, Parts, Sequence};
 use crate::login::ServerError;

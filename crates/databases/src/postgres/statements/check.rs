@@ -3,10 +3,9 @@
 
 use std::borrow::Cow;
 
-use super::is_safe_encoding;
 use super::lexer::{LexError, tokens};
 use super::read_only::reads;
-use super::search_path::sets_safe_path;
+use super::{is_safe_encoding, sets_safe_path};
 use crate::rules::{EnforcedSettings, Reason};
 use crate::sql::{Lexed, SqlToken, first_word, lower, span, statements};
 use keyward_base::settings::StatementKind;

@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::published::{LimitId, Published, PublishedBucket};
-use super::{LimitSpace, SharedBucket, SharedLimits};
+use super::{LimitId, LimitSpace, Published, PublishedBucket, SharedBucket, SharedLimits};
 
 /// Buckets of one space that a row has. Of more, those that were listed first are missing: a replica that starts later
 /// does not find them.

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::reply;
-use super::token_facts::{ACCESS, REFRESH, TokenFacts};
+use super::{ACCESS, REFRESH, TokenFacts, reply};
 use crate::grant::GrantError;
 use keyward_base::secret::Secret;
 

@@ -1,19 +1,16 @@
 //! OAuth on the wire: client authentication, the requests of every grant, the responses of real
 //! servers, and the meaning of failures. [`OAuthGrant`] is the stored grant. Nothing is stored, repeated, or
-//! waited for here.
+//! waited for here. [`TokenFacts`]: the data of a token response other than the tokens.
 
 mod account;
-mod assertion;
 pub(in crate::grant) mod aws_role;
 mod client;
 mod device;
-mod endpoint_replies;
 mod failure;
 mod imported;
 mod metadata;
 mod oauth1;
 mod params;
-mod pushed;
 mod reply;
 mod reported_error;
 mod request_context;
@@ -23,7 +20,6 @@ mod service_account;
 mod session;
 mod signed;
 mod stored;
-mod token_facts;
 mod transport;
 
 use std::collections::BTreeMap;
@@ -33,8 +29,7 @@ use jiff::Timestamp;
 pub use account::{
     AccountClaims, ExpectedClaims, IdTokenError, id_token_claims, userinfo, userinfo_claims,
 };
-pub use assertion::{AssertionError, check_private_key};
-pub use client::OAuthClient;
+pub use client::{AssertionError, OAuthClient, check_private_key};
 pub use device::{DeviceFlow, PollResult, SLOW_DOWN, device_poll, device_start};
 pub use failure::{ActingParty, Correction, ErrorCode, Temporary, TokenFailure};
 pub(crate) use metadata::or_default;
@@ -43,18 +38,15 @@ pub use metadata::{
     read_metadata,
 };
 pub use oauth1::{CALLBACK_NOT_CONFIRMED, OAuth1TokenAnswer, SignedRequests, TokenPair};
-pub use pushed::push_authorization;
 pub use request_context::RequestContext;
 pub(crate) use requests::bearer;
 pub use requests::{
     JwtAssertion, RefreshFailure, SubjectToken, client_credentials, exchange_code, installation,
-    jwt_bearer, lengthened, refresh, renew_access, token_exchange,
+    jwt_bearer, lengthened, push_authorization, refresh, renew_access, token_exchange,
 };
 pub use revoke::{Revocable, RevokeResult, revoke};
 pub use signed::check_key;
 pub use stored::OAuthGrant;
-pub(in crate::grant) use token_facts::ACCESS;
-pub use token_facts::TokenFacts;
 
 use keyward_base::secret::Secret;
 
@@ -107,4 +99,34 @@ impl Tokens {
 /// The failure without a request: a field that it needs is not stored.
 fn missing(field: &'static str) -> TokenFailure {
     TokenFailure::ours(ActingParty::Person, "field_missing", format!("the grant has no `{field}`"))
+}
+
+/// The field of the access token, which placements name.
+pub(in crate::grant) const ACCESS: &str = "access_token";
+
+/// The field of the refresh token.
+const REFRESH: &str = "refresh_token";
+
+/// The field of a private key.
+const PRIVATE_KEY: &str = "private_key";
+
+/// Facts of the last response.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TokenFacts {
+    /// When the access token was requested.
+    pub sent: Option<Timestamp>,
+    /// When the access token expires, if known.
+    pub expires: Option<Timestamp>,
+    /// When the refresh token expires, if known.
+    pub refresh_expires: Option<Timestamp>,
+    /// The granted scopes, if the server named them.
+    pub scope: Option<Vec<String>>,
+    /// The account, if the server named it.
+    pub account: Option<String>,
+    /// The subject of the ID token of the consent, or of the first one after it.
+    pub subject: Option<String>,
+    /// Whether the last refresh kept its refresh token, so that a lost answer spends nothing.
+    pub keeps_refresh: bool,
+    /// Variables from the response.
+    pub captured: BTreeMap<String, String>,
 }

@@ -1,5 +1,8 @@
 //! The token requests, one function per grant type. Each request is sent once; the caller decides about
 //! retries, because a lost response may be costly.
+//!
+//! Pushed authorization requests (RFC 9126): the server gets the parameters of an authorization request from the client itself,
+//! and gives a reference to them for the URL of the browser.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,7 +12,7 @@ use oauth2::{AuthorizationCode, PkceCodeVerifier, RedirectUrl, RefreshToken, Sco
 use serde_json::{Value, json};
 
 use super::Tokens;
-use super::assertion::{self, AssertionKey};
+use super::client::{AssertionError, AssertionKey, ClientProof, fresh_id, sign};
 use super::failure::{ActingParty, Correction, Temporary, TokenFailure, bad_endpoint};
 use super::params::Params;
 use super::reply::{NextRefreshToken, usual_expiry};
@@ -290,7 +293,7 @@ pub async fn installation(
     let signed = assertion.sign(ask)?;
     let mut request = ask.request(Method::POST, &ask.token_url()?, bytes::Bytes::new())?;
     request.headers_mut().insert(header::AUTHORIZATION, bearer(&signed)?);
-    let answer = ask.send(super::client::ClientProof::default(), request).await?;
+    let answer = ask.send(ClientProof::default(), request).await?;
     let params = Params::default();
     let mut reading = ask.reading(&params, false);
     reading.secrets.push(&signed);
@@ -309,7 +312,7 @@ pub(crate) fn bearer(token: &Secret) -> Result<http::HeaderValue, TokenFailure> 
 impl JwtAssertion {
     /// Creates and signs the assertion.
     fn sign(&self, ask: &RequestContext<'_>) -> Result<Secret, TokenFailure> {
-        let refused = |error: assertion::AssertionError| {
+        let refused = |error: AssertionError| {
             TokenFailure::ours(
                 ActingParty::Operator(Correction::Credentials),
                 error.code(),
@@ -327,7 +330,7 @@ impl JwtAssertion {
             "aud": audience,
             "iat": now - self.backdated,
             "exp": now + seconds,
-            "jti": assertion::fresh_id().map_err(refused)?,
+            "jti": fresh_id().map_err(refused)?,
         });
         if let Some(subject) = &self.subject {
             claims["sub"] = subject.as_str().into();
@@ -336,8 +339,7 @@ impl JwtAssertion {
             claims["scope"] = scope.into();
         }
         let key = AssertionKey::Pem(&self.key);
-        assertion::sign(&key, self.algorithm.as_deref(), self.key_id.as_deref(), &claims)
-            .map_err(refused)
+        sign(&key, self.algorithm.as_deref(), self.key_id.as_deref(), &claims).map_err(refused)
     }
 }
 
@@ -357,3 +359,38 @@ fn without_refresh(tokens: Tokens) -> Tokens {
 
 #[cfg(test)]
 mod tests;
+
+/// Longest reference, in bytes.
+const REFERENCE_BYTES_MAX: usize = 2 * 1024;
+
+/// Sends the parameters to `url` with client authentication. Returns `request_uri`.
+///
+/// # Errors
+/// When the server refuses, or its answer has no reference.
+pub async fn push_authorization<'p>(
+    ask: &RequestContext<'_>,
+    url: &str,
+    params: impl Iterator<Item = (&'p str, &'p str)>,
+) -> Result<String, TokenFailure> {
+    let mut sent = Params::default();
+    for (name, value) in params {
+        sent.set(name, value);
+    }
+    let answer = ask.post(url, &mut sent).await?;
+    let reading = ask.reading(&sent, false);
+    let object = reading.object(&answer)?;
+    if !answer.status().is_success() {
+        return Err(reading.refused(&answer, None, None));
+    }
+    let fits = |text: &&str| {
+        (1..=REFERENCE_BYTES_MAX).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    let reference = object.get("request_uri").and_then(Value::as_str).filter(fits);
+    let missing = || {
+        TokenFailure::unreadable(
+            "the answer is not that of a pushed authorization request endpoint",
+        )
+    };
+    reference.map(str::to_owned).ok_or_else(missing)
+}

@@ -12,12 +12,11 @@ use oauth2::{
 };
 
 use super::client::ClientProof;
-use super::endpoint_replies::judged;
 use super::failure::{ActingParty, TokenFailure, bad_endpoint};
 use super::params::Params;
 use super::request_context::RequestContext;
 use super::requests::bearer;
-use super::transport::{RequestedEndpoint, Transport, client, text};
+use super::transport::{RequestedEndpoint, Transport, client, judged, text};
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::{ClientAuthText, OAuth, RevokeText};
 

@@ -12,13 +12,12 @@ use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroize;
 
-use super::Tokens;
 use super::client::ClientProof;
 use super::failure::{ActingParty, TokenFailure};
 use super::params::Params;
 use super::request_context::RequestContext;
 use super::requests::{JwtAssertion, bearer, jwt_bearer};
-use super::token_facts::PRIVATE_KEY;
+use super::{PRIVATE_KEY, Tokens};
 use crate::grant::GrantError;
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::{ExpiresText, OAuth};

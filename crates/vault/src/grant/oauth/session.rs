@@ -7,7 +7,6 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use zeroize::Zeroizing;
 
-use super::Tokens;
 use super::client::ClientProof;
 use super::failure::{
     ActingParty, Correction, ErrorCode, Temporary, TokenFailure, bad_endpoint, incomplete_field,
@@ -15,7 +14,7 @@ use super::failure::{
 use super::params::Params;
 use super::request_context::{RequestContext, incomplete};
 use super::signed::with_variables;
-use super::token_facts::REFRESH;
+use super::{REFRESH, Tokens};
 use keyward_base::secret::Secret;
 use keyward_rules::inject::sign::message::MessageValues;
 use keyward_rules::provider::session::{BodyTemplate, RequestTemplate};

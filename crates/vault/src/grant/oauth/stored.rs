@@ -11,8 +11,10 @@ use super::failure::{ActingParty, TokenFailure};
 use super::request_context::{RequestContext, incomplete};
 use super::requests::{self, JwtAssertion, RefreshFailure, SubjectToken};
 use super::revoke::Revocable;
-use super::token_facts::{ACCESS, PRIVATE_KEY, REFRESH, TokenFacts};
-use super::{Tokens, account, aws_role, imported, missing, service_account, session, signed};
+use super::{
+    ACCESS, PRIVATE_KEY, REFRESH, TokenFacts, Tokens, account, aws_role, imported, missing,
+    service_account, session, signed,
+};
 use crate::grant::{GrantError, MintError};
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::{GrantText, OAuth};

@@ -1,9 +1,11 @@
 //! [`Transport`]: the HTTP client of the `oauth2` crate. The crate writes the parameters of a grant and
 //! parses the normalised response. Keyward does the rest: client authentication, renamed parameters, header
-//! fields, limits, the guarded dial, and the classification of failures by the original response.
+//! fields, limits, the guarded dial, and the classification of failures by the original response. Also reads the answers of
+//! endpoints that give no token: the device endpoint, and the revocation endpoint.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -16,16 +18,17 @@ use oauth2::{
     StandardErrorResponse, StandardRevocableToken,
 };
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::endpoint_replies;
 use super::failure::{TokenFailure, bad_endpoint};
 use super::params::Params;
-use super::reply::{self, NextRefreshToken, Reply};
+use super::reply::{self, NextRefreshToken, Reply, ReplyContext};
+use super::reported_error::ReportedError;
 use super::request_context::RequestContext;
 use keyward_base::secret::Secret;
 use keyward_net::call::Bounds;
+use keyward_rules::provider::oauth::RevokeText;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum RequestedEndpoint {
@@ -99,11 +102,9 @@ impl<'a> Transport<'a> {
             None => {
                 let body = match self.endpoint {
                     RequestedEndpoint::Token => reading.token_reply(answer)?,
-                    RequestedEndpoint::Device => {
-                        endpoint_replies::codes(self.ask, &reading.object(answer)?)?
-                    }
+                    RequestedEndpoint::Device => codes(self.ask, &reading.object(answer)?)?,
                     RequestedEndpoint::Revocation => {
-                        endpoint_replies::judged(&reading, answer).map(|()| json!({}))?
+                        judged(&reading, answer).map(|()| json!({}))?
                     }
                 };
                 (StatusCode::OK, body)
@@ -189,3 +190,57 @@ pub(super) fn text(secret: &Secret) -> Result<String, TokenFailure> {
     let text = secret.expose_text().map(str::to_owned);
     text.ok_or_else(|| TokenFailure::unreadable("a value of the request is not text"))
 }
+
+/// A response of a device endpoint as the `oauth2` crate parses it.
+///
+/// # Errors
+/// When it has no codes, or no address where the code is entered.
+pub(super) fn codes(
+    ask: &RequestContext<'_>,
+    object: &Map<String, Value>,
+) -> Result<Value, TokenFailure> {
+    let text = |name: &str| {
+        let text = object.get(name).and_then(Value::as_str)?;
+        let fits = (1..=TEXT_BYTES_MAX).contains(&text.len());
+        (fits && !text.chars().any(char::is_control)).then(|| text.to_owned())
+    };
+    let missing = || TokenFailure::unreadable("the answer is not that of a device endpoint");
+    // Google used `verification_url` before RFC 8628.
+    let uri = text("verification_uri").or_else(|| text("verification_url"));
+    let uri = uri.filter(|uri| uri.starts_with("https://") || ask.settings.insecure_loopback);
+    let life = reply::duration(object.get("expires_in")).unwrap_or(LIFE);
+    let interval = reply::duration(object.get("interval")).unwrap_or(ask.settings.device_interval);
+    Ok(json!({
+        "device_code": text("device_code").ok_or_else(missing)?,
+        "user_code": text("user_code").ok_or_else(missing)?,
+        "verification_uri": uri.ok_or_else(missing)?,
+        "verification_uri_complete": text("verification_uri_complete"),
+        "expires_in": life.as_secs(),
+        "expires": ask.now.checked_add(life).map_err(|_| missing())?,
+        "interval_ms": u64::try_from(interval.as_millis()).map_err(|_| missing())?,
+    }))
+}
+
+/// 2xx without an error. An unknown token counts as revoked: GitHub says 404 where RFC 7009 §2.2 says 200. It gets no
+/// expired token, for which it says the same although the refresh token is valid.
+pub(super) fn judged(
+    reading: &ReplyContext<'_>,
+    answer: &Response<Bytes>,
+) -> Result<(), TokenFailure> {
+    let is_gone = reading.oauth.says.revoke_via == RevokeText::Github && answer.status() == 404;
+    let is_plain =
+        reply::object(answer.body()).is_none_or(|body| ReportedError::of(&body).is_none());
+    match is_gone || answer.status().is_success() && is_plain {
+        true => Ok(()),
+        false => match reading.object(answer) {
+            Err(failure) => Err(failure),
+            Ok(_) => Err(TokenFailure::unreadable("the provider did not confirm the revocation")),
+        },
+    }
+}
+
+/// Default lifetime of a code.
+const LIFE: Duration = Duration::from_secs(600);
+
+/// Longest code or address, in bytes.
+const TEXT_BYTES_MAX: usize = 2 * 1024;

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::OAuthGrant;
 use crate::grant::oauth::failure::{ActingParty, Temporary, TokenFailure};
 use crate::grant::oauth::reply::NextRefreshToken;
-use crate::grant::oauth::token_facts::{ACCESS, REFRESH, TokenFacts};
+use crate::grant::oauth::{ACCESS, REFRESH, TokenFacts};
 use keyward_base::secret::Secret;
 
 /// Why a refused refresh token does not end the grant.

@@ -1,18 +1,30 @@
-//! [`FormUpload`]: a `multipart/form-data` body that the credential is written into while it is sent. Its memory is
-//! bounded: it holds only beginnings of delimiters and parts, and passes all other bytes on. `B` is the type of the
-//! agent's body.
+//! What changes a request's body while it is sent. `B` is the type of the agent's body.
+//!
+//! [`FormUpload`]: a `multipart/form-data` body that the credential is written into. Its memory is bounded: it holds only beginnings
+//! of delimiters and parts, and passes all other bytes on. [`SignedChunks`] signs chunks, and counts the memory that they take.
+//!
+//! [`TrailerFilter`] removes request trailers that must not reach the upstream. A server may merge trailers into the head
+//! (RFC 9110 §6.5.1) after policy has decided about the head, so fields that could have changed the decision and placeholders
+//! are removed.
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::{HeaderMap, header};
 use http_body::{Body, SizeHint};
 use zeroize::Zeroizing;
 
-use super::body_error::BodyError;
+use super::BodyError;
+use crate::limits::budget::BudgetShare;
+use keyward_base::settings::Settings;
 use keyward_rules::inject::body::BodyError as FormError;
+use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::multipart::rewriter::FormRewriter;
+use keyward_rules::inject::sign::aws_chunks::ChunkSigner;
+use keyward_rules::inject::strip;
+use keyward_rules::policy::Permit;
 
 /// Why a form cannot be rewritten to its end, once that is known. The protocols report only that the upload ended.
 pub type FormFault = OnceLock<FormError>;
@@ -119,5 +131,61 @@ impl<B> FormUpload<B> {
             // It contains the credential: wiped when it is dropped.
             false => Bytes::from_owner(out),
         })
+    }
+}
+
+/// Signs the chunks of one body.
+#[derive(Debug)]
+pub struct SignedChunks {
+    signer: ChunkSigner,
+    /// The memory of the incomplete chunk.
+    share: BudgetShare,
+}
+
+impl SignedChunks {
+    pub fn new(signer: ChunkSigner, share: BudgetShare) -> Self {
+        Self { signer, share }
+    }
+
+    /// The chunks that `data` completes; none, often.
+    pub fn push(&mut self, data: &Bytes) -> Result<Option<Bytes>, BodyError> {
+        if !self.share.resize(self.signer.held() + data.len()) {
+            return Err(BodyError::NoRoom);
+        }
+        let signed = self.signer.push(data)?;
+        Ok((!signed.is_empty()).then(|| signed.into()))
+    }
+
+    /// Whether all chunks have passed.
+    pub fn end(&self) -> Result<(), BodyError> {
+        Ok(self.signer.end()?)
+    }
+}
+
+/// The fields that are written in the head and therefore must not be in the trailers.
+#[derive(Clone, Debug)]
+pub struct TrailerFilter {
+    credential: Option<Arc<Credential>>,
+    settings: Option<Arc<Settings>>,
+}
+
+impl TrailerFilter {
+    /// The filter for a request with this permit and credential.
+    pub fn of(permit: &Permit, credential: Option<&Arc<Credential>>) -> Self {
+        Self { credential: credential.cloned(), settings: permit.settings().cloned() }
+    }
+
+    /// Removes the fields that must not be passed on.
+    pub fn apply(&self, fields: &mut HeaderMap) {
+        strip::request_trailers(fields);
+        if let Some(settings) = &self.settings {
+            let agent = settings.user_agent.as_ref().map(|_| &header::USER_AGENT);
+            for name in settings.headers.iter().map(|(name, _)| name).chain(agent) {
+                strip::every(fields, name);
+            }
+        }
+        if let Some(credential) = &self.credential {
+            strip::cleared(fields, &credential.clears);
+        }
     }
 }

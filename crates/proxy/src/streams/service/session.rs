@@ -1,15 +1,19 @@
-//! Copies the bytes of a session with a database, and says why that ended.
+//! A session with a database after its permit: its servers, the copying of its bytes, and why that ended. Servers that the
+//! connection does not name are listed by DNS or named by another server.
 
 use std::pin::pin;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::ServiceExchange;
+use super::{FailedAttempt, ServiceExchange};
+use crate::refusal::Refusal;
 use crate::server::h1::draining;
-use crate::sockets::progress::stalled;
+use crate::sockets::copy::stalled;
 use crate::sockets::wake_filter::WakeFilter;
 use crate::tunnel::{StreamPair, TunnelEnd};
+use keyward_base::host::Target;
+use keyward_rules::policy::{DatabasePermit, Policy};
 use keyward_state::observe::event::Outcome;
 
 /// How long no byte of a session moves until it may be idle: what came last may have been a part of an answer.
@@ -78,6 +82,33 @@ impl ServiceExchange {
             TunnelEnd::Idle => SessionEnd::Idle,
             TunnelEnd::GatewayStopped => SessionEnd::Stopped,
             TunnelEnd::Finished | TunnelEnd::Closed | TunnelEnd::AgentBroke => SessionEnd::Closed,
+        }
+    }
+}
+
+impl ServiceExchange {
+    /// The permit for such a server. `None`: it cannot be one of the connection's servers. In the session by which a person
+    /// tests a connection, no rule is asked.
+    ///
+    /// # Errors
+    /// When policy refuses it, which [`ServiceExchange::refused_attempt`] records.
+    pub fn permit_member(
+        &self,
+        permit: &DatabasePermit,
+        member: Target,
+    ) -> Result<Option<DatabasePermit>, FailedAttempt> {
+        let Some(accepted) = &self.accepted else {
+            return Ok(Policy::permit_member_test(permit, member));
+        };
+        let agent = accepted.revocation.agent().ok_or(FailedAttempt(Refusal::Unauthenticated))?;
+        let permitted = self.gateway.rulebook.current().permit_member(&agent, permit, member);
+        permitted.map_err(|reason| FailedAttempt(Refusal::Policy(reason)))
+    }
+
+    /// The session is at the server of this permit. A rule that denies the agent that server ends the session.
+    pub fn use_member(&self, permit: &DatabasePermit) {
+        if let Some(accepted) = &self.accepted {
+            accepted.revocation.use_member(&permit.endpoint().target);
         }
     }
 }
