@@ -2,7 +2,7 @@
 //! requests, whose parts are added here.
 
 use super::filters::AuditFilters;
-use super::names::note_unknown;
+use super::filters::note_unknown;
 use super::show::rule;
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
