@@ -1,7 +1,5 @@
 //! `keyward agent`: programs that use the proxy, their tokens, and what they may use.
 
-mod key_value;
-mod paste;
 mod set;
 mod token;
 
@@ -9,8 +7,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
 
-pub(super) use self::key_value::{pair, unique};
-use self::paste::Paste;
+use self::token::Paste;
 use super::allow::{self, Allow};
 use super::client::{Client, segment};
 use super::confirm::Removal;
@@ -19,6 +16,7 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::ownership::{NewOwner, VisibilityArgs, owner_of};
 use super::resource::{Column, Columns, Named, ResourceContext, path};
+pub(super) use super::resource::{pair, unique};
 use super::settings::{Global, quoted};
 use super::table::{TableLayout, fields, moment, pairs};
 use keyward_api::wire::{List, TokenIssued};
