@@ -1,10 +1,10 @@
-//! Folds text for a terminal: between words, and never within a command, so that it can be copied.
+//! Folds text for a terminal: to its width, between words, and never within a command, so that it can be copied.
 
 use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 
+use rustix::termios::tcgetwinsize;
 use unicode_width::UnicodeWidthStr;
-
-use super::terminal_width::columns;
 
 /// Lines of at most `width` columns. A longer word has a line of its own.
 pub(crate) fn words(text: &str, width: usize) -> Vec<String> {
@@ -47,6 +47,15 @@ fn unbroken(text: &str) -> impl Iterator<Item = &str> {
         !is_command && c.is_whitespace()
     };
     text.split(is_gap).filter(|word| !word.is_empty())
+}
+
+/// The assumed width if the terminal does not report it.
+const COLUMNS_USUAL: usize = 80;
+
+/// The terminal's width in columns.
+pub(crate) fn columns(terminal: impl AsFd) -> usize {
+    let size = tcgetwinsize(terminal).map_or(0, |size| usize::from(size.ws_col));
+    if size == 0 { COLUMNS_USUAL } else { size }
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use unicode_width::UnicodeWidthChar;
 use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure};
+use super::fold::columns;
 use super::signals::Signals;
-use super::terminal_width::columns;
 
 /// Rows of a list on the screen.
 const ROWS_MAX: usize = 8;
