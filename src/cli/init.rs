@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use super::client::Client;
 use super::failure::{Exit, Failure};
+use super::files::chown_like;
 use super::output;
-use super::replace_file::chown_like;
 use super::settings::Global;
 use super::table;
 use keyward_app::config::Config;

@@ -11,10 +11,10 @@ use std::process::Command;
 use clap::Args;
 use serde::Serialize;
 
-use super::out::MODE;
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::files::MODE;
+use crate::cli::files::replace_file;
 use crate::cli::output;
-use crate::cli::replace_file::replace_file;
 use crate::cli::settings::Global;
 use keyward_api::wire::CaView;
 

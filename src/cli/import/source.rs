@@ -12,7 +12,7 @@ use super::candidate::{BASIC, ImportCandidate, SourceContent};
 use super::{aws, dotenv, logins, pypirc, vaults};
 use crate::cli::connect::tools::Tool;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::read_text::read_text;
+use crate::cli::files::read_text;
 
 /// Longest file that is read.
 const FILE_MIB_MAX: u64 = 1;

@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt;
 use super::folder::{give, not_through_a_link};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::own_program::own_program;
+use crate::cli::files::own_program;
 use crate::cli::proxy_at::ProxyAt;
 use crate::cli::serve::READY;
 use crate::cli::settings::Global;

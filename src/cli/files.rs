@@ -1,10 +1,18 @@
-//! [`replace_file`]: files that commands write.
+//! Files that commands read and write, and the file of this program.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::failure::{Exit, Failure};
+use crate::cli::output;
 
 /// Replaces a file atomically: programs may be reading the old one. It gets this mode whatever the umask is.
 pub(crate) fn replace_file(file: &Path, content: &[u8], mode: u32) -> io::Result<()> {
@@ -48,6 +56,66 @@ fn replace_with(
         drop(fs::remove_file(&staged));
     }
     written
+}
+
+/// The text of a file of at most so many MiB. `what` begins the message if it cannot be read.
+pub(crate) fn read_text(path: &Path, mib_max: u64, what: &str) -> Result<String, Failure> {
+    let failed = |error: io::Error| Failure::failed(what, &error);
+    if fs::metadata(path).map_err(failed)?.len() > mib_max * 1024 * 1024 {
+        let message = format!("{} is longer than {mib_max} MiB", path.display());
+        return Err(Failure::new(Exit::Failed, message));
+    }
+    fs::read_to_string(path).map_err(failed)
+}
+
+/// Certificates are public.
+pub(super) const MODE: u32 = 0o644;
+
+/// Where certificates go.
+#[derive(Debug, Args)]
+pub(crate) struct CertificateOutput {
+    /// write to this file, readable by all users, instead of standard output
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+impl CertificateOutput {
+    /// Writes `pem` into the file; without one, prints it, or `value` as JSON.
+    pub(super) fn give<T: Serialize>(
+        &self,
+        json: bool,
+        value: &T,
+        pem: &str,
+    ) -> Result<(), Failure> {
+        match &self.out {
+            None => output::show(json, value, |_| pem.to_owned()),
+            Some(file) => replace_file(file, pem.as_bytes(), MODE).map_err(|error| {
+                Failure::failed(&format!("cannot write {}", file.display()), &error)
+            }),
+        }
+    }
+}
+
+/// What Linux adds to the path of a file that was removed or replaced (proc(5), `/proc/PID/exe`).
+const REPLACED: &[u8] = b" (deleted)";
+
+/// The path of this program. After an upgrade, the new file is there.
+///
+/// # Errors
+/// When the system does not say it: on Linux, without `/proc`.
+pub(crate) fn own_program() -> Result<PathBuf, Failure> {
+    let path = std::env::current_exe().map_err(|error| {
+        Failure::failed("cannot find this program's file", &error).hint("mount /proc")
+    })?;
+    Ok(in_force(path))
+}
+
+fn in_force(path: PathBuf) -> PathBuf {
+    let replaced = path.as_os_str().as_bytes().strip_suffix(REPLACED);
+    match replaced.map(|place| Path::new(OsStr::from_bytes(place)).to_owned()) {
+        Some(place) if !path.exists() => place,
+        _ => path,
+    }
 }
 
 #[cfg(test)]
@@ -95,5 +163,15 @@ mod tests {
         assert_eq!(fs::read(&file).unwrap(), b"new");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn the_path_of_a_replaced_program_is_that_of_the_new_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (plain, replaced) = (dir.path().join("keyward"), dir.path().join("keyward (deleted)"));
+        assert_eq!(in_force(replaced.clone()), plain);
+        assert_eq!(in_force(plain.clone()), plain);
+        std::fs::write(&replaced, "").unwrap();
+        assert_eq!(in_force(replaced.clone()), replaced, "a file of that name");
     }
 }
