@@ -8,7 +8,7 @@ use self::given::{AppArguments, GivenSecret, Secrets};
 use super::client::Client;
 use super::confirm::Removal;
 use super::connect::registration;
-use super::connection::references;
+use super::connection::secrets;
 use super::failure::Failure;
 use super::output;
 use super::provider;
@@ -278,11 +278,9 @@ impl Columns for App {
             true => "none: a public client".to_owned(),
             false => app.facts.secrets.join(", "),
         }),
-        Column::shown("by reference", |app| references::named(&app.references)),
-        Column::shown("fetched", |app| references::fetched(app.facts.fetched.as_ref())),
-        Column::shown("fetching fails", |app| {
-            references::failing(app.facts.fetch_failing.as_ref())
-        }),
+        Column::shown("by reference", |app| secrets::named(&app.references)),
+        Column::shown("fetched", |app| secrets::fetched(app.facts.fetched.as_ref())),
+        Column::shown("fetching fails", |app| secrets::failing(app.facts.fetch_failing.as_ref())),
         Column::shown("redirect URI", |app| app.facts.redirect_uri.clone()),
         Column::shown("scopes", |app| worded_scopes(&app.scopes, &app.facts.scope_words)),
         Column::shown("variables", |app| pairs(&app.variables)),

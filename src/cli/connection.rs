@@ -1,16 +1,12 @@
 //! `keyward connection`: accounts at providers. Their secrets are stored and never shown.
 
 mod add;
-pub(super) mod api_path;
 mod consents;
-mod declared;
 pub(in crate::cli) mod description;
 pub(in crate::cli) mod form;
-pub(super) mod given;
 mod import;
 pub(in crate::cli) mod list;
 pub(super) mod options;
-pub(super) mod references;
 mod refresh;
 mod remove;
 mod request;
@@ -21,15 +17,14 @@ pub(in crate::cli) mod settings;
 pub(in crate::cli) mod shape;
 pub(super) mod state;
 pub(in crate::cli) mod test;
-mod url;
 mod usage;
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use self::api_path::path;
 use self::options::Options;
+use self::state::path;
 use self::state::{state, state_after_is};
 use super::client::Client;
 use super::confirm::Removal;
@@ -142,7 +137,7 @@ pub(crate) struct Add {
     #[command(flatten)]
     options: Options,
     /// a field whose value is kept in a secret source; may be given several times
-    #[arg(long = "secret-from", value_name = "FIELD=SOURCE:REF", value_parser = references::argument)]
+    #[arg(long = "secret-from", value_name = "FIELD=SOURCE:REF", value_parser = secrets::argument)]
     references: Vec<(String, FieldReference)>,
     /// read the tokens from a file that another tool wrote
     #[arg(long, value_name = "FILE", conflicts_with_all = ["secret_stdin", "secret_files", "secret_envs"])]
@@ -184,7 +179,7 @@ impl Command {
                 output::show(global.json, &all, shown)?;
                 if client.is_in_process() && search.is_all() {
                     let names = all.items.iter().map(|known: &Shown<Connection>| &*known.name);
-                    declared::note(global, &names.collect::<Vec<_>>())?;
+                    state::note(global, &names.collect::<Vec<_>>())?;
                 }
                 Ok(())
             }
@@ -297,7 +292,7 @@ fn show(connection: &Shown<Connection>, proxy: &str, owner: &str) -> String {
         ("reconnect before", connection.facts.ends.map(moment).unwrap_or_default()),
     ];
     rows.extend([("warnings", connection.facts.warnings.join("; "))]);
-    rows.extend(references::rows(connection));
+    rows.extend(secrets::rows(connection));
     rows.extend(description::rows(connection));
     rows.extend([
         ("base URL", based),

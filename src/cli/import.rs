@@ -27,10 +27,10 @@ use self::report::{AccountReport, AccountResult, FoundAs, ImportReport, Skipped}
 use self::source::{ImportPlace, SOURCES};
 use super::client::{Client, segment};
 use super::confirm::Confirm;
-use super::connection::api_path::path;
 use super::connection::options::New;
 use super::connection::rotate::RotateRequest;
 use super::connection::shape::Shapes;
+use super::connection::state::path;
 use super::environment::DEFAULT_AGENT;
 use super::failure::{Exit, Failure};
 use super::settings::Global;

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use crate::cli::connection::form::{self, FilledForm};
-use crate::cli::connection::given::ConnectionArguments;
+use crate::cli::connection::options::ConnectionArguments;
 use crate::cli::connection::options::{New, Options};
 use crate::cli::connection::shape::Shapes;
 use crate::cli::failure::{Exit, Failure};

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::api_path::path;
 use super::form::FilledForm;
-use super::given::ConnectionArguments;
+use super::options::ConnectionArguments;
 use super::options::New;
 use super::shape::Shapes;
 use super::state::note_warnings;
+use super::state::path;
 use super::{Add, connected, import};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};

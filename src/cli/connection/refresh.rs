@@ -1,6 +1,6 @@
 //! `keyward connection refresh`: a newer token, now.
 
-use super::api_path::path;
+use super::state::path;
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output;

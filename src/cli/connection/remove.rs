@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::api_path::path;
+use super::state::path;
 use crate::cli::client::{Client, segment};
 use crate::cli::confirm::Removal;
 use crate::cli::failure::Failure;

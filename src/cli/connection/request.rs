@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use clap::Args;
 use serde::de::IgnoredAny;
 
-use super::api_path::path;
+use super::state::path;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::settings::Global;

@@ -4,11 +4,11 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-use super::api_path::path;
-use super::given::ConnectionArguments;
+use super::options::ConnectionArguments;
 use super::secrets::SecretArgs;
 use super::shape::Shapes;
 use super::state::note_warnings;
+use super::state::path;
 use crate::cli::agent::{pair, unique};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;

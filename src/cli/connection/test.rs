@@ -1,6 +1,6 @@
 //! `keyward connection test`: what the API found, for a person or a script.
 
-use super::api_path::path;
+use super::state::path;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::settings::Global;

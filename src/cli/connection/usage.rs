@@ -1,6 +1,6 @@
 //! `keyward connection usage`: requests and failures of a connection, its agents, and the state of its tokens.
 
-use super::api_path::path;
+use super::state::path;
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output;

@@ -1,7 +1,7 @@
 //! The environment of a program that uses a base URL and an API key instead of a proxy.
 
 use crate::cli::client::Client;
-use crate::cli::connection::api_path::path;
+use crate::cli::connection::state::path;
 use crate::cli::connection::{base_url, default_host};
 use crate::cli::environment::AgentEnvironment;
 use crate::cli::environment::files::EnvironmentFiles;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::naming::names_of;
 use super::recognise::FoundAccount;
 use crate::cli::client::Client;
-use crate::cli::connection::api_path::path;
+use crate::cli::connection::state::path;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::secret::Typed;
 use keyward_api::wire::Comparison;
