@@ -22,7 +22,6 @@ mod reach;
 mod replicas;
 mod report;
 mod settings;
-pub(super) mod source_values;
 mod store;
 mod variables;
 

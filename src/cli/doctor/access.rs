@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use super::apps;
 use super::installation::{CheckedInstallation, Resources};
+use super::installation::{not_fetched, source_remedy};
 use super::report::DoctorReport;
-use super::source_values::{not_fetched, source_remedy};
 use crate::cli::client::Client;
 use crate::cli::connection::state::{how_to_bind, may_bind};
 use crate::cli::connection::{refresh_remedy, said, why};

@@ -3,8 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::installation::{CheckedInstallation, Resources};
+use super::installation::{not_fetched, source_remedy};
 use super::report::DoctorReport;
-use super::source_values::{not_fetched, source_remedy};
 use crate::cli::client::Client;
 use crate::cli::settings::Global;
 use crate::cli::table::moment;
