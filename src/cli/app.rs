@@ -278,9 +278,11 @@ impl Columns for App {
             true => "none: a public client".to_owned(),
             false => app.facts.secrets.join(", "),
         }),
-        Column::shown("by reference", |app| secrets::named(&app.references)),
-        Column::shown("fetched", |app| secrets::fetched(app.facts.fetched.as_ref())),
-        Column::shown("fetching fails", |app| secrets::failing(app.facts.fetch_failing.as_ref())),
+        Column::shown("by reference", |app| secrets::named_references(&app.references)),
+        Column::shown("fetched", |app| secrets::fetched_references(app.facts.fetched.as_ref())),
+        Column::shown("fetching fails", |app| {
+            secrets::failing_references(app.facts.fetch_failing.as_ref())
+        }),
         Column::shown("redirect URI", |app| app.facts.redirect_uri.clone()),
         Column::shown("scopes", |app| worded_scopes(&app.scopes, &app.facts.scope_words)),
         Column::shown("variables", |app| pairs(&app.variables)),

@@ -130,7 +130,7 @@ impl Args {
     pub(crate) async fn run(mut self, global: &Global) -> Result<(), Failure> {
         let asks = secret::can_ask() && self.options.secrets.secret_stdin.is_none();
         if let Some(path) = self.key.take() {
-            tools::take(&mut self.provider, &mut self.options.secrets, &path)?;
+            tools::take_ssh_key(&mut self.provider, &mut self.options.secrets, &path)?;
         }
         if self.provider.is_none() && self.from.is_none() && !asks {
             return Err(Failure::usage("name a provider: there is no terminal to ask on").hint(

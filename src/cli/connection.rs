@@ -137,7 +137,7 @@ pub(crate) struct Add {
     #[command(flatten)]
     options: Options,
     /// a field whose value is kept in a secret source; may be given several times
-    #[arg(long = "secret-from", value_name = "FIELD=SOURCE:REF", value_parser = secrets::argument)]
+    #[arg(long = "secret-from", value_name = "FIELD=SOURCE:REF", value_parser = secrets::reference_argument)]
     references: Vec<(String, FieldReference)>,
     /// read the tokens from a file that another tool wrote
     #[arg(long, value_name = "FILE", conflicts_with_all = ["secret_stdin", "secret_files", "secret_envs"])]
@@ -179,7 +179,7 @@ impl Command {
                 output::show(global.json, &all, shown)?;
                 if client.is_in_process() && search.is_all() {
                     let names = all.items.iter().map(|known: &Shown<Connection>| &*known.name);
-                    state::note(global, &names.collect::<Vec<_>>())?;
+                    state::declared_note(global, &names.collect::<Vec<_>>())?;
                 }
                 Ok(())
             }
@@ -292,7 +292,7 @@ fn show(connection: &Shown<Connection>, proxy: &str, owner: &str) -> String {
         ("reconnect before", connection.facts.ends.map(moment).unwrap_or_default()),
     ];
     rows.extend([("warnings", connection.facts.warnings.join("; "))]);
-    rows.extend(secrets::rows(connection));
+    rows.extend(secrets::reference_rows(connection));
     rows.extend(description::rows(connection));
     rows.extend([
         ("base URL", based),

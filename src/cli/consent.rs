@@ -67,7 +67,7 @@ pub(in crate::cli) async fn follow(
 ) -> Result<bool, Failure> {
     let Some(consent) = &made.consent else { return Ok(false) };
     // Bound before the browser is sent to the provider.
-    let pages = host(global, client, consent).await?;
+    let pages = host_pages(global, client, consent).await?;
     let _page = show(global, consent, how)?;
     let ended = client.until_landed(ended(client, &consent.flow));
     let waited = wait::during("waiting for the consent", ended).await;
@@ -131,7 +131,7 @@ fn show(
     }
     let Some(url) = &consent.authorize_url else { return Ok(None) };
     output::note(&format!("open this page in your browser and consent:\n  {url}"));
-    if !how.no_browser && io::stderr().is_terminal() { open(global, url) } else { Ok(None) }
+    if !how.no_browser && io::stderr().is_terminal() { open_page(global, url) } else { Ok(None) }
 }
 
 /// Waits for the result of the consent, also over a restart of the gateway.
@@ -193,7 +193,7 @@ struct ConsentPages {
 ///
 /// # Errors
 /// When redirect URIs do not lead to this machine, or the port is in use.
-async fn host(
+async fn host_pages(
     global: &Global,
     client: &Client,
     consent: &ConsentView,
@@ -246,7 +246,7 @@ impl Drop for RedirectFile {
 ///
 /// # Errors
 /// When the data directory cannot be found.
-fn open(global: &Global, url: &str) -> Result<Option<RedirectFile>, Failure> {
+fn open_page(global: &Global, url: &str) -> Result<Option<RedirectFile>, Failure> {
     let browsers = browsers(&std::env::var("BROWSER").unwrap_or_default());
     if browsers.is_empty() {
         return Ok(None);

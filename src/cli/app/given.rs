@@ -44,7 +44,7 @@ pub(super) struct Secrets {
     #[arg(long = "secret-file", value_name = "SECRET=PATH", value_parser = file)]
     secret_files: Vec<(String, PathBuf)>,
     /// keep one of them in a secret source; may be given several times
-    #[arg(long = "secret-from", value_name = "SECRET=SOURCE:REF", value_parser = secrets::argument)]
+    #[arg(long = "secret-from", value_name = "SECRET=SOURCE:REF", value_parser = secrets::reference_argument)]
     references: Vec<(String, FieldReference)>,
 }
 

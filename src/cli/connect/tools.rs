@@ -98,7 +98,7 @@ const KEY: &str = "private_key";
 const PASSPHRASE: &str = "passphrase";
 
 /// Takes the key of a file. The passphrase of an encrypted one is asked for on a terminal.
-pub(super) fn take(
+pub(super) fn take_ssh_key(
     provider: &mut Option<String>,
     secrets: &mut SecretArgs,
     path: &Path,

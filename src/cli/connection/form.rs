@@ -57,7 +57,7 @@ impl ConnectionArguments {
     /// can be asked.
     pub(in crate::cli) fn complete(self, provider: &ProviderView) -> Result<FilledForm, Failure> {
         let auth = choose(provider, self.auth.as_deref())?;
-        let given = expanded(self, provider)?.named(auth)?;
+        let given = expanded_urls(self, provider)?.named(auth)?;
         given.check(auth)?;
         given.check_variables(provider)?;
         let asking = secret::can_ask() && !given.secrets.iter().any(FieldSource::is_stdin);
@@ -229,7 +229,7 @@ fn lacking(field: &FieldView) -> Failure {
 ///
 /// # Errors
 /// When the URL cannot be used, or an argument contains a password.
-pub(super) fn expanded(
+pub(super) fn expanded_urls(
     mut given: ConnectionArguments,
     provider: &ProviderView,
 ) -> Result<ConnectionArguments, Failure> {

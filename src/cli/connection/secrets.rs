@@ -83,7 +83,7 @@ impl FieldSource {
     ///
     /// # Errors
     /// When there is not exactly one.
-    pub(in crate::cli) fn named(mut self, auth: &AuthView) -> Result<Self, Failure> {
+    pub(in crate::cli) fn named_references(mut self, auth: &AuthView) -> Result<Self, Failure> {
         if !self.field.is_empty() {
             return Ok(self);
         }
@@ -148,7 +148,7 @@ fn variable(text: &str) -> Result<(String, String), String> {
 }
 
 /// `FIELD=SOURCE:REF` of an argument.
-pub(in crate::cli) fn argument(text: &str) -> Result<(String, FieldReference), String> {
+pub(in crate::cli) fn reference_argument(text: &str) -> Result<(String, FieldReference), String> {
     let parts = text.split_once('=').and_then(|(field, rest)| {
         let (from, reference) = rest.split_once(':')?;
         Some((field, from, reference))
@@ -163,17 +163,17 @@ pub(in crate::cli) fn argument(text: &str) -> Result<(String, FieldReference), S
 }
 
 /// The rows of `connection show`.
-pub(super) fn rows(connection: &Shown<Connection>) -> Vec<(&'static str, String)> {
+pub(super) fn reference_rows(connection: &Shown<Connection>) -> Vec<(&'static str, String)> {
     let facts = &connection.facts;
     vec![
-        ("by reference", named(&connection.references)),
-        ("fetched", fetched(facts.fetched.as_ref())),
-        ("fetching fails", failing(facts.fetch_failing.as_ref())),
+        ("by reference", named_references(&connection.references)),
+        ("fetched", fetched_references(facts.fetched.as_ref())),
+        ("fetching fails", failing_references(facts.fetch_failing.as_ref())),
     ]
 }
 
 /// Which fields are where.
-pub(in crate::cli) fn named(references: &References) -> String {
+pub(in crate::cli) fn named_references(references: &References) -> String {
     let references = references.iter();
     let references = references.map(|(field, FieldReference { from, reference })| {
         format!("{field} from {from}: {reference}")
@@ -182,7 +182,7 @@ pub(in crate::cli) fn named(references: &References) -> String {
 }
 
 /// When the values were fetched, and how long they are used.
-pub(in crate::cli) fn fetched(fetched: Option<&FetchedView>) -> String {
+pub(in crate::cli) fn fetched_references(fetched: Option<&FetchedView>) -> String {
     let Some(it) = fetched else { return String::new() };
     let (at, kept) = (moment(it.at), moment(it.kept_until));
     let age = u64::try_from(Timestamp::now().duration_since(it.at).as_secs()).unwrap_or_default();
@@ -191,7 +191,7 @@ pub(in crate::cli) fn fetched(fetched: Option<&FetchedView>) -> String {
 }
 
 /// Failures since then.
-pub(in crate::cli) fn failing(failing: Option<&Failures>) -> String {
+pub(in crate::cli) fn failing_references(failing: Option<&Failures>) -> String {
     let Some(it) = failing else { return String::new() };
     let message = it.message.as_deref().unwrap_or("no answer");
     format!("since {}, {} in a row: {message}", moment(it.since), it.count)
@@ -243,9 +243,9 @@ mod tests {
     #[test]
     fn a_reference_has_a_field_a_source_and_a_value() {
         for bad in ["", "token", "token=vault", "=vault:a", "token=:a", "token=vault:"] {
-            assert!(argument(bad).is_err(), "{bad}");
+            assert!(reference_argument(bad).is_err(), "{bad}");
         }
-        let (field, found) = argument("token=op:op://dev/github/token=x:1").unwrap();
+        let (field, found) = reference_argument("token=op:op://dev/github/token=x:1").unwrap();
         assert_eq!((&*field, &*found.from), ("token", "op"));
         assert_eq!(found.reference, "op://dev/github/token=x:1");
     }

@@ -31,7 +31,7 @@ pub(crate) struct Set {
     #[arg(long, value_name = "WHAT", value_parser = cleared)]
     clear: Vec<RemovedSetting>,
     /// set another reference for a field that has one; may be given several times
-    #[arg(long = "secret-from", value_name = "FIELD=SOURCE:REF", value_parser = secrets::argument)]
+    #[arg(long = "secret-from", value_name = "FIELD=SOURCE:REF", value_parser = secrets::reference_argument)]
     references: Vec<(String, FieldReference)>,
     /// test the change at the provider first, and keep it only if the test succeeds
     #[arg(long, conflicts_with = "references")]

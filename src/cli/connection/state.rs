@@ -76,7 +76,7 @@ pub(in crate::cli) fn path(name: &str) -> String {
 
 /// Notes declared connections that do not exist yet, because the gateway that creates them is not
 /// running.
-pub(super) fn note(global: &Global, known: &[&str]) -> Result<(), Failure> {
+pub(super) fn declared_note(global: &Global, known: &[&str]) -> Result<(), Failure> {
     let config = global.load()?;
     let declared = config.connections.iter().map(|declared| &*declared.name);
     let missing: Vec<_> = declared.filter(|name| !known.contains(name)).collect();
