@@ -7,7 +7,6 @@ pub(super) mod questions;
 pub(super) mod registration;
 mod several;
 pub(super) mod tools;
-mod unusable;
 
 use std::path::PathBuf;
 
@@ -201,7 +200,7 @@ impl Args {
         ConnectStart { provider, shapes, agent, asks }: ConnectStart,
     ) -> Result<(), Failure> {
         let stored = client.list::<Shown<Connection>>("/api/v1/connections", &[]).await?.items;
-        unusable::note(global, &stored, &provider, asks);
+        several::unusable_note(global, &stored, &provider, asks);
         let taken = stored.into_iter().map(|one| one.spec.name).collect();
         let way = if asks { AnswerSource::Asking } else { AnswerSource::Given };
         let questions = Questions { options: self.options, provider, shapes, taken, way };
