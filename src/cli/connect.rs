@@ -18,10 +18,10 @@ use self::questions::{AnswerSource, FixedAnswers, Questions};
 use self::tools::Tool;
 use super::client::{Client, segment};
 use super::connection::options::{New, Options};
+use super::connection::request;
 use super::connection::shape::Shapes;
 use super::connection::state::note_warnings;
 use super::connection::state::path;
-use super::connection::test;
 use super::environment::DEFAULT_AGENT;
 use super::failure::{Exit, Failure};
 use super::settings::Global;
@@ -348,7 +348,7 @@ impl<'a> ConnectWizard<'a> {
             let found = tokio::select! {
                 biased;
                 Ok(_) = self.signals.next() => return Err(terminal::interrupted()),
-                found = test::ask(self.context.client, &connection.name) => found?,
+                found = request::ask_for_test(self.context.client, &connection.name) => found?,
             };
             match found.outcome {
                 TestOutcome::Ok | TestOutcome::NoTest => {
@@ -357,12 +357,12 @@ impl<'a> ConnectWizard<'a> {
                 _ if !self.asks => {
                     let kept = "nothing was stored; --no-test stores the key without a test";
                     let hint = format!("{}; {kept}", remedy(&found, connection));
-                    return Err(test::failure(self.context.global, found).hint(hint));
+                    return Err(request::test_failure(self.context.global, found).hint(hint));
                 }
                 _ => {}
             }
-            let failure =
-                test::failure(self.context.global, found.clone()).hint(remedy(&found, connection));
+            let failure = request::test_failure(self.context.global, found.clone())
+                .hint(remedy(&found, connection));
             output::note(failure.to_string().trim_end());
             const PASTE: &str = "paste it again";
             let ways = match found.outcome {

@@ -7,17 +7,14 @@ pub(in crate::cli) mod form;
 mod import;
 pub(in crate::cli) mod list;
 pub(super) mod options;
-mod refresh;
 mod remove;
-mod request;
+pub(in crate::cli) mod request;
 pub(in crate::cli) mod rotate;
 pub(in crate::cli) mod secrets;
 mod set;
 pub(in crate::cli) mod settings;
 pub(in crate::cli) mod shape;
 pub(super) mod state;
-pub(in crate::cli) mod test;
-mod usage;
 
 use std::path::PathBuf;
 
@@ -74,7 +71,7 @@ pub(crate) enum Command {
     )]
     Request(Box<request::ConnectionRequest>),
     /// show its requests, the agents that sent them, and the state of its tokens
-    #[command(after_help = usage::HELP)]
+    #[command(after_help = list::USAGE_HELP)]
     Usage(Named),
     /// refuse its use with 424, and end requests in progress
     Pause(Named),
@@ -153,8 +150,8 @@ pub(crate) struct Add {
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let command = match self {
-            Self::Test(Named { name }) => return test::run(global, &name).await,
-            Self::Refresh(Named { name }) => return refresh::run(global, &name).await,
+            Self::Test(Named { name }) => return request::run_test(global, &name).await,
+            Self::Refresh(Named { name }) => return rotate::refresh(global, &name).await,
             Self::Request(ask) => return ask.run(global).await,
             Self::Rotate(rotate) => return rotate.run(global).await,
             Self::Set(set) => return set.run(global).await,
@@ -170,7 +167,7 @@ impl Command {
             | Self::Rotate(_)
             | Self::Set(_)
             | Self::Add(_) => Ok(()),
-            Self::Usage(Named { name }) => usage::run(global, &client, &name).await,
+            Self::Usage(Named { name }) => list::show_usage(global, &client, &name).await,
             Self::Pause(Named { name }) => set_paused(global, &client, &name, "pause").await,
             Self::Resume(Named { name }) => set_paused(global, &client, &name, "resume").await,
             Self::List(search) => {
