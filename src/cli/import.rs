@@ -1,18 +1,16 @@
 //! `keyward import`: finds keys in files of variables, the environment and the files of tools, connects their accounts,
 //! and replaces the values in files of variables with placeholders.
 
-mod aws;
 mod candidate;
 mod dotenv;
 mod files;
 mod held;
 mod known;
 mod logins;
-mod naming;
-mod pypirc;
 mod recognise;
 mod report;
 mod source;
+mod tool_files;
 mod vaults;
 
 use std::collections::{BTreeMap, BTreeSet};
