@@ -97,7 +97,7 @@ async fn check_installation(
     let has_data = data::check(&install.data, report);
     let found = gateway::check(install, report).await;
     let serves = matches!(found, GatewayState::Running(_));
-    let owner = data::of(install);
+    let owner = data::owner_of(install);
     // Files that root creates here would lock the gateway out.
     let opens_files = data::may_open(owner, serves, install, report);
     let keys = key::check(install, serves, owner, report);

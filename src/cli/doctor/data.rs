@@ -72,7 +72,7 @@ const OWNER_ID: &str = "user";
 const DYNAMIC_USERS: &str = "/var/lib/private";
 
 /// The gateway's user: the owner of the store, else of the data directory.
-pub(super) fn of(install: &CheckedInstallation<'_>) -> Option<Uid> {
+pub(super) fn owner_of(install: &CheckedInstallation<'_>) -> Option<Uid> {
     let store = match &install.config.store {
         StoreChoice::Sled { path } => Some(&**path),
         StoreChoice::Postgres(_) | StoreChoice::Memory => None,

@@ -158,7 +158,7 @@ async fn ended(
     mut lease: ProbeLease,
     listener: &ProbeListeners,
 ) -> Result<ExitedProgram, Failure> {
-    watch::adopt();
+    watch::adopt_descendants();
     let environment = invocation.environment;
     let mut child = Child::spawn(invocation)?;
     let proxies = [listener.at(), listener.own()].into_iter().chain(lease.listeners.clone());
@@ -167,12 +167,12 @@ async fn ended(
         code = child.ended() => code?,
         never = watch.follow() => match never {},
         why = lease.broken() => {
-            watch::kill().await;
+            watch::kill_descendants().await;
             let message = format!("the program was stopped: {why} and could have served it");
             return Err(Failure::new(Exit::Failed, message).hint("run it again"));
         }
     };
-    watch::end().await;
+    watch::end_descendants().await;
     drop(lease);
     Ok(ExitedProgram { exit_code, watch })
 }

@@ -164,10 +164,13 @@ impl ImportPlace {
         let config = config.filter(|path| path.exists());
         let mut found = match (credentials.exists(), &config) {
             (false, Some(_)) => SourceContent::default(),
-            _ => tool_files::profiles(&credentials.display().to_string(), &text_of(&credentials)?),
+            _ => tool_files::aws_profiles(
+                &credentials.display().to_string(),
+                &text_of(&credentials)?,
+            ),
         };
         if let Some(path) = config {
-            let read = tool_files::profiles(&path.display().to_string(), &text_of(&path)?);
+            let read = tool_files::aws_profiles(&path.display().to_string(), &text_of(&path)?);
             found.candidates.extend(read.candidates);
             found.unusable.extend(read.unusable);
         }

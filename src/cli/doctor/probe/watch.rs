@@ -190,7 +190,7 @@ const LOOKS_MAX: usize = 200;
 
 /// Makes orphaned descendants children of this process (prctl(2), `PR_SET_CHILD_SUBREAPER`), so that
 /// daemons stay in its tree. Linux only.
-pub(super) fn adopt() {
+pub(super) fn adopt_descendants() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
         tracing::warn!(%error, "remaining processes of the program are not found");
@@ -198,18 +198,18 @@ pub(super) fn adopt() {
 }
 
 /// Ends all descendants after the program has ended.
-pub(super) async fn end() {
+pub(super) async fn end_descendants() {
     let deadline = tokio::time::Instant::now() + ENDED_WITHIN;
     while send(Signal::TERM) {
         if tokio::time::Instant::now() > deadline {
-            return kill().await;
+            return kill_descendants().await;
         }
         tokio::time::sleep(END_LOOK_EVERY).await;
     }
 }
 
 /// Kills all descendants, the program included.
-pub(super) async fn kill() {
+pub(super) async fn kill_descendants() {
     for _ in 0..LOOKS_MAX {
         if !send(Signal::KILL) {
             return;
