@@ -233,7 +233,7 @@ async fn set_paused(
 ) -> Result<(), Failure> {
     let at = format!("{}/{verb}", path(name));
     let now: Shown<Connection> = client.post(&at, &serde_json::json!({})).await?;
-    plugin::state::note_states(client, &now.id).await?;
+    plugin::summary::note_states(client, &now.id).await?;
     output::show(global.json, &now, |now| {
         format!("connection {} is {}\n", now.name, state_after_is(&now.facts.state))
     })

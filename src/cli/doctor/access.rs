@@ -232,7 +232,7 @@ fn check_plugins(plugins: &[PluginView], global: &Global, report: &mut DoctorRep
             (_, Some(lacks)) => lacks.hint.clone(),
             (_, None) => continue,
         };
-        let state = plugin::state::state_of(plugin);
+        let state = plugin::summary::state_of(plugin);
         let message = format!("plugin {name} of agent {agent} is {state}");
         report.warn(PLUGINS, message, global.remedy(&hint));
     }
