@@ -8,9 +8,7 @@ mod form;
 mod headless;
 mod offers;
 mod pages;
-mod refusals;
 mod render;
-mod target;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

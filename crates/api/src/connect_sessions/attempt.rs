@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::browser::{BrowserSession, cookie_name};
+use super::offers::target;
 use super::offers::{ConnectChoice, Offers};
-use super::target::target;
 use crate::auth::Caller;
 use crate::connection_test::has_test;
 use crate::context::Context;
