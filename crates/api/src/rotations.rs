@@ -9,7 +9,7 @@ use axum::Json;
 
 use super::body::{Body, Segments};
 use super::changes;
-use super::connection_test::trial::Trial;
+use super::connection_test::status::Trial;
 use super::connection_test::{has_test, status, tested};
 use super::connection_view::{view, view_with_warnings};
 use super::context::Context;
