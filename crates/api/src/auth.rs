@@ -6,7 +6,6 @@
 
 pub(super) mod login;
 pub(super) mod middleware;
-mod validity;
 
 use std::net::IpAddr;
 use std::sync::Arc;
