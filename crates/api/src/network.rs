@@ -4,7 +4,6 @@
 
 mod forwarded;
 mod limits;
-mod running;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,8 +16,8 @@ use ipnet::IpNet;
 
 use self::forwarded::ForwardedFields;
 use self::limits::ApiLimits;
-use self::running::RunningRequests;
-pub(crate) use self::running::{RunningRequest, STREAMS_MAX};
+use self::limits::RunningRequests;
+pub(crate) use self::limits::{RunningRequest, STREAMS_MAX};
 use super::auth::login::is_of_own_page;
 use super::auth::{Caller, DOCUMENT, middleware};
 use super::catch_up::catch_up;
