@@ -12,7 +12,7 @@ use super::connection_test::{has_test, status, tested};
 use super::connection_view::view_with_warnings;
 use super::context::Context;
 use super::error::ApiError;
-use super::key_formats;
+use super::input;
 use super::openapi::Routes;
 use super::request_id;
 use super::wire::{Activation, ConnectionCreated, ConnectionTested, TestOutcome};
@@ -35,11 +35,7 @@ async fn activate(
     let connection = context.connection(&name)?;
     editable(&connection, ManagedBy::Store)?;
     if ask.check_format {
-        key_formats::check(
-            &context,
-            (&*connection.provider, connection.auth.as_deref()),
-            &ask.fields.0,
-        )?;
+        input::check(&context, (&*connection.provider, connection.auth.as_deref()), &ask.fields.0)?;
     }
     let work = resumed(context, connection, ask.fields.0, ask.test);
     // Runs to its end even if the caller disconnects: else the draft would stay in testing.

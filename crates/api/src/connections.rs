@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use super::body::{Params, Segments};
 use super::connection_change::may_refer;
-use super::connection_search::Search;
 use super::connection_test::status;
+use super::connection_view::Search;
 use super::connection_view::{view, view_with_warnings, whole_view};
 use super::context::Context;
 use super::error::ApiError;
@@ -23,8 +23,7 @@ use super::openapi::Routes;
 use super::resource::mentioned;
 use super::wire::{ConnectionCreated, ConnectionRemoved, List, Reconnect};
 use super::{
-    activations, changes, config_mentions, connection_change, key_formats, owners, plugins,
-    request_id,
+    activations, changes, config_mentions, connection_change, input, owners, plugins, request_id,
 };
 use keyward_base::secret::Secret;
 use keyward_model::{
@@ -114,7 +113,7 @@ async fn add(
     connection_change::name_is_no_key(&context, &spec, &options.fields.secrets)?;
     if options.check_format {
         let method = (&*spec.provider, spec.auth.as_deref());
-        key_formats::check(&context, method, &options.fields.secrets)?;
+        input::check(&context, method, &options.fields.secrets)?;
     }
     let server = mcp_server(&context, &spec.provider, &options);
     if let Some((_, provider)) = &server {

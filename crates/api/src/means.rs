@@ -12,7 +12,7 @@ use super::error::ApiError;
 use super::resource::found;
 use super::sign_in::limits::{PasswordTry, network};
 use super::state::Admin;
-use crate::visit::SecureRequest;
+use crate::request_id::SecureRequest;
 use keyward_model::{Login, Record, Role, Scope, SecretText, SignInMethod, User};
 use keyward_state::directory::UserCredential;
 

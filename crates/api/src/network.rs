@@ -26,7 +26,7 @@ use super::host::{Arrival, OwnNames, UnprovedSender};
 use super::request_refusal::RequestRefusal;
 use super::sign_in::{is_sign_in, is_sign_in_page, refusal_page};
 use super::state::Admin;
-use crate::visit::SecureRequest;
+use crate::request_id::SecureRequest;
 use keyward_base::codes::Code;
 use keyward_base::host::{Scheme, Target};
 

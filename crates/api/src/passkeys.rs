@@ -17,8 +17,8 @@ use super::wire::{
     PasskeyChallengeRequest, PasskeyChange, PasskeyCreateRequest, PasskeyCreation, PasskeyUser,
     RelyingParty,
 };
+use crate::request_id::SecureRequest;
 use crate::sign_in::only_browsers;
-use crate::visit::SecureRequest;
 use keyward_base::id::PasskeyId;
 use keyward_model::{Passkey, PasskeyShown, Record, User, is_label};
 use keyward_state::crypto::webauthn::{

@@ -11,7 +11,7 @@ use super::error::ApiError;
 use super::means::SignInMethodChange;
 use super::openapi::Routes;
 use super::wire::PasswordChangeRequest;
-use crate::visit::SecureRequest;
+use crate::request_id::SecureRequest;
 use keyward_base::password::PasswordHash;
 use keyward_model::{Record, User};
 use keyward_state::crypto::password;

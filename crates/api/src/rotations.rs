@@ -14,7 +14,7 @@ use super::connection_test::{has_test, status, tested};
 use super::connection_view::{view, view_with_warnings};
 use super::context::Context;
 use super::error::ApiError;
-use super::key_formats;
+use super::input;
 use super::openapi::Routes;
 use super::request_id;
 use super::state::Admin;
@@ -59,11 +59,7 @@ async fn rotate(
     let connection = context.connection(&name)?;
     rotatable(admin, &connection)?;
     if new.check_format {
-        key_formats::check(
-            &context,
-            (&*connection.provider, connection.auth.as_deref()),
-            &new.fields.0,
-        )?;
+        input::check(&context, (&*connection.provider, connection.auth.as_deref()), &new.fields.0)?;
     }
     let kept = rotation_terms(admin, &new)?;
     // Runs to its end even if the caller disconnects, so that no rotation stays incomplete.

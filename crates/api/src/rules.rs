@@ -7,12 +7,12 @@ use serde::Deserialize;
 
 use super::body::{Params, Segments};
 use super::context::Context;
+use super::effective_rules::RuleKey;
 use super::effective_rules::{KeyedRule, effective, judge, keyed};
 use super::error::ApiError;
 use super::etag::{Etag, TaggedAnswer};
 use super::openapi::Routes;
 use super::page::Page;
-use super::rule_key::RuleKey;
 use super::valid_rules::ValidRules;
 use super::wire::List;
 use super::{resource, stored_rules};

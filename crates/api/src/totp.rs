@@ -18,7 +18,7 @@ use super::means::SignInMethodChange;
 use super::openapi::Routes;
 use super::sign_in::limits::{CodeTry, network};
 use super::wire::{TotpCode, TotpRequest, TotpView};
-use crate::visit::SecureRequest;
+use crate::request_id::SecureRequest;
 use keyward_base::totp::TotpKey;
 use keyward_model::{Record, User};
 use keyward_state::directory::TotpError;
