@@ -107,7 +107,6 @@ mod upstreams;
 mod usage;
 mod users;
 mod valid_rules;
-mod visible_listeners;
 mod webhooks;
 pub mod wire;
 
