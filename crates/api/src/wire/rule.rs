@@ -1,4 +1,5 @@
-//! The JSON of rule tests: requests with their expected results, and the differences.
+//! The JSON of rules beside the resource itself: their order, and tests of requests with their expected results and
+//! the differences.
 
 use std::collections::BTreeMap;
 
@@ -76,4 +77,12 @@ pub struct PredictedDecision {
     pub code: Option<String>,
     /// The refusal in words.
     pub message: Option<String>,
+}
+
+/// Asks for an order.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleOrderRequest {
+    /// All stored rules of the organisation, each once, by name or id.
+    pub rules: Vec<String>,
 }
