@@ -35,7 +35,11 @@ async fn activate(
     let connection = context.connection(&name)?;
     editable(&connection, ManagedBy::Store)?;
     if ask.check_format {
-        input::check(&context, (&*connection.provider, connection.auth.as_deref()), &ask.fields.0)?;
+        input::check_key_formats(
+            &context,
+            (&*connection.provider, connection.auth.as_deref()),
+            &ask.fields.0,
+        )?;
     }
     let work = resumed(context, connection, ask.fields.0, ask.test);
     // Runs to its end even if the caller disconnects: else the draft would stay in testing.

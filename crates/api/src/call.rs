@@ -1,5 +1,4 @@
-//! `POST /connections/{id}/request`: one request with a connection's credential, for people and scripts
-//! that hold no agent. The answer comes as JSON: it is never a page of this origin.
+//! `/call`: requests with a connection by its id. `/connections/{connection}/refresh`: requests a new token now.
 
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use super::error::ApiError;
 use super::openapi::Routes;
 use super::state::Admin;
 use super::valid_rules::ValidRules;
-use super::wire::{CallRequest, CallView};
+use super::wire::{CallRequest, CallView, TokenRefreshed};
 use keyward_net::read_body::{ReadError, read_body};
 use keyward_proxy::call::{self, CallBody};
 use keyward_state::directory::ConnectionRecord;
@@ -152,4 +151,28 @@ async fn view(exchange: Option<String>, answer: Response<CallBody>) -> Result<Ca
 
 fn too_late() -> ApiError {
     ApiError::AnswerCut
+}
+
+pub(super) fn refresh_routes() -> Routes {
+    Routes::new().post(
+        "/connections/{connection}/refresh",
+        ["refreshConnection", "Refresh the access token of a connection"],
+        refresh,
+    )
+}
+
+/// Requests a token from the authorization server, regardless of the age of the present one. The back-off after
+/// failures of the server still applies; a secret of a source is fetched at once.
+async fn refresh(
+    context: Context,
+    Segments(name): Segments<String>,
+) -> Result<Json<TokenRefreshed>, ApiError> {
+    let connection = context.connection(&name)?;
+    let vault = &context.deps().vault;
+    let refreshed = vault.refresh_now(&connection.org, &connection.id).await;
+    // The verdict may be in force now.
+    context.admin.enforce().await?;
+    refreshed?;
+    let token = vault.status(&connection).await;
+    Ok(Json(TokenRefreshed { name: connection.name.clone(), token }))
 }

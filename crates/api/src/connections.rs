@@ -113,7 +113,7 @@ async fn add(
     connection_change::name_is_no_key(&context, &spec, &options.fields.secrets)?;
     if options.check_format {
         let method = (&*spec.provider, spec.auth.as_deref());
-        input::check(&context, method, &options.fields.secrets)?;
+        input::check_key_formats(&context, method, &options.fields.secrets)?;
     }
     let server = mcp_server(&context, &spec.provider, &options);
     if let Some((_, provider)) = &server {

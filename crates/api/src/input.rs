@@ -335,7 +335,7 @@ impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for FilteredKey<'_, K> {
 
 /// Refuses a secret that does not look like one of its field. Unknown providers, methods and fields are refused
 /// elsewhere.
-pub(super) fn check(
+pub(super) fn check_key_formats(
     context: &Context,
     (provider, auth): (&str, Option<&str>),
     fields: &BTreeMap<String, Secret>,

@@ -1,23 +1,25 @@
-//! `/logins`: the browsers in which users are signed in. Admins and auditors see all of the organisation, others their
-//! own.
+//! `/logins`: the browsers in which users are signed in. Admins and auditors see all of the organisation, others
+//! their own. `/login-links`: links that sign a user in once, made by admins and by the operator of the gateway.
 
 use std::sync::Arc;
 
 use axum::Json;
 use http::StatusCode;
+use jiff::SignedDuration;
 
 use super::auth::Caller;
-use super::body::{Params, Segments};
+use super::body::{Body, Params, Segments};
 use super::context::Context;
 use super::error::ApiError;
 use super::etag::IfMatch;
 use super::openapi::Routes;
 use super::page::Page;
-use super::resource::remove_stored;
-use super::wire::List;
+use super::resource::{found, remove_stored, store_new};
+use super::tokens::text_of;
+use super::wire::{List, LoginLinkRequest, LoginLinkView};
 use keyward_base::id::LoginId;
-use keyward_model::{Login, LoginShown, Record, Shown, User};
-use keyward_state::directory::{UserCredential, idle_until};
+use keyward_model::{Login, LoginShown, Record, Role, Scope, Shown, User, UserFacts, UserSpec};
+use keyward_state::directory::{LoginBounds, NewLink, UserCredential, idle_until};
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -86,4 +88,90 @@ fn shown(context: &Context, login: &Arc<Record<Login>>) -> Option<Shown<Login>> 
         expires: login.facts.expires,
         current,
     }))
+}
+
+/// How long a link works: long enough to carry it to another machine.
+const LIFE: SignedDuration = SignedDuration::from_mins(10);
+
+/// The user that is added to an organisation without an admin.
+const FIRST_ADMIN: &str = "admin";
+
+/// Admins that a refusal names.
+const NAMED_MAX: usize = 5;
+
+pub(super) fn login_link_routes() -> Routes {
+    let text = ["addLoginLink", "Make a link that signs a user in once"];
+    Routes::new().post("/login-links", text, add)
+}
+
+struct LinkUser {
+    user: Arc<Record<User>>,
+    /// Whether the user was added for the link.
+    added: bool,
+}
+
+async fn add(
+    context: Context,
+    Body(ask): Body<LoginLinkRequest>,
+) -> Result<(StatusCode, Json<LoginLinkView>), ApiError> {
+    let (deps, caller) = (context.deps(), &context.caller);
+    caller.must_edit_all()?;
+    // A login may do all that its user may, and does not outlive what made its link.
+    if !caller.covers(Scope::All) {
+        return Err(ApiError::ScopeMissing(Scope::All.to_string()));
+    }
+    let bounds = LoginBounds { until: caller.ends(), token_ends: caller.token_ends() };
+    let LinkUser { user, added } = match (&ask.user, caller.user()) {
+        (Some(name), _) => LinkUser { user: found::<User>(&context, name)?, added: false },
+        (None, Some(own)) => LinkUser { user: own.clone(), added: false },
+        (None, None) => only_admin(&context).await?,
+    };
+    caller.record_changed("user", &user.id, &user.name);
+    let expires = deps.clock.now() + LIFE;
+    let directory = &deps.directory;
+    let new = NewLink { expires, bounds, maker: caller.link_maker() };
+    let link = directory.add_login_link(&user.org, &user.id, new).await?;
+    let url = format!("{}/login?link={}", deps.public_url, text_of(&link)?);
+    let view = LoginLinkView { url, user: user.name.clone(), added, expires };
+    Ok((StatusCode::CREATED, Json(view)))
+}
+
+/// The only admin of the organisation; if it has none, a new one.
+async fn only_admin(context: &Context) -> Result<LinkUser, ApiError> {
+    let view = context.view();
+    let all = view.all::<User>(context.caller.org());
+    let mut admins: Vec<_> = all.filter(|user| user.role == Role::Admin && !user.paused).collect();
+    admins.sort_by(|a, b| a.name.cmp(&b.name));
+    match admins.as_slice() {
+        [] => Ok(LinkUser { user: first_admin(context).await?, added: true }),
+        [only] => Ok(LinkUser { user: Arc::clone(only), added: false }),
+        [named @ .., last] => {
+            let more = named.len().saturating_sub(NAMED_MAX);
+            let names: Vec<_> =
+                named.iter().take(NAMED_MAX).map(|user| format!("`{}`", user.name)).collect();
+            let last = match more {
+                0 => format!("`{}`", last.name),
+                more => format!("{} more", more + 1),
+            };
+            let message = format!("is missing: the admins are {} and {last}", names.join(", "));
+            let hint = "name one: `keyward login-link --user NAME`";
+            Err(ApiError::field("user", message).hint(hint))
+        }
+    }
+}
+
+async fn first_admin(context: &Context) -> Result<Arc<Record<User>>, ApiError> {
+    let spec =
+        UserSpec { name: FIRST_ADMIN.to_owned(), email: None, role: Role::Admin, paused: false };
+    let added = store_new::<User>(context, spec, UserFacts::default()).await;
+    added.map_err(|error| match error {
+        ApiError::Taken { .. } => {
+            let message = format!(
+                "is missing: the organisation has no active admin, and `{FIRST_ADMIN}` is another user"
+            );
+            let hint = "make a user an admin: `keyward user set NAME --role admin --resume`";
+            ApiError::field("user", message).hint(hint)
+        }
+        error => error,
+    })
 }

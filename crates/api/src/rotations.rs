@@ -59,7 +59,11 @@ async fn rotate(
     let connection = context.connection(&name)?;
     rotatable(admin, &connection)?;
     if new.check_format {
-        input::check(&context, (&*connection.provider, connection.auth.as_deref()), &new.fields.0)?;
+        input::check_key_formats(
+            &context,
+            (&*connection.provider, connection.auth.as_deref()),
+            &new.fields.0,
+        )?;
     }
     let kept = rotation_terms(admin, &new)?;
     // Runs to its end even if the caller disconnects, so that no rotation stays incomplete.

@@ -18,10 +18,10 @@ use super::state::Admin;
 use super::{
     activations, agents, apps, audit, auth, backup, bindings, ca, call, catch_up, connect_sessions,
     connection_test, connections, consents, database_listeners, errors_page, explain, export,
-    flows, health, home, honeytokens, hooks, index, keys, login_links, logins, orgs, passkeys,
-    passwords, personal, plugins, probes, providers, refresh, reload, replicas, request_id,
-    rotations, rule_test, rules, runs, sessions, sign_in, sources, store_check, streams, summary,
-    tokens, totp, upstreams, usage, users, webhooks,
+    flows, health, home, honeytokens, hooks, index, keys, logins, orgs, passkeys, passwords,
+    personal, plugins, probes, providers, reload, replicas, request_id, rotations, rule_test,
+    rules, runs, sessions, sign_in, sources, streams, summary, tokens, totp, upstreams, usage,
+    users, webhooks,
 };
 use crate::handler::get;
 
@@ -139,7 +139,7 @@ pub(super) fn described() -> Routes {
         .merge(sources::routes())
         .merge(streams::routes())
         .merge(replicas::routes())
-        .merge(store_check::routes())
+        .merge(backup::store_check_routes())
         .merge(summary::routes())
         .merge(connect_sessions::routes())
         .merge(explain::routes())
@@ -148,7 +148,7 @@ pub(super) fn described() -> Routes {
         .merge(ca::routes())
         .merge(plugins::routes())
         .merge(probes::routes())
-        .merge(refresh::routes())
+        .merge(call::refresh_routes())
         .merge(upstreams::routes())
         .merge(usage::routes())
         .merge(rotations::routes())
@@ -162,7 +162,7 @@ pub(super) fn described() -> Routes {
         .merge(totp::routes())
         .merge(sign_in::routes())
         .merge(logins::routes())
-        .merge(login_links::routes())
+        .merge(logins::login_link_routes())
         .merge(webhooks::routes())
         .merge(hooks::routes())
         .merge(database_listeners::routes())

@@ -279,25 +279,25 @@ fn mark_wrong(fields: &mut [FormField], problem: &FormProblem) {
 
 pub(super) const ASK_AGAIN: &str = "Ask for another link where you got this one.";
 
-pub(super) fn unknown_browser(admin: &Admin) -> Response {
+pub(super) fn unknown_browser_page(admin: &Admin) -> Response {
     let brand = admin.deps().connect.borrow().branding.clone();
     let why = "This browser did not open the link, or the link has ended.";
     refused(&brand, StatusCode::FORBIDDEN, why, ASK_AGAIN)
 }
 
-pub(super) fn foreign(admin: &Admin) -> Response {
+pub(super) fn foreign_page(admin: &Admin) -> Response {
     let brand = admin.deps().connect.borrow().branding.clone();
     let why = "This form was sent by another site.";
     refused(&brand, StatusCode::FORBIDDEN, why, "Open the link, and use its own buttons.")
 }
 
-pub(super) fn ended(admin: &Admin) -> Response {
+pub(super) fn ended_page(admin: &Admin) -> Response {
     let brand = admin.deps().connect.borrow().branding.clone();
     let why = "This link has ended: links work once, and for 30 minutes.";
     refused(&brand, StatusCode::GONE, why, ASK_AGAIN)
 }
 
-pub(super) fn failure(admin: &Admin, error: &ApiError) -> Response {
+pub(super) fn failure_page(admin: &Admin, error: &ApiError) -> Response {
     let text = error.text();
     let brand = admin.deps().connect.borrow().branding.clone();
     let why = crate::html::sentence(&text.message);
