@@ -3,9 +3,7 @@
 
 mod form;
 mod list;
-mod query;
 mod sentence;
-mod shared;
 mod tester;
 
 use axum::Router;
@@ -20,11 +18,11 @@ use keyward_api::handler::get;
 use keyward_api::wire::List;
 use keyward_model::{Agent, ManagedBy, RuleShown, Shown};
 
-use self::query::PageQuery;
+use self::tester::PageQuery;
 pub(super) use list::file_line;
+use list::{remove, shadow};
 use sentence::Sentence;
 pub(super) use sentence::decider;
-use shared::{remove, shadow};
 
 /// Agents that a form offers; the names of others are typed.
 const AGENTS: usize = 200;
