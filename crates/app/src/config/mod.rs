@@ -5,7 +5,6 @@
 //! group of them. Secrets are named here and read by `secret.rs` when they are needed. What names
 //! mean that only the store knows is left to `rulebook/` and `directory/`.
 
-mod addresses;
 mod agent;
 mod app;
 mod backup;
@@ -22,11 +21,8 @@ mod ignored_variables;
 mod last_file;
 mod limits;
 mod listen;
-mod listen_admin;
-mod listen_agents;
 mod listen_at;
 mod listen_databases;
-mod listen_hooks;
 mod listen_tls;
 mod load;
 mod manifest;
@@ -81,11 +77,11 @@ pub use environment::VariableSource;
 pub use error::ConfigError;
 pub use hook::HookSecrets;
 pub(crate) use ignored_variables::ignored_variables;
+pub use listen::ListenAdmin;
+pub use listen::ListenHooks;
 pub use listen::ListenSettings;
-pub use listen_admin::ListenAdmin;
-pub use listen_agents::ListenAgent;
+pub use listen_at::ListenAgent;
 pub use listen_databases::ListenDatabase;
-pub use listen_hooks::ListenHooks;
 pub use listen_tls::{Certificate, ListenTls};
 pub use load::data_dir;
 pub use manifest::{ManifestError, manifest, manifest_file};
