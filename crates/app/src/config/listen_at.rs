@@ -9,7 +9,7 @@ use serde_yaml::Value;
 
 use super::listen_tls::ListenTls;
 use super::listen_tls::tcp;
-use super::names;
+use super::reading;
 use super::reading::ConfigReading;
 use keyward_base::id::OrgId;
 use keyward_base::keys::section;
@@ -133,7 +133,7 @@ fn agent(
     path: &str,
     reading: &mut ConfigReading<'_>,
 ) -> Option<ListenAgent> {
-    names::agent(&text.agent, &key_of(path, "agent"), reading);
+    reading::agent(&text.agent, &key_of(path, "agent"), reading);
     let org = reading.org(text.org.as_deref(), &key_of(path, "org"));
     let place = key_of(path, "at");
     let Some(written) = &text.at else {
