@@ -9,9 +9,7 @@ use tokio::task::JoinSet;
 use super::keys::finish_rotation;
 use super::listeners::{BoundAdmin, BoundHooks};
 use super::services::Services;
-use super::{
-    audit_heads, backups, ca, connect_sessions, replicas, rotations, sessions, source_files, usage,
-};
+use super::{backups, ca, connect_sessions, replicas, rotations, source_files, usage};
 use crate::config::Config;
 use keyward_api::{self as admin, Admin, AdminSocket, AdminTls, ListenerStop, NetworkAccess};
 use keyward_proxy::WantedLink;
@@ -130,7 +128,7 @@ impl AdminTasks {
             clock: services.clock.clone(),
         };
         self.spawn(|close| usage.run(close));
-        let heads = audit_heads::AuditHeadsJob::of(services);
+        let heads = replicas::AuditHeadsJob::of(services);
         self.spawn(|close| heads.run(close));
         let backups = backups::BackupJob {
             backups: services.backups.clone(),
@@ -138,7 +136,7 @@ impl AdminTasks {
             clock: services.clock.clone(),
         };
         self.spawn(|close| until(close, backups.run()));
-        let ended = sessions::remove_ended(services.directory.clone(), services.sign_in.idle);
+        let ended = rotations::remove_ended(services.directory.clone(), services.sign_in.idle);
         self.spawn(|close| until(close, ended));
         self.spawn(|close| until(close, connect_sessions::sweep(services.flows.clone())));
         let vault = services.vault.clone();

@@ -20,7 +20,6 @@
 mod admin_tasks;
 mod apply;
 mod audit_file;
-mod audit_heads;
 mod backups;
 mod ca;
 pub mod config;
@@ -50,7 +49,6 @@ mod replicas;
 mod restore;
 mod rotations;
 mod services;
-mod sessions;
 mod shared_limits;
 mod source_files;
 mod start_check;

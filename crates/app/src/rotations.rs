@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use keyward_base::time::Clock;
 use keyward_model::Connection;
-use keyward_state::directory::{ConnectionRecord, RemedyCause, Reminder, View};
+use keyward_state::directory::{ConnectionRecord, Directory, RemedyCause, Reminder, View};
 use keyward_state::observe::metrics::Metrics;
 use keyward_vault::Vault;
 
@@ -89,4 +89,24 @@ async fn remind(vault: &Vault, now: Timestamp, metrics: &Metrics) {
         }
     }
     metrics.secrets_due(&counts);
+}
+
+/// Short enough that the tokens of a day of short sessions do not accumulate.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// Runs until it is dropped. `idle`: how long a login may be unused.
+pub(super) async fn remove_ended(directory: Arc<Directory>, idle: Duration) {
+    loop {
+        match directory.remove_ended_sessions().await {
+            Ok(0) => {}
+            Ok(count) => tracing::debug!(count, "ended sessions are removed"),
+            Err(error) => tracing::warn!(%error, "ended sessions cannot be removed yet"),
+        }
+        match directory.remove_ended_logins(idle).await {
+            Ok(0) => {}
+            Ok(count) => tracing::debug!(count, "ended logins are removed"),
+            Err(error) => tracing::warn!(%error, "ended logins cannot be removed yet"),
+        }
+        tokio::time::sleep(EVERY).await;
+    }
 }
