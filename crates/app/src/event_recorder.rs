@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::audit_file;
+use super::audit_log;
 use super::services::OpenedServices;
 use crate::config::Config;
 use keyward_state::observe::audit::{Audit, AuditWriter};
@@ -21,7 +21,7 @@ impl EventRecorder {
         config: &Config,
         opened: &OpenedServices,
     ) -> anyhow::Result<(Audit, AuditWriter, ChangeRecorder, Self)> {
-        let (audit, writer) = audit_file::open(config)?;
+        let (audit, writer) = audit_log::open(config)?;
         let changes = ChangeRecorder::to(audit.clone());
         let (close, closing) = watch::channel(false);
         let recorder =

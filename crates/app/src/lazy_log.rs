@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::audit_file;
+use super::audit_log;
 use crate::config::Config;
 use keyward_state::observe::audit::{AuditError, AuditWriter};
 use keyward_state::observe::change_log::ChangeRecorder;
@@ -22,7 +22,7 @@ impl LazyLog {
         let writer: Arc<Mutex<Option<AuditWriter>>> = Arc::default();
         let opened = writer.clone();
         let changes = ChangeRecorder::late(move || {
-            let (audit, writer) = audit_file::open_at_rest(&config).map_err(refused)?;
+            let (audit, writer) = audit_log::open_at_rest(&config).map_err(refused)?;
             *opened.lock() = Some(writer);
             Ok(audit)
         });

@@ -19,7 +19,7 @@
 
 mod admin_tasks;
 mod apply;
-mod audit_file;
+mod audit_log;
 mod backups;
 mod ca;
 pub mod config;
