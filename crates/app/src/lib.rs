@@ -31,8 +31,6 @@ mod error;
 mod event_recorder;
 mod folders;
 mod hand_over;
-mod hangups;
-mod kept_providers;
 mod keys;
 mod last_config;
 mod lazy_log;
@@ -49,7 +47,6 @@ mod replicas;
 mod restore;
 mod rotations;
 mod services;
-mod shared_limits;
 mod source_files;
 mod start_check;
 mod stop_condition;
@@ -76,7 +73,6 @@ pub use backups::written as written_backups;
 pub use data_path::DataPath;
 pub use error::{AppError, KEY_LOST_HINT, LOCALHOST_KEY, data_directory_remedy, is_locked};
 pub use folders::{DanglingLink, create_private_dir};
-pub use hangups::Hangups;
 pub use lazy_log::LazyLog;
 pub use plan::refused_plan;
 use public_url::admin_access;
@@ -84,6 +80,7 @@ pub use public_url::own_names;
 pub use restore::Restore;
 use services::OpenedServices;
 pub use services::{FileCheck, Services};
+pub use stop_condition::Hangups;
 pub use stop_condition::{StopCondition, StoppedWhile};
 pub use store_check::{RepairedStore, check_store, repair_store};
 pub use store_copy::{copy_backup, copy_store};
@@ -303,7 +300,7 @@ pub async fn serve(
 ) -> anyhow::Result<StoppedWhile> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let unkept = kept_providers::unkept(&config);
+    let unkept = last_config::unkept(&config);
     // It may wait for minutes. A signal after it waits until the gateway serves: the start changes the store.
     let opened = tokio::select! {
         biased;
@@ -322,7 +319,7 @@ pub async fn serve(
     announce(&running);
     running.manager.ready();
     if let Some(unkept) = unkept {
-        kept_providers::keep(unkept);
+        last_config::keep(unkept);
     }
     let offered = running.hand_over.take();
     let stored = running.services.database_listeners.clone();

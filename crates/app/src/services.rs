@@ -33,7 +33,7 @@ use super::plan::{self, Inputs};
 use super::public_url::public_url;
 use super::telemetry::{Collector, Exports};
 use super::upstream_settings::UpstreamSettings;
-use super::{backups, ca, keys, last_config, shared_limits};
+use super::{backups, ca, descriptors, keys, last_config};
 use crate::config::{Config, ListenAgent, UpstreamProxy};
 use keyward_api::wire::PlanView;
 use keyward_api::{AuditLog, Deps};
@@ -429,7 +429,7 @@ impl OpenedServices {
         let leaves =
             LeafCache::new(self.authority.clone(), config.limits.leaves_max, self.clock.clone());
         let backups = backups::of(config, &self.directory, &self.authority, &self.clock);
-        let shared_limits = shared_limits::limits(&self.directory)?;
+        let shared_limits = descriptors::limits(&self.directory)?;
         let telemetry = Exports::new(caller.clone(), self.metrics.clone(), self.clock.clone());
         let audit = Trail::at(&config.audit.file);
         let connect = watch::Sender::new(Arc::new(config.connect.clone()));
