@@ -1,13 +1,10 @@
 //! [`Services`]: everything that the listeners need, opened in order. The command line opens them itself
 //! when no gateway runs.
 
-mod declared_only;
-mod on_disk;
 mod opened_store;
-mod rules_at_rest;
 mod shared_store;
 mod start_lease;
-mod with_start_lease;
+mod without_listeners;
 
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -17,9 +14,9 @@ use parking_lot::Mutex;
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, watch};
 
-pub use declared_only::FileCheck;
 pub(super) use opened_store::{leave_store, open_store};
 pub(super) use start_lease::StartLease;
+pub use without_listeners::FileCheck;
 
 use super::apply::ApplyTarget;
 use super::error::{AppError, refused};
