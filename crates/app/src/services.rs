@@ -1,7 +1,6 @@
 //! [`Services`]: everything that the listeners need, opened in order. The command line opens them itself
 //! when no gateway runs.
 
-mod opened_store;
 mod shared_store;
 mod start_lease;
 mod without_listeners;
@@ -14,7 +13,7 @@ use parking_lot::Mutex;
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, watch};
 
-pub(super) use opened_store::{leave_store, open_store};
+pub(super) use shared_store::{leave_store, open_store};
 pub(super) use start_lease::StartLease;
 pub use without_listeners::FileCheck;
 
