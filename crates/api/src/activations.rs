@@ -7,9 +7,9 @@ use std::sync::Arc;
 use axum::Json;
 
 use super::body::{Body, Segments};
-use super::changes;
 use super::connection_test::{has_test, status, tested};
 use super::connection_view::view_with_warnings;
+use super::context;
 use super::context::Context;
 use super::error::ApiError;
 use super::input;
@@ -89,13 +89,13 @@ pub(super) async fn begun(
             if found.outcome == TestOutcome::WrongKey {
                 found.hint = vault.remedy(&now, RemedyCause::Use);
             }
-            changes::publish(context, &now, "draft", &found.message).await;
+            context::publish_change(context, &now, "draft", &found.message).await;
             now
         }
         found => {
             let now = vault.activate(org, id).await?;
             let why = if found.is_some() { "the provider accepts the secret" } else { "untested" };
-            changes::publish(context, &now, "active", why).await;
+            context::publish_change(context, &now, "active", why).await;
             now
         }
     };

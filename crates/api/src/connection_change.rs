@@ -16,7 +16,7 @@ use super::error::ApiError;
 use super::input::InputChange;
 use super::state::Admin;
 use super::wire::TestOutcome;
-use super::{changes, config_mentions, owners};
+use super::{context, resource};
 use keyward_base::secret::Secret;
 use keyward_model::{Connection, ConnectionSpec, ManagedBy, References, Shown};
 use keyward_rules::provider::{Field, pasted};
@@ -40,10 +40,10 @@ pub(super) async fn change(
     let after = changed(&context, &found, &change)?;
     if after.name != found.name {
         name_is_no_key(&context, &after, &BTreeMap::new())?;
-        config_mentions::may_be_renamed(admin, &found).await?;
+        resource::may_be_renamed(admin, &found).await?;
     }
     let owner = match &change.options.owner {
-        Some(owner) => Some(owners::resolve_assigned(&context, owner.as_deref())?),
+        Some(owner) => Some(resource::resolve_assigned(&context, owner.as_deref())?),
         None => None,
     };
     if change.options.test && after.references != found.references {
@@ -69,7 +69,7 @@ pub(super) async fn change(
     }
     admin.enforce().await?;
     if connection.updated != found.updated {
-        changes::publish(&context, &connection, "changed", "by request").await;
+        context::publish_change(&context, &connection, "changed", "by request").await;
     }
     Ok(Json(view(admin, &connection)))
 }

@@ -22,9 +22,7 @@ use super::input::Input;
 use super::openapi::Routes;
 use super::resource::mentioned;
 use super::wire::{ConnectionCreated, ConnectionRemoved, List, Reconnect};
-use super::{
-    activations, changes, config_mentions, connection_change, input, owners, plugins, request_id,
-};
+use super::{activations, connection_change, context, input, plugins, request_id, resource};
 use keyward_base::secret::Secret;
 use keyward_model::{
     Connection, ConnectionCreateOptions, ConnectionSpec, ConnectionState, Reference, Shown, User,
@@ -119,8 +117,8 @@ async fn add(
     if let Some((_, provider)) = &server {
         fits_mcp_server(&spec, &options, provider.as_deref())?;
     }
-    let owner = owners::of_new(&context, options.owner.as_deref())?;
-    let visibility = owners::visibility(owner.as_ref(), options.visibility);
+    let owner = resource::owner_of_new(&context, options.owner.as_deref())?;
+    let visibility = resource::owner_visibility(owner.as_ref(), options.visibility);
     if let Some((url, provider)) = server {
         takes_consents(admin)?;
         let provider = provider.map(|provider| provider.id.to_string());
@@ -277,7 +275,7 @@ async fn remove(
     let facts = &connection.facts;
     let is_paused = facts.state == ConnectionState::Paused && !facts.held;
     if !removal.undo && (is_paused || connection.managed_by == ManagedBy::Store) {
-        config_mentions::may_be_removed(admin, &connection).await?;
+        resource::may_be_removed(admin, &connection).await?;
     }
     let flows = &admin.deps().flows;
     let plugins = plugins::affected(&context, &connection);
@@ -337,6 +335,6 @@ async fn set_paused(
     }
     admin.enforce().await?;
     let what = if paused { "paused" } else { "resumed" };
-    changes::publish(context, &connection, what, "by request").await;
+    context::publish_change(context, &connection, what, "by request").await;
     Ok(Json(view(admin, &connection)))
 }

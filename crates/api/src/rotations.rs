@@ -8,10 +8,10 @@ use std::time::Duration;
 use axum::Json;
 
 use super::body::{Body, Segments};
-use super::changes;
 use super::connection_test::status::Trial;
 use super::connection_test::{has_test, status, tested};
 use super::connection_view::{view, view_with_warnings};
+use super::context;
 use super::context::Context;
 use super::error::ApiError;
 use super::input;
@@ -200,7 +200,7 @@ async fn finished(
     context.admin.enforce().await?;
     let now = context.connection(before.id.as_str())?;
     let why = if test.is_some() { "the provider accepts the new secret" } else { "untested" };
-    changes::publish(context, &now, "rotated", why).await;
+    context::publish_change(context, &now, "rotated", why).await;
     let account = test.as_ref().and_then(|test| test.account.as_ref());
     let other = before.facts.whose.clone().filter(|was| account.is_some_and(|now| now != was));
     let connection = view_with_warnings(&context.admin, &now).await;
@@ -224,7 +224,7 @@ async fn confirm(
 ) -> Result<Json<Shown<Connection>>, ApiError> {
     let connection = context.connection(&name)?;
     let now = context.deps().vault.confirm_rotation(&connection.org, &connection.id).await?;
-    changes::publish(&context, &now, "rotation confirmed", "the old secret is wiped").await;
+    context::publish_change(&context, &now, "rotation confirmed", "the old secret is wiped").await;
     Ok(Json(view(&context.admin, &now)))
 }
 
@@ -236,6 +236,7 @@ async fn roll_back(
     rotatable(&context.admin, &connection)?;
     let now = context.deps().vault.roll_back(&connection.org, &connection.id).await?;
     context.admin.enforce().await?;
-    changes::publish(&context, &now, "rotation rolled back", "the new secret is wiped").await;
+    context::publish_change(&context, &now, "rotation rolled back", "the new secret is wiped")
+        .await;
     Ok(Json(view(&context.admin, &now)))
 }

@@ -14,9 +14,9 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
 
 use super::agents::why_paused;
+use super::audit_log::Run;
 use super::auth::Caller;
 use super::body::Body;
-use super::change_details::Run;
 use super::context::Context;
 use super::error::ApiError;
 use super::openapi::{JsonLinesAnswer, Routes};

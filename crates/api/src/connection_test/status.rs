@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::changes;
+use super::super::context;
 use super::super::context::Context;
 use super::super::error::ApiError;
 use super::super::state::Admin;
@@ -93,7 +93,7 @@ pub(crate) async fn store_result(
     }
     if now.facts.state != connection.facts.state {
         admin.enforce().await?;
-        changes::publish(context, &now, "tested", &found.message).await;
+        context::publish_change(context, &now, "tested", &found.message).await;
     }
     Ok(())
 }
