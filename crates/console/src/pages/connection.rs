@@ -58,7 +58,7 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, PageError>
     let asked = format!("/audit?changed={}&limit={CHANGES}", connection.id);
     let changes: Option<List<Event>> = visit.once(&asked).await?;
     let changes = changes.map(|list| list.items);
-    let listeners = sessions::read(&visit, &connection).await?;
+    let listeners = sessions::read_listeners(&visit, &connection).await?;
     let view = View { connection, tag, usage, provider, streams, changes, listeners };
     Ok(Page::new(&visit, Section::Connections, &view.connection.spec.name, page(&visit, &view)))
 }

@@ -20,7 +20,7 @@ use keyward_model::{Agent, ManagedBy, RuleShown, Shown};
 
 use self::tester::PageQuery;
 pub(super) use list::file_line;
-use list::{remove, shadow};
+use list::{remove_button, shadow_notice};
 use sentence::Sentence;
 pub(super) use sentence::decider;
 
@@ -86,10 +86,10 @@ async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, PageError> 
         (head(html! { (title) }, Some(Sentence::of(&rule.spec).show()), html! {
             @if is_ours { a.button href=(format!("{path}/edit")) { "Edit rule" } }
         }))
-        @if let Some(earlier) = &rule.status.shadowed_by { (shadow(earlier)) }
+        @if let Some(earlier) = &rule.status.shadowed_by { (shadow_notice(earlier)) }
         section.panel { div.body { (about(&rule)) } }
         @if is_ours {
-            (danger_zone(&remove(&rule, tag.as_deref()).show()))
+            (danger_zone(&remove_button(&rule, tag.as_deref()).show()))
         }
     };
     Ok(Page::new(&visit, Section::Rules, &title, content))

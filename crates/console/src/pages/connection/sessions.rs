@@ -93,7 +93,7 @@ fn joined<T: Display>(all: &BTreeSet<T>, between: &str) -> String {
 }
 
 /// Those of its protocol that are for this connection, or for any; `None`: it is to no database.
-pub(super) async fn read(
+pub(super) async fn read_listeners(
     visit: &Visit,
     connection: &Shown<Connection>,
 ) -> Result<Option<Vec<DatabaseListenerView>>, PageError> {

@@ -247,7 +247,7 @@ fn default(view: &View<'_>, rule: &RuleShown) -> Markup {
 }
 
 /// The notice that a rule has no effect, with the rule that comes before it.
-pub(super) fn shadow(earlier: &str) -> Markup {
+pub(super) fn shadow_notice(earlier: &str) -> Markup {
     let name = written_name(earlier);
     html! {
         div.notice.warn { div.grow {
@@ -258,7 +258,7 @@ pub(super) fn shadow(earlier: &str) -> Markup {
 }
 
 /// The button that removes a rule, with what the removal changes.
-pub(super) fn remove<'a>(rule: &'a RuleShown, tag: Option<&'a str>) -> Action<'a> {
+pub(super) fn remove_button<'a>(rule: &'a RuleShown, tag: Option<&'a str>) -> Action<'a> {
     let name = rule.spec.name.as_deref().unwrap_or(&rule.id);
     let loss = match rule.spec.action.map_or("inject", |action| action.as_str()) {
         "deny" => "Requests that it blocks are decided by the rules after it, and may be sent.",
