@@ -9,7 +9,6 @@ mod agent;
 mod app;
 mod backup;
 mod checked_providers;
-mod connect;
 mod connection;
 mod declared;
 mod environment;
