@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::keys::finish_rotation;
 use super::listeners::{BoundAdmin, BoundHooks};
 use super::services::Services;
-use super::{backups, ca, connect_sessions, replicas, rotations, source_files, usage};
+use super::{backups, ca, expiry, replicas, source_files, usage};
 use crate::config::Config;
 use keyward_api::{self as admin, Admin, AdminSocket, AdminTls, ListenerStop, NetworkAccess};
 use keyward_proxy::WantedLink;
@@ -118,7 +118,7 @@ impl AdminTasks {
         self.spawn(|close| async move { until(close, finish_rotation(&keys)).await });
         self.spawn(|close| async move { until(close, ca::follow(authority, files)).await });
         let (vault, metrics) = (services.vault.clone(), services.metrics.clone());
-        let rotating = rotations::run(vault, metrics, services.clock.clone());
+        let rotating = expiry::run(vault, metrics, services.clock.clone());
         self.spawn(|close| until(close, rotating));
         let files = source_files::follow(services.vault.clone());
         self.spawn(|close| until(close, files));
@@ -136,9 +136,9 @@ impl AdminTasks {
             clock: services.clock.clone(),
         };
         self.spawn(|close| until(close, backups.run()));
-        let ended = rotations::remove_ended(services.directory.clone(), services.sign_in.idle);
+        let ended = expiry::remove_ended(services.directory.clone(), services.sign_in.idle);
         self.spawn(|close| until(close, ended));
-        self.spawn(|close| until(close, connect_sessions::sweep(services.flows.clone())));
+        self.spawn(|close| until(close, expiry::sweep(services.flows.clone())));
         let vault = services.vault.clone();
         self.spawn(|close| async move { until(close, vault.keep_alive()).await });
         let flows = services.flows.clone();

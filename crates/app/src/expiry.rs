@@ -1,4 +1,6 @@
-//! Background job for rotated secrets: wipes expired ones, and reminds people of secrets that are due.
+//! Background jobs for what ends: they wipe expired secrets, remind people of secrets that are due, and remove
+//! ended sessions, logins and connect sessions. Ended ones allow nothing before, because each request checks its
+//! session or login.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use keyward_model::Connection;
 use keyward_state::directory::{ConnectionRecord, Directory, RemedyCause, Reminder, View};
 use keyward_state::observe::metrics::Metrics;
 use keyward_vault::Vault;
+use keyward_vault::oauth::Flows;
 
 /// Longest delay of a reminder; wiping is on time, or [`LOOK_AGAIN_AFTER`] late after a change.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -108,5 +111,20 @@ pub(super) async fn remove_ended(directory: Arc<Directory>, idle: Duration) {
             Err(error) => tracing::warn!(%error, "ended logins cannot be removed yet"),
         }
         tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// A draft that was not connected is removed within a minute of the end of its link.
+const CONNECT_SESSIONS_EVERY: Duration = Duration::from_secs(60);
+
+/// Runs until it is dropped.
+pub(super) async fn sweep(flows: Arc<Flows>) {
+    loop {
+        match flows.sweep_connect_sessions().await {
+            Ok(0) => {}
+            Ok(count) => tracing::debug!(count, "ended connect sessions are removed"),
+            Err(error) => tracing::warn!(%error, "ended connect sessions cannot be removed yet"),
+        }
+        tokio::time::sleep(CONNECT_SESSIONS_EVERY).await;
     }
 }
