@@ -107,13 +107,13 @@ fn write(config: &Config, rules: usize) {
 }
 
 /// The configuration, if its providers are not recorded as valid yet.
-pub(super) fn unkept(config: &Config) -> Option<Config> {
+pub(super) fn unkept_providers(config: &Config) -> Option<Config> {
     config.has_unkept_providers().then(|| config.clone())
 }
 
 /// Starts a thread that records them. Shutdown does not wait for it: without the file, only the next start takes
 /// longer.
-pub(super) fn keep(config: Config) {
+pub(super) fn keep_providers(config: Config) {
     let work = move || match config.keep_providers() {
         Ok(is_new) => tracing::debug!(is_new, "the providers of the configuration are valid"),
         Err(error) => tracing::warn!(

@@ -27,13 +27,11 @@ mod data_path;
 mod database_url;
 mod descriptors;
 mod error;
-mod event_recorder;
 mod expiry;
 mod folders;
 mod hand_over;
 mod keys;
 mod last_config;
-mod lazy_log;
 mod limit_exchange;
 mod listener_certificates;
 mod listeners;
@@ -68,11 +66,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use self::restore::error::{RestoreError, Restored};
+pub use audit_log::LazyLog;
 pub use backups::written as written_backups;
 pub use data_path::DataPath;
 pub use error::{AppError, KEY_LOST_HINT, LOCALHOST_KEY, data_directory_remedy, is_locked};
 pub use folders::{DanglingLink, create_private_dir};
-pub use lazy_log::LazyLog;
 pub use plan::refused_plan;
 use public_url::admin_access;
 pub use public_url::own_names;
@@ -85,9 +83,9 @@ pub use store_check::{RepairedStore, check_store, repair_store};
 pub use store_copy::{copy_backup, copy_store};
 
 use self::admin_tasks::{AdminTasks, all_ended, until};
+use self::audit_log::EventRecorder;
 use self::data_path::{EndSignals, serving, start_cores};
 use self::database_url::DatabaseUrl;
-use self::event_recorder::EventRecorder;
 use self::hand_over::{FIRST_REQUEST_WITHIN, HandOver, Predecessor, Sockets};
 use self::listeners::Listeners;
 use self::notify::ServiceManager;
@@ -299,7 +297,7 @@ pub async fn serve(
 ) -> anyhow::Result<StoppedWhile> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let unkept = last_config::unkept(&config);
+    let unkept = last_config::unkept_providers(&config);
     // It may wait for minutes. A signal after it waits until the gateway serves: the start changes the store.
     let opened = tokio::select! {
         biased;
@@ -318,7 +316,7 @@ pub async fn serve(
     announce(&running);
     running.manager.ready();
     if let Some(unkept) = unkept {
-        last_config::keep(unkept);
+        last_config::keep_providers(unkept);
     }
     let offered = running.hand_over.take();
     let stored = running.services.database_listeners.clone();

@@ -227,8 +227,8 @@ impl Reloader {
         }
         let files = config.files();
         self.watched(move |watched| watched.set_files(files)).await;
-        if let Some(unkept) = last_config::unkept(&config) {
-            last_config::keep(unkept);
+        if let Some(unkept) = last_config::unkept_providers(&config) {
+            last_config::keep_providers(unkept);
         }
         self.in_force = Arc::new(config);
         Ok(warnings(&waiting))
