@@ -1,4 +1,5 @@
-//! `keyward env`: prints an agent's environment variables for a shell, a container or a program.
+//! `keyward env`: prints an agent's environment variables for a shell, a container or a program, also for one that
+//! uses a base URL and an API key instead of a proxy.
 
 mod form;
 

@@ -69,7 +69,7 @@ pub(crate) fn read_text(path: &Path, mib_max: u64, what: &str) -> Result<String,
 }
 
 /// Certificates are public.
-pub(super) const MODE: u32 = 0o644;
+pub(super) const CERTIFICATE_MODE: u32 = 0o644;
 
 /// Where certificates go.
 #[derive(Debug, Args)]
@@ -89,7 +89,7 @@ impl CertificateOutput {
     ) -> Result<(), Failure> {
         match &self.out {
             None => output::show(json, value, |_| pem.to_owned()),
-            Some(file) => replace_file(file, pem.as_bytes(), MODE).map_err(|error| {
+            Some(file) => replace_file(file, pem.as_bytes(), CERTIFICATE_MODE).map_err(|error| {
                 Failure::failed(&format!("cannot write {}", file.display()), &error)
             }),
         }

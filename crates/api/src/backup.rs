@@ -1,4 +1,5 @@
 //! `/backup`: an encrypted copy of the state, as a download. `keyward_backup` defines its content and format.
+//! `/store/check`: all rows and indexes of the store are verified while the gateway serves; nothing is changed.
 //!
 //! A backup contains every secret. So only the operator, who can read the store and its key anyway, chooses the
 //! recipients; users get a backup for the recipients in the configuration.

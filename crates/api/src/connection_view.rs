@@ -1,4 +1,5 @@
-//! What the API shows of a connection: its facts, its hosts, and what it needs from people.
+//! What the API shows of a connection: its facts, its hosts, and what it needs from people; and [`Search`], the
+//! query of a list of connections.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;

@@ -1,4 +1,5 @@
-//! The rules in force that a caller may see, in their order: of the file, stored, and of bindings and host sets.
+//! The rules in force that a caller may see, in their order: of the file, stored, and of bindings and host sets;
+//! and the keys by which the API names them.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Health and public data: liveness, readiness, metrics, and the certificates that agents must trust.
+//! Health and public data: liveness, readiness, metrics, the certificates that agents must trust, and `/status`,
+//! which names listeners as far as the caller may see the agents and connections that they are for.
 
 use std::sync::Arc;
 use std::time::Duration;

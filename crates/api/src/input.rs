@@ -1,6 +1,7 @@
 //! Bodies of requests that add or change a resource: the members of its spec, and beside them secrets and options
 //! that no record holds. They are one flat object, which is read twice, each time with other members hidden, so
-//! that unknown members are refused and a secret is never held as plain JSON.
+//! that unknown members are refused and a secret is never held as plain JSON. Secrets that look like something else
+//! than the keys of their provider are refused if the request asks for it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;

@@ -7,10 +7,10 @@
 //!
 //! ```text
 //! router  serve  socket  network  host          the listeners, their routes, and who may reach them
-//! auth  sign_in  means  login_links             who asks: tokens, logins, second factors
+//! auth  sign_in  means  logins                  who asks: tokens, logins, second factors
 //! context  resource  input  body  page  etag    what handlers of all resources share
 //! idempotency                                   POST requests that are repeated
-//! change_record  change_details  audit_log      the audit record of each change
+//! change_record  audit_log                      the audit record of each change
 //! error  request_refusal  errors_page           refusals
 //! openapi  wire  index                          the document of the API, its JSON, its index
 //! html  home  consents  connect_sessions        pages for browsers

@@ -1,5 +1,5 @@
-//! The id of a request of the API: in the answer's `Keyward-Request`, in error bodies as `request`, in log lines, and
-//! as `exchange` in the audit record of a change.
+//! Facts about a request that precede authentication. Its id is in the answer's `Keyward-Request`, in error bodies
+//! as `request`, in log lines, and as `exchange` in the audit record of a change.
 
 use std::future::Future;
 use std::net::IpAddr;

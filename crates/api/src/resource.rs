@@ -1,4 +1,6 @@
-//! Handlers of resources that the directory keeps generically: list, show, add, change and remove.
+//! Handlers of resources that the directory keeps generically: list, show, add, change and remove. Only callers who
+//! may change everything may assign another owner to a new one, and none can remove or rename what the
+//! configuration names: no gateway would start with that configuration again.
 
 use std::borrow::Cow;
 use std::future::{self, Future};

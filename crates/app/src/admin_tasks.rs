@@ -138,7 +138,9 @@ impl AdminTasks {
         self.spawn(|close| until(close, backups.run()));
         let ended = expiry::remove_ended(services.directory.clone(), services.sign_in.idle);
         self.spawn(|close| until(close, ended));
-        self.spawn(|close| until(close, expiry::sweep(services.flows.clone())));
+        self.spawn(|close| {
+            until(close, expiry::remove_ended_connect_sessions(services.flows.clone()))
+        });
         let vault = services.vault.clone();
         self.spawn(|close| async move { until(close, vault.keep_alive()).await });
         let flows = services.flows.clone();

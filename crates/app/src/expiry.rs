@@ -118,7 +118,7 @@ pub(super) async fn remove_ended(directory: Arc<Directory>, idle: Duration) {
 const CONNECT_SESSIONS_EVERY: Duration = Duration::from_secs(60);
 
 /// Runs until it is dropped.
-pub(super) async fn sweep(flows: Arc<Flows>) {
+pub(super) async fn remove_ended_connect_sessions(flows: Arc<Flows>) {
     loop {
         match flows.sweep_connect_sessions().await {
             Ok(0) => {}

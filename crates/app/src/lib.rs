@@ -4,17 +4,17 @@
 //! ```text
 //! config  last_config  watched                          the configuration file, checked; its changes
 //! plan  apply  reload                                   what a configuration changes; a reload
-//! services  data_path  lazy_log                         what the listeners need; the same without listeners
+//! services  data_path                                   what the listeners need; the same without listeners
 //! listeners  listener_certificates  hand_over           sockets, and their way to the next gateway
 //! start_check  patience  succession  stop_condition  notify       the start, the end, and the end of the gateway before
 //! descriptors  folders                                  what the system permits
-//! keys  ca  audit_file  upstream_settings  public_url   what the configuration names, opened
+//! keys  ca  audit_log  upstream_settings  public_url    what the configuration names, opened
 //! backups  restore  store_check  store_copy             the store as a whole
 //! admin_tasks                                           the admin listeners, and the background jobs below
-//! rotations  sessions  connect_sessions                 jobs for what ends
-//! usage  source_files  kept_providers                   jobs for use, files and providers
-//! event_recorder  telemetry                             jobs that report
-//! replicas  audit_heads  shared_limits  limit_exchange  jobs for the replicas of one store
+//! expiry                                                jobs for what ends
+//! usage  source_files                                   jobs for use and files
+//! telemetry                                             a job that reports
+//! replicas  limit_exchange                              jobs for the replicas of one store
 //! ```
 
 mod admin_tasks;

@@ -1,4 +1,5 @@
-//! [`Offers`]: which providers and auth methods can be used in a connect session, and the choice of one.
+//! [`Offers`]: which providers and auth methods can be used in a connect session, the choice of one, and the
+//! existing connection that the session reconnects, if any.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Renders the pages of a link. Each page is a function of what it shows, so that another renderer can replace this
-//! file. No page has a script or a secret.
+//! Renders the pages of a link, and those of links that cannot be used. Each page is a function of what it shows,
+//! so that another renderer can replace this file. No page has a script or a secret.
 
 use http::StatusCode;
 

@@ -1,4 +1,5 @@
-//! Converts the errors of other crates into [`ApiError`]s.
+//! Converts the errors of other crates into [`ApiError`]s, and says which refusals depend on the resources that
+//! this gateway knows.
 
 use super::ApiError;
 use crate::request_refusal::RequestRefusal;

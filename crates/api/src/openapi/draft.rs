@@ -1,4 +1,4 @@
-//! [`OperationDraft`]: what is known of an operation while its handler describes itself.
+//! [`OperationDraft`]: what is known of an operation while its handler describes itself, its answers among it.
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;

@@ -1,4 +1,5 @@
-//! A browser that signs in: a user who proved who they are gets a login and its cookie.
+//! A browser that signs in: a user who proved who they are gets a login and its cookie. In lists of logins the
+//! browser has a name such as `Firefox on Linux`, by its `User-Agent`, which it may choose freely.
 
 use std::sync::Arc;
 

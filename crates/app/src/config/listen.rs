@@ -1,4 +1,5 @@
-//! `listen:` and `public_url:`: where Keyward is reached.
+//! `listen:` and `public_url:`: where Keyward is reached by agents, over the network as the admin API, and by
+//! services that post webhooks.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

@@ -1,4 +1,5 @@
-//! [`ListenAt`]: an address, or a unix socket, to listen at.
+//! [`ListenAt`]: an address, or a unix socket, to listen at. `listen.agents:`: listeners of one agent, for clients
+//! that cannot authenticate to a proxy. Every client is the agent, so only this machine can connect.
 
 use std::fmt;
 use std::net::SocketAddr;

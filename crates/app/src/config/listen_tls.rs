@@ -1,4 +1,5 @@
-//! `{ at, tls }` of `listen.proxy`: a listener that agents speak TLS to; and the certificate of the admin listener.
+//! `{ at, tls }` of `listen.proxy`: a listener that agents speak TLS to; the certificate of the admin listener; and
+//! addresses and URLs of listeners.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
-//! [`ConfigReading`]: what the readers of all sections share: the document, the problems so far, and the
-//! folders that relative paths begin at.
+//! [`ConfigReading`]: what the readers of all sections share: the document, the problems so far, the folders that
+//! relative paths begin at, the providers that items may name, and checks of names, whose line is known here.
+//! `directory/` checks them again.
 
 use std::collections::HashSet;
 use std::fmt::Display;

@@ -1,4 +1,5 @@
-//! `store:`, `ca:`, `audit:` and `log:`: what Keyward writes, and where.
+//! `store:`, `ca:`, `audit:` and `log:`: what Keyward writes, and where; and `store.postgres:`, a store that
+//! several replicas share.
 
 use std::path::PathBuf;
 use std::time::Duration;

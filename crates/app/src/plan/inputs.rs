@@ -1,5 +1,6 @@
 //! [`Inputs`]: secrets and manifests that the configuration refers to. They are read before a plan is made, so that
-//! a missing one changes nothing.
+//! a missing one changes nothing; secrets that look like something else than the keys of their provider are warned
+//! of.
 
 use std::collections::BTreeMap;
 use std::error::Error;

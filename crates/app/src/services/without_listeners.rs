@@ -1,5 +1,6 @@
-//! Services in memory with nothing but the declared resources: rules can be tested without the store, its
-//! keys and its secrets.
+//! Services of processes without listeners: what an installation has on disk, the rules as far as a start would
+//! accept them, and services in memory with nothing but the declared resources, for tests of rules. Processes open
+//! a shared store one after another: each holds the start lease meanwhile.
 
 use std::fs;
 use std::path::Path;

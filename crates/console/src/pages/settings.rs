@@ -1,5 +1,5 @@
-//! `/settings`: the health of the gateway: its listeners, configuration, CA, master keys and organisations. The checks
-//! that take time, of hosts and of the configuration, have pages of their own.
+//! `/settings`: the health of the gateway: its listeners, configuration, CA, master keys, backups and
+//! organisations. The checks that take time, of hosts and of the configuration, have pages of their own.
 
 use axum::Router;
 use axum::extract::State;

@@ -1,4 +1,5 @@
-//! `/sources`: secret sources, whether they give values, and which connections have values there.
+//! `/sources`: secret sources, whether they give values, and which connections have values there; and the forms
+//! that add and change one.
 
 use axum::Router;
 use axum::extract::{Path, Query};

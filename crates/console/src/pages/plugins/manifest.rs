@@ -1,4 +1,5 @@
-//! A pasted manifest: read as YAML or JSON, checked, and compared with the version that is installed.
+//! A pasted manifest: read as YAML or JSON, checked, and compared with the version that is installed; and what
+//! pages of plugins show of a slot: its limits, and the connections that fit.
 
 use maud::{Markup, html};
 

@@ -1,4 +1,5 @@
-//! The list of rules in their order, each with what it says about the tested request.
+//! The list of rules in their order, each with what it says about the tested request, and with the notice that it
+//! has no effect and the button that removes it.
 
 use std::collections::BTreeMap;
 

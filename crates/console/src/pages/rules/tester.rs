@@ -1,4 +1,5 @@
 //! The tester: explains one request of an agent, and shows a line for a file of rule tests that expects the same.
+//! It is part of the query of the page of rules.
 
 use maud::{Markup, PreEscaped, html};
 use serde::Deserialize;
