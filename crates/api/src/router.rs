@@ -15,13 +15,17 @@ use super::host::{Arrival, OwnNames, check_loopback};
 use super::network::{Network, NetworkAccess, on_network};
 use super::openapi::{self, Routes};
 use super::state::Admin;
+use super::users::passkeys;
+use super::users::passwords;
+use super::users::personal;
+use super::users::totp;
+use super::users::{self, logins};
 use super::{
     activations, agents, apps, audit, auth, backup, bindings, ca, call, catch_up, connect_sessions,
     connection_test, connections, consents, database_listeners, errors_page, explain, export,
-    flows, health, home, honeytokens, hooks, index, keys, logins, orgs, passkeys, passwords,
-    personal, plugins, probes, providers, reload, replicas, request_id, rotations, rule_test,
-    rules, runs, sessions, sign_in, sources, streams, summary, tokens, totp, upstreams, usage,
-    users, webhooks,
+    flows, health, home, honeytokens, hooks, index, keys, orgs, plugins, probes, providers, reload,
+    replicas, request_id, rotations, rule_test, rules, runs, sessions, sign_in, sources, streams,
+    summary, tokens, upstreams, usage, webhooks,
 };
 use crate::handler::get;
 

@@ -6,19 +6,19 @@ use axum::extract::Extension;
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, StatusCode};
 
-use super::body::{Body, Segments};
-use super::context::Context;
-use super::error::ApiError;
 use super::means::SignInMethodChange;
-use super::openapi::Routes;
-use super::sign_in::passkey::{PasskeySite, ReturnedChallenge, decoded, on, returned, timeout_ms};
-use super::wire::{
+use crate::body::{Body, Segments};
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::openapi::Routes;
+use crate::request_id::SecureRequest;
+use crate::sign_in::only_browsers;
+use crate::sign_in::passkey::{PasskeySite, ReturnedChallenge, decoded, on, returned, timeout_ms};
+use crate::wire::{
     AuthenticatorSelection, CredentialDescriptor, CredentialParameter, List,
     PasskeyChallengeRequest, PasskeyChange, PasskeyCreateRequest, PasskeyCreation, PasskeyUser,
     RelyingParty,
 };
-use crate::request_id::SecureRequest;
-use crate::sign_in::only_browsers;
 use keyward_base::id::PasskeyId;
 use keyward_model::{Passkey, PasskeyShown, Record, User, is_label};
 use keyward_state::crypto::webauthn::{
@@ -27,7 +27,7 @@ use keyward_state::crypto::webauthn::{
 
 const PUBLIC_KEY: &str = "public-key";
 
-pub(super) fn routes() -> Routes {
+pub(crate) fn routes() -> Routes {
     const OWN: &str = "/session/passkeys";
     const ONE: &str = "/session/passkeys/{passkey}";
     Routes::new()

@@ -7,21 +7,21 @@ use axum::Json;
 use http::StatusCode;
 use jiff::SignedDuration;
 
-use super::auth::Caller;
-use super::body::{Body, Params, Segments};
-use super::context::Context;
-use super::error::ApiError;
-use super::etag::IfMatch;
-use super::openapi::Routes;
-use super::page::Page;
-use super::resource::{found, remove_stored, store_new};
-use super::tokens::text_of;
-use super::wire::{List, LoginLinkRequest, LoginLinkView};
+use crate::auth::Caller;
+use crate::body::{Body, Params, Segments};
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::etag::IfMatch;
+use crate::openapi::Routes;
+use crate::page::Page;
+use crate::resource::{found, remove_stored, store_new};
+use crate::tokens::text_of;
+use crate::wire::{List, LoginLinkRequest, LoginLinkView};
 use keyward_base::id::LoginId;
 use keyward_model::{Login, LoginShown, Record, Role, Scope, Shown, User, UserFacts, UserSpec};
 use keyward_state::directory::{LoginBounds, NewLink, UserCredential, idle_until};
 
-pub(super) fn routes() -> Routes {
+pub(crate) fn routes() -> Routes {
     Routes::new()
         .get("/logins", ["listLogins", "List the browsers in which users are signed in"], list)
         .delete("/logins/{login}", ["endLogin", "Sign a browser out"], end)
@@ -99,7 +99,7 @@ const FIRST_ADMIN: &str = "admin";
 /// Admins that a refusal names.
 const NAMED_MAX: usize = 5;
 
-pub(super) fn login_link_routes() -> Routes {
+pub(crate) fn login_link_routes() -> Routes {
     let text = ["addLoginLink", "Make a link that signs a user in once"];
     Routes::new().post("/login-links", text, add)
 }

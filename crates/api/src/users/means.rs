@@ -7,18 +7,18 @@ use std::sync::Arc;
 
 use axum::Extension;
 
-use super::context::Context;
-use super::error::ApiError;
-use super::resource::found;
-use super::sign_in::limits::{PasswordTry, network};
-use super::state::Admin;
+use crate::context::Context;
+use crate::error::ApiError;
 use crate::request_id::SecureRequest;
+use crate::resource::found;
+use crate::sign_in::limits::{PasswordTry, network};
+use crate::state::Admin;
 use keyward_model::{Login, Record, Role, Scope, SecretText, SignInMethod, User};
 use keyward_state::directory::UserCredential;
 
 /// The user, changed by the caller. Users change their own means of sign-in, admins those of all.
-pub(super) struct SignInMethodChange<'a> {
-    pub(super) user: Arc<Record<User>>,
+pub(crate) struct SignInMethodChange<'a> {
+    pub(crate) user: Arc<Record<User>>,
     context: &'a Context,
 }
 
@@ -26,7 +26,7 @@ impl<'a> SignInMethodChange<'a> {
     /// # Errors
     /// When the caller may not change them. A password signs in with all rights and does not expire, so a token, and a
     /// login with the link of one, needs both.
-    pub(super) fn of(context: &'a Context, name: &str) -> Result<Self, ApiError> {
+    pub(crate) fn of(context: &'a Context, name: &str) -> Result<Self, ApiError> {
         let (caller, user) = (&context.caller, found::<User>(context, name)?);
         if !caller.covers(Scope::All) {
             return Err(ApiError::ScopeMissing(Scope::All.to_string()));
@@ -49,7 +49,7 @@ impl<'a> SignInMethodChange<'a> {
     ///
     /// # Errors
     /// As [`SignInMethodChange::of`], and for the operator, who is no user.
-    pub(super) fn own(context: &'a Context) -> Result<Self, ApiError> {
+    pub(crate) fn own(context: &'a Context) -> Result<Self, ApiError> {
         let own = context.caller.user().ok_or_else(|| {
             ApiError::refused("the operator is no user, and has no passkeys")
                 .hint("sign in to the console: `keyward login-link`")
@@ -57,12 +57,12 @@ impl<'a> SignInMethodChange<'a> {
         Self::of(context, own.id.as_str())
     }
 
-    pub(super) fn admin(&self) -> &Admin {
+    pub(crate) fn admin(&self) -> &Admin {
         &self.context.admin
     }
 
     /// Refuses end users, who do not sign in, and users of an identity provider, which decides whether they do.
-    pub(super) fn signs_in(&self) -> Result<(), ApiError> {
+    pub(crate) fn signs_in(&self) -> Result<(), ApiError> {
         if let Some(identity) = &self.user.facts.identity {
             let (name, issuer) = (&self.user.name, &identity.issuer);
             return Err(ApiError::refused(format!(
@@ -80,7 +80,7 @@ impl<'a> SignInMethodChange<'a> {
     }
 
     /// Whether the caller must prove that it is still the user: they change their own, and did not sign in with a link.
-    pub(super) fn needs_proof(&self) -> bool {
+    pub(crate) fn needs_proof(&self) -> bool {
         let (caller, view) = (&self.context.caller, self.context.view());
         let is_own = caller.user().is_some_and(|own| own.id == self.user.id);
         let is_by_link = match caller.credential() {
@@ -97,7 +97,7 @@ impl<'a> SignInMethodChange<'a> {
     ///
     /// # Errors
     /// When it is missing or wrong.
-    pub(super) async fn prove(
+    pub(crate) async fn prove(
         &self,
         current: Option<SecretText>,
         visit: Option<Extension<SecureRequest>>,
@@ -124,7 +124,7 @@ impl<'a> SignInMethodChange<'a> {
     ///
     /// # Errors
     /// When the caller must prove that it is still the user.
-    pub(super) fn may_remove(&self, what: &str) -> Result<(), ApiError> {
+    pub(crate) fn may_remove(&self, what: &str) -> Result<(), ApiError> {
         match self.needs_proof() {
             false => Ok(()),
             true => {

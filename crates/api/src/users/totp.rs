@@ -11,14 +11,14 @@ use jiff::SignedDuration;
 use qrcode::{EcLevel, QrCode, render::svg};
 use zeroize::Zeroizing;
 
-use super::body::{Body, Segments};
-use super::context::Context;
-use super::error::ApiError;
 use super::means::SignInMethodChange;
-use super::openapi::Routes;
-use super::sign_in::limits::{CodeTry, network};
-use super::wire::{TotpCode, TotpRequest, TotpView};
+use crate::body::{Body, Segments};
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::openapi::Routes;
 use crate::request_id::SecureRequest;
+use crate::sign_in::limits::{CodeTry, network};
+use crate::wire::{TotpCode, TotpRequest, TotpView};
 use keyward_base::totp::TotpKey;
 use keyward_model::{Record, User};
 use keyward_state::directory::TotpError;
@@ -29,7 +29,7 @@ const CONFIRMED_WITHIN: SignedDuration = SignedDuration::from_mins(15);
 /// Of the picture, in pixels.
 const PICTURE_MIN: u32 = 200;
 
-pub(super) fn routes() -> Routes {
+pub(crate) fn routes() -> Routes {
     const PATH: &str = "/users/{user}/totp";
     Routes::new()
         .post(PATH, ["addTotp", "Make a key of one-time codes; a code confirms it"], add)

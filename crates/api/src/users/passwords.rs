@@ -4,20 +4,20 @@
 use axum::Extension;
 use http::StatusCode;
 
-use super::body::{Body, Segments};
-use super::catch_up::catch_up;
-use super::context::Context;
-use super::error::ApiError;
 use super::means::SignInMethodChange;
-use super::openapi::Routes;
-use super::wire::PasswordChangeRequest;
+use crate::body::{Body, Segments};
+use crate::catch_up::catch_up;
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::openapi::Routes;
 use crate::request_id::SecureRequest;
+use crate::wire::PasswordChangeRequest;
 use keyward_base::password::PasswordHash;
 use keyward_model::{Record, User};
 use keyward_state::crypto::password;
 use keyward_state::directory::UserCredential;
 
-pub(super) fn routes() -> Routes {
+pub(crate) fn routes() -> Routes {
     Routes::new()
         .put("/users/{user}/password", ["setPassword", "Set the password of a user"], set)
         .delete(

@@ -6,23 +6,23 @@ use std::sync::Arc;
 use axum::Json;
 use http::StatusCode;
 
-use super::auth::Caller;
-use super::body::{Params, Segments};
-use super::context::Context;
-use super::error::ApiError;
-use super::input::SpecInput;
-use super::openapi::Routes;
-use super::page::Page;
-use super::resource::found;
-use super::tokens::{expiry, shown_once};
-use super::users::token_shown;
-use super::wire::{List, TokenIssued};
+use super::token_shown;
+use crate::auth::Caller;
+use crate::body::{Params, Segments};
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::input::SpecInput;
+use crate::openapi::Routes;
+use crate::page::Page;
+use crate::resource::found;
+use crate::tokens::{expiry, shown_once};
+use crate::wire::{List, TokenIssued};
 use keyward_base::id::TokenId;
 use keyward_model::{
     PersonalTokenCreateOptions, PersonalTokenShown, PersonalTokenSpec, Record, Scope, User,
 };
 
-pub(super) fn routes() -> Routes {
+pub(crate) fn routes() -> Routes {
     Routes::new()
         .get("/tokens", ["listTokens", "List personal access tokens"], list)
         .post("/tokens", ["addToken", "Add a personal access token"], add)
