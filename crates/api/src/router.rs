@@ -14,6 +14,7 @@ use super::error::ApiError;
 use super::host::{Arrival, OwnNames, check_loopback};
 use super::network::{Network, NetworkAccess, on_network};
 use super::openapi::{self, Routes};
+use super::rules::{self, rule_test};
 use super::state::Admin;
 use super::users::passkeys;
 use super::users::passwords;
@@ -24,8 +25,8 @@ use super::{
     activations, agents, apps, audit, auth, backup, bindings, ca, call, catch_up, connect_sessions,
     connection_test, connections, consents, database_listeners, errors_page, explain, export,
     flows, health, home, honeytokens, hooks, index, keys, orgs, plugins, probes, providers, reload,
-    replicas, request_id, rotations, rule_test, rules, runs, sessions, sign_in, sources, streams,
-    summary, tokens, upstreams, usage, webhooks,
+    replicas, request_id, rotations, runs, sessions, sign_in, sources, streams, summary, tokens,
+    upstreams, usage, webhooks,
 };
 use crate::handler::get;
 

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::context::Context;
-use super::error::ApiError;
+use crate::context::Context;
+use crate::error::ApiError;
 use keyward_base::id::{OrgId, StoredRuleId};
 use keyward_model::{Agent, ManagedBy, Record, Rule, RuleShown, RuleSpec, RuleStatus};
 use keyward_rules::host_sets::{Allowance, HostSet, HostSets};
@@ -14,13 +14,13 @@ use keyward_state::directory::{AgentRecord, View};
 use keyward_state::rulebook::{PlacedRule, RulebookError};
 
 /// A rule, and its key in the list of rules.
-pub(super) struct KeyedRule {
-    pub(super) key: RuleKey,
-    pub(super) rule: RuleShown,
+pub(crate) struct KeyedRule {
+    pub(crate) key: RuleKey,
+    pub(crate) rule: RuleShown,
 }
 
 /// Sets the earlier rule that shadows each of these rules of an org, if there is one, and their warnings.
-pub(super) fn judge(context: &Context, rules: &mut [RuleShown]) {
+pub(crate) fn judge(context: &Context, rules: &mut [RuleShown]) {
     let (rulebook, org, view) = (&context.deps().rulebook, context.caller.org(), context.view());
     let mut explicit: Vec<_> = rules.iter_mut().filter(|it| it.managed_by.is_some()).collect();
     let specs: Vec<_> = explicit.iter().map(|rule| &rule.spec).collect();
@@ -36,12 +36,12 @@ pub(super) fn judge(context: &Context, rules: &mut [RuleShown]) {
 }
 
 /// All rules that a caller may see, numbered in their order.
-pub(super) fn effective(context: &Context) -> Vec<RuleShown> {
+pub(crate) fn effective(context: &Context) -> Vec<RuleShown> {
     keyed(context).into_iter().map(|keyed| keyed.rule).collect()
 }
 
 /// The same rules with their keys.
-pub(super) fn keyed(context: &Context) -> Vec<KeyedRule> {
+pub(crate) fn keyed(context: &Context) -> Vec<KeyedRule> {
     let (org, rulebook) = (context.caller.org(), &context.deps().rulebook);
     let (view, rules) = (context.view(), rulebook.rules());
     let of_file = rules.iter().filter(|rule| rule.org == *org).enumerate();
@@ -119,7 +119,7 @@ fn bindings(context: &Context) -> Vec<KeyedRule> {
             let keyed = |key, spec| KeyedRule { key, rule: unmanaged(id.clone(), spec) };
             let whole = RuleSpec {
                 agents: Some(vec![agent.name.clone()]),
-                hosts: super::connection_view::hosts(
+                hosts: crate::connection_view::hosts(
                     &context.deps().vault.catalogue(&connection.org),
                     connection,
                 ),
@@ -228,47 +228,47 @@ const SECTIONS: [&str; 5] = [OF_FILE, STORED, BINDINGS, HOST_SETS, DEFAULT];
 /// The order of the texts is that of the rules: numbers have a fixed width, and the comma between two parts sorts before
 /// all characters of names and ids.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) struct RuleKey(String);
+pub(crate) struct RuleKey(String);
 
 impl RuleKey {
     /// The key of a rule of the file, by its place among those of the organisation.
-    pub(super) fn of_file(place: usize, name: Option<&str>) -> Self {
+    pub(crate) fn of_file(place: usize, name: Option<&str>) -> Self {
         Self(format!("{OF_FILE},{place:08},{}", name.unwrap_or_default()))
     }
 
     /// The key of a stored rule.
-    pub(super) fn stored(position: i64, id: &StoredRuleId) -> Self {
+    pub(crate) fn stored(position: i64, id: &StoredRuleId) -> Self {
         // A number without a sign, in the same order.
         let position = position.abs_diff(i64::MIN);
         Self(format!("{STORED},{position:016x},{id}"))
     }
 
     /// The key of what a binding denies, which comes before all that the agent's bindings allow.
-    pub(super) fn denied(agent: &str, connection: &str) -> Self {
+    pub(crate) fn denied(agent: &str, connection: &str) -> Self {
         Self(format!("{BINDINGS},{agent},,{connection}"))
     }
 
     /// The key of what a binding allows.
-    pub(super) fn bound(agent: &str, connection: &str) -> Self {
+    pub(crate) fn bound(agent: &str, connection: &str) -> Self {
         Self(format!("{BINDINGS},{agent},{connection}"))
     }
 
     /// The key of what a slot of a plugin allows with the connection of a binding.
-    pub(super) fn in_slot(self, plugin: &str, slot: &str) -> Self {
+    pub(crate) fn in_slot(self, plugin: &str, slot: &str) -> Self {
         Self(format!("{},{plugin},{slot}", self.0))
     }
 
     /// The key of a part of a set of hosts. Sets and their parts are those of the program.
-    pub(super) fn of_set(place: usize, part: usize) -> Self {
+    pub(crate) fn of_set(place: usize, part: usize) -> Self {
         Self(format!("{HOST_SETS},{place:04},{part:04}"))
     }
 
     /// The key of the default.
-    pub(super) fn of_default() -> Self {
+    pub(crate) fn of_default() -> Self {
         Self(format!("{DEFAULT},"))
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
@@ -277,7 +277,7 @@ impl RuleKey {
     ///
     /// # Errors
     /// When `cursor` is not `next` of such a list.
-    pub(super) fn resumed<'a>(
+    pub(crate) fn resumed<'a>(
         cursor: String,
         mut all: impl Iterator<Item = &'a Self>,
     ) -> Result<String, ApiError> {

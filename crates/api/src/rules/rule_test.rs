@@ -3,19 +3,19 @@
 
 use axum::Json;
 
-use super::body::Body;
-use super::context::Context;
-use super::error::ApiError;
-use super::explain;
-use super::openapi::Routes;
-use super::valid_rules::ValidRules;
-use super::wire::{
+use crate::body::Body;
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::explain;
+use crate::openapi::Routes;
+use crate::valid_rules::ValidRules;
+use crate::wire::{
     ExplainRequest, Explanation, PredictedDecision, RuleCase, RuleTestReport, RuleTestRequest,
     RuleTested,
 };
 use keyward_rules::policy::explain::ActionKind;
 
-pub(super) fn routes() -> Routes {
+pub(crate) fn routes() -> Routes {
     Routes::new().post("/rules/test", ["testRules", "Run tests of rules"], test)
 }
 

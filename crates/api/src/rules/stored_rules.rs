@@ -7,14 +7,14 @@ use std::sync::Arc;
 use axum::Json;
 use http::StatusCode;
 
-use super::body::{Body, Segments};
-use super::context::Context;
 use super::effective_rules::{effective, judge};
-use super::error::ApiError;
-use super::etag::{Etag, IfMatch};
-use super::input::{Input, InputChange};
-use super::resource::{self, Changeable, Exposed};
-use super::wire::{List, RuleOrderRequest};
+use crate::body::{Body, Segments};
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::etag::{Etag, IfMatch};
+use crate::input::{Input, InputChange};
+use crate::resource::{self, Changeable, Exposed};
+use crate::wire::{List, RuleOrderRequest};
 use keyward_base::id::StoredRuleId;
 use keyward_model::{
     Agent, Connection, ManagedBy, Record, Resource, Rule, RuleFacts, RulePlace, RuleShown,
@@ -132,7 +132,7 @@ impl Changeable for Rule {
     }
 }
 
-pub(super) async fn change(
+pub(crate) async fn change(
     context: Context,
     Segments(name): Segments<String>,
     change: InputChange<Rule>,
@@ -141,7 +141,7 @@ pub(super) async fn change(
     resource::change::<Rule>(context, Segments(name), change).await
 }
 
-pub(super) async fn remove(
+pub(crate) async fn remove(
     context: Context,
     Segments(name): Segments<String>,
     if_match: IfMatch,
@@ -151,7 +151,7 @@ pub(super) async fn remove(
 }
 
 /// Puts the stored rules into an order. A list that lacks one was made from an older list, so it is refused.
-pub(super) async fn order(
+pub(crate) async fn order(
     context: Context,
     if_match: IfMatch,
     Body(ask): Body<RuleOrderRequest>,
@@ -185,7 +185,7 @@ pub(super) async fn order(
 }
 
 /// The tag of the list of rules: of the stored ones in their order.
-pub(super) fn etag(stored: &[Arc<Record<Rule>>]) -> Etag {
+pub(crate) fn etag(stored: &[Arc<Record<Rule>>]) -> Etag {
     Etag::of_all(stored.iter().map(AsRef::as_ref))
 }
 
@@ -294,7 +294,7 @@ fn unknown<'a>(
     let kind = if what.ends_with("rule") { "rule" } else { what };
     let see = || format!("`keyward {kind} list` shows them");
     let hint = did_you_mean(name, known).unwrap_or_else(see);
-    let message = format!("there is no {what} `{}`", super::error::shown(name));
+    let message = format!("there is no {what} `{}`", crate::error::shown(name));
     ApiError::NotFoundIn { field: field.into(), message, hint: Some(hint) }
 }
 
