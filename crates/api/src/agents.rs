@@ -1,11 +1,15 @@
 //! `/agents`: programs that may use the proxy.
 
+pub(super) mod bindings;
+pub(super) mod run_counter;
+pub(super) mod runs;
+pub(super) mod sessions;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Json;
 
-use super::bindings;
 use super::body::Segments;
 use super::context::Context;
 use super::error::{ApiError, shown};

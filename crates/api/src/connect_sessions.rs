@@ -19,6 +19,7 @@ use serde::Deserialize;
 
 use self::attempt::ConnectAttempt;
 use self::offers::Offers;
+use super::agents::sessions::found;
 use super::auth::Caller;
 use super::body::{Body, Params, Segments};
 use super::context::Context;
@@ -28,7 +29,6 @@ use super::input::Input;
 use super::openapi::Routes;
 use super::page::Page;
 use super::resource::{self, Exposed};
-use super::sessions::found;
 use super::state::{Admin, Deps};
 use super::tokens::text_of;
 use super::wire::{List, ProviderView};

@@ -25,7 +25,6 @@ mod audit;
 mod audit_log;
 pub mod auth;
 mod backup;
-mod bindings;
 mod body;
 mod body_bytes;
 mod ca;
@@ -74,10 +73,7 @@ mod resource;
 mod rotations;
 mod router;
 mod rules;
-mod run_counter;
-mod runs;
 mod serve;
-mod sessions;
 mod sign_in;
 mod socket;
 mod sources;
@@ -95,6 +91,7 @@ mod webhooks;
 pub mod wire;
 
 pub use crate::reload_requests::{ReloadRequest, ReloadRequests, Reloads};
+pub use agents::run_counter::Runs;
 pub use audit::audit_router;
 pub use audit_log::AuditLog;
 pub use backup::check_content;
@@ -109,7 +106,6 @@ pub use router::{
     hooks_router, metrics_router, network_router, open_router, openapi, own_names_only,
     socket_router,
 };
-pub use run_counter::Runs;
 pub use serve::{
     AdminTls, ListenerStop, serve_hooks, serve_metrics, serve_network, serve_socket, serve_tcp,
 };

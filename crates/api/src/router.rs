@@ -10,6 +10,9 @@ use axum::{Router, extract};
 use bytes::Bytes;
 use http::{HeaderValue, header};
 
+use super::agents::runs;
+use super::agents::sessions;
+use super::agents::{self, bindings};
 use super::error::ApiError;
 use super::host::{Arrival, OwnNames, check_loopback};
 use super::network::{Network, NetworkAccess, on_network};
@@ -22,11 +25,10 @@ use super::users::personal;
 use super::users::totp;
 use super::users::{self, logins};
 use super::{
-    activations, agents, apps, audit, auth, backup, bindings, ca, call, catch_up, connect_sessions,
-    connection_test, connections, consents, database_listeners, errors_page, explain, export,
-    flows, health, home, honeytokens, hooks, index, keys, orgs, plugins, probes, providers, reload,
-    replicas, request_id, rotations, runs, sessions, sign_in, sources, streams, summary, tokens,
-    upstreams, usage, webhooks,
+    activations, apps, audit, auth, backup, ca, call, catch_up, connect_sessions, connection_test,
+    connections, consents, database_listeners, errors_page, explain, export, flows, health, home,
+    honeytokens, hooks, index, keys, orgs, plugins, probes, providers, reload, replicas,
+    request_id, rotations, sign_in, sources, streams, summary, tokens, upstreams, usage, webhooks,
 };
 use crate::handler::get;
 

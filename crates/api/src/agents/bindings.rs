@@ -7,14 +7,14 @@ use std::sync::Arc;
 use axum::Json;
 use http::StatusCode;
 
-use super::body::{Body, Params, Segments};
-use super::context::Context;
-use super::error::ApiError;
-use super::etag::IfMatch;
-use super::openapi::Routes;
-use super::page::Page;
-use super::resource;
-use super::wire::List;
+use crate::body::{Body, Params, Segments};
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::etag::IfMatch;
+use crate::openapi::Routes;
+use crate::page::Page;
+use crate::resource;
+use crate::wire::List;
 use keyward_base::id::ConnectionId;
 use keyward_model::{
     Agent, BindTerms, BindingLimits, BindingPatch, BindingShown, BindingSpec, BoundSlot,
@@ -23,7 +23,7 @@ use keyward_model::{
 use keyward_rules::provider::{Catalogue, Field};
 use keyward_state::directory::{AgentRecord, BindingRecord, ConnectionRecord, ManagedBy, View};
 
-pub(super) fn routes() -> Routes {
+pub(crate) fn routes() -> Routes {
     Routes::new()
         .get("/agents/{agent}/bindings", ["listBindings", "List the bindings of an agent"], list)
         .post("/agents/{agent}/bindings", ["bind", "Permit an agent to use a connection"], bind)
@@ -40,11 +40,11 @@ pub(super) fn routes() -> Routes {
 }
 
 /// The connections of an agent that requests use which select none.
-pub(super) struct Defaults(HashSet<ConnectionId>);
+pub(crate) struct Defaults(HashSet<ConnectionId>);
 
 impl Defaults {
     /// Of each host, the first direct binding.
-    pub(super) fn of(context: &Context, agent: &AgentRecord) -> Self {
+    pub(crate) fn of(context: &Context, agent: &AgentRecord) -> Self {
         let (directory, rulebook) = (context.view(), &context.deps().rulebook);
         let (mut places, mut defaults) = (HashSet::new(), HashSet::new());
         let all = agent.facts.by_preference().into_iter().filter(|binding| binding.direct);
@@ -65,7 +65,7 @@ impl Defaults {
 }
 
 /// A binding as shown, or `None` while its connection is being removed, or before it is in a slot.
-pub(super) async fn shown(
+pub(crate) async fn shown(
     context: &Context,
     agent: &AgentRecord,
     binding: &BindingRecord,
@@ -108,7 +108,7 @@ fn slots(directory: &View, agent: &AgentRecord, binding: &BindingRecord) -> Vec<
 }
 
 /// The bindings of an agent that [`shown`] shows.
-pub(super) async fn all_shown(context: &Context, agent: &AgentRecord) -> Vec<BindingShown> {
+pub(crate) async fn all_shown(context: &Context, agent: &AgentRecord) -> Vec<BindingShown> {
     let defaults = Defaults::of(context, agent);
     let mut all = Vec::new();
     for binding in &agent.facts.bindings {

@@ -13,18 +13,18 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
 
-use super::agents::why_paused;
-use super::audit_log::Run;
-use super::auth::Caller;
-use super::body::Body;
-use super::context::Context;
-use super::error::ApiError;
-use super::openapi::{JsonLinesAnswer, Routes};
-use super::resource;
-use super::run_counter::OpenRun;
-use super::state::Admin;
-use super::tokens::shown_once;
-use super::wire::{NewRun, SecretText, TokenIssued};
+use super::why_paused;
+use crate::agents::run_counter::OpenRun;
+use crate::audit_log::Run;
+use crate::auth::Caller;
+use crate::body::Body;
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::openapi::{JsonLinesAnswer, Routes};
+use crate::resource;
+use crate::state::Admin;
+use crate::tokens::shown_once;
+use crate::wire::{NewRun, SecretText, TokenIssued};
 use keyward_base::id::{AgentId, OrgId, TokenId};
 use keyward_base::secret::Secret;
 use keyward_model::Agent;
@@ -51,7 +51,7 @@ struct RunToken {
     open: OpenRun,
 }
 
-pub(super) fn routes() -> Routes {
+pub(crate) fn routes() -> Routes {
     Routes::new().post(
         "/runs",
         ["openRun", "Open a run: a token that is valid while the answer is read"],

@@ -5,13 +5,13 @@ use std::borrow::Cow;
 
 use jiff::SignedDuration;
 
-use super::agents::why_paused;
-use super::context::Context;
-use super::error::ApiError;
-use super::input::Input;
-use super::openapi::Routes;
-use super::resource::{self, Exposed, mentioned};
-use super::tokens::text_of;
+use super::why_paused;
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::input::Input;
+use crate::openapi::Routes;
+use crate::resource::{self, Exposed, mentioned};
+use crate::tokens::text_of;
 use keyward_base::id::ConnectionId;
 use keyward_model::{
     Agent, ManagedBy, Record, Reference, Resource, Session, SessionIssued, SessionShown,
@@ -19,7 +19,7 @@ use keyward_model::{
 };
 use keyward_state::directory::{NewSession, SessionAccess};
 
-pub(super) fn routes() -> Routes {
+pub(crate) fn routes() -> Routes {
     Routes::new()
         .get("/sessions", ["listSessions", "List sessions"], resource::list::<Session>)
         .post(
@@ -108,7 +108,7 @@ impl Exposed for Session {
 }
 
 /// What the request names, as far as it exists for the caller.
-pub(super) fn found<R: Exposed>(
+pub(crate) fn found<R: Exposed>(
     context: &Context,
     field: &'static str,
     named: &Reference<R::Id>,

@@ -17,11 +17,11 @@ pub struct Runs {
     begun: watch::Sender<bool>,
     private: Arc<AtomicBool>,
     /// The tokens of open runs, and whether a request has announced the end of the run.
-    pub(super) tokens: Arc<Mutex<HashMap<TokenId, bool>>>,
+    pub(crate) tokens: Arc<Mutex<HashMap<TokenId, bool>>>,
 }
 
 /// Counts one open run; uncounted when dropped.
-pub(super) struct OpenRun(Runs);
+pub(crate) struct OpenRun(Runs);
 
 impl Runs {
     /// The gateway will end with the last run.
@@ -51,19 +51,19 @@ impl Runs {
     }
 
     /// Marks that a request ends the run of this token and records it; returns whether there is such a run.
-    pub(super) fn mark_ended_by_request(&self, token: &TokenId) -> bool {
+    pub(crate) fn mark_ended_by_request(&self, token: &TokenId) -> bool {
         let mut tokens = self.tokens.lock();
         tokens.get_mut(token).map(|told| *told = true).is_some()
     }
 
     /// Undoes the mark, because the request failed.
-    pub(super) fn unmark_ended(&self, token: &TokenId) {
+    pub(crate) fn unmark_ended(&self, token: &TokenId) {
         if let Some(told) = self.tokens.lock().get_mut(token) {
             *told = false;
         }
     }
 
-    pub(super) fn count(&self) -> OpenRun {
+    pub(crate) fn count(&self) -> OpenRun {
         self.open.send_modify(|open| *open += 1);
         self.begun.send_replace(true);
         OpenRun(self.clone())
@@ -71,7 +71,7 @@ impl Runs {
 }
 
 impl OpenRun {
-    pub(super) fn forget(&self, token: &TokenId) {
+    pub(crate) fn forget(&self, token: &TokenId) {
         self.0.tokens.lock().remove(token);
     }
 }
