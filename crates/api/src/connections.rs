@@ -1,5 +1,12 @@
 //! `/connections`: authenticated accounts at providers. Requests may contain their grants; answers never do.
 
+pub(super) mod activations;
+pub(super) mod call;
+pub(super) mod connection_change;
+pub(super) mod connection_view;
+pub(super) mod flows;
+pub(super) mod rotations;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -10,19 +17,19 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::body::{Params, Segments};
-use super::connection_change::may_refer;
 use super::connection_test::status;
-use super::connection_view::Search;
-use super::connection_view::{view, view_with_warnings, whole_view};
 use super::context::Context;
 use super::error::ApiError;
 use super::etag::{Etag, IfMatch, TaggedAnswer};
-use super::flows::{begun, takes_consents};
 use super::input::Input;
 use super::openapi::Routes;
 use super::resource::mentioned;
 use super::wire::{ConnectionCreated, ConnectionRemoved, List, Reconnect};
-use super::{activations, connection_change, context, input, plugins, request_id, resource};
+use super::{context, input, plugins, request_id, resource};
+use connection_change::may_refer;
+use connection_view::Search;
+use connection_view::{view, view_with_warnings, whole_view};
+use flows::{begun, takes_consents};
 use keyward_base::secret::Secret;
 use keyward_model::{
     Connection, ConnectionCreateOptions, ConnectionSpec, ConnectionState, Reference, Shown, User,

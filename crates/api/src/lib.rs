@@ -18,7 +18,6 @@
 //!
 //! The first line of each other file names its routes, or what it does for those of others.
 
-mod activations;
 mod agents;
 mod apps;
 mod audit;
@@ -28,13 +27,10 @@ mod backup;
 mod body;
 mod body_bytes;
 mod ca;
-mod call;
 mod catch_up;
 mod change_record;
 mod connect_sessions;
-mod connection_change;
 mod connection_test;
-mod connection_view;
 mod connections;
 mod consent_pages;
 mod consents;
@@ -45,7 +41,6 @@ mod errors_page;
 mod etag;
 mod explain;
 mod export;
-mod flows;
 pub mod handler;
 mod health;
 mod home;
@@ -70,7 +65,6 @@ mod replicas;
 mod request_id;
 mod request_refusal;
 mod resource;
-mod rotations;
 mod router;
 mod rules;
 mod serve;

@@ -13,6 +13,10 @@ use http::{HeaderValue, header};
 use super::agents::runs;
 use super::agents::sessions;
 use super::agents::{self, bindings};
+use super::connections::call;
+use super::connections::flows;
+use super::connections::rotations;
+use super::connections::{self, activations};
 use super::error::ApiError;
 use super::host::{Arrival, OwnNames, check_loopback};
 use super::network::{Network, NetworkAccess, on_network};
@@ -25,10 +29,10 @@ use super::users::personal;
 use super::users::totp;
 use super::users::{self, logins};
 use super::{
-    activations, apps, audit, auth, backup, ca, call, catch_up, connect_sessions, connection_test,
-    connections, consents, database_listeners, errors_page, explain, export, flows, health, home,
-    honeytokens, hooks, index, keys, orgs, plugins, probes, providers, reload, replicas,
-    request_id, rotations, sign_in, sources, streams, summary, tokens, upstreams, usage, webhooks,
+    apps, audit, auth, backup, ca, catch_up, connect_sessions, connection_test, consents,
+    database_listeners, errors_page, explain, export, health, home, honeytokens, hooks, index,
+    keys, orgs, plugins, probes, providers, reload, replicas, request_id, sign_in, sources,
+    streams, summary, tokens, upstreams, usage, webhooks,
 };
 use crate::handler::get;
 

@@ -9,7 +9,7 @@ use axum::Json;
 use tokio::task::JoinSet;
 use tokio_rustls::rustls::ClientConfig;
 
-use super::connection_view::instance;
+use super::connections::connection_view::instance;
 use super::context::Context;
 use super::error::ApiError;
 use super::openapi::Routes;

@@ -119,7 +119,7 @@ fn bindings(context: &Context) -> Vec<KeyedRule> {
             let keyed = |key, spec| KeyedRule { key, rule: unmanaged(id.clone(), spec) };
             let whole = RuleSpec {
                 agents: Some(vec![agent.name.clone()]),
-                hosts: crate::connection_view::hosts(
+                hosts: crate::connections::connection_view::hosts(
                     &context.deps().vault.catalogue(&connection.org),
                     connection,
                 ),

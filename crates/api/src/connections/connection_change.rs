@@ -7,16 +7,16 @@ use std::sync::Arc;
 use axum::Json;
 use serde_json::{Map, Value};
 
-use super::auth::Caller;
-use super::body::Segments;
-use super::connection_test::tested;
-use super::connection_view::view;
-use super::context::Context;
-use super::error::ApiError;
-use super::input::InputChange;
-use super::state::Admin;
-use super::wire::TestOutcome;
-use super::{context, resource};
+use crate::auth::Caller;
+use crate::body::Segments;
+use crate::connection_test::tested;
+use crate::connections::connection_view::view;
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::input::InputChange;
+use crate::state::Admin;
+use crate::wire::TestOutcome;
+use crate::{context, resource};
 use keyward_base::secret::Secret;
 use keyward_model::{Connection, ConnectionSpec, ManagedBy, References, Shown};
 use keyward_rules::provider::{Field, pasted};
@@ -26,7 +26,7 @@ use keyward_state::directory::{ConnectionRecord, editable};
 const FIXED: [&str; 5] = ["provider", "auth", "variables", "app", "scopes"];
 
 /// Members that the patch does not name stay. Running requests keep the former settings.
-pub(super) async fn change(
+pub(crate) async fn change(
     context: Context,
     Segments(name): Segments<String>,
     mut change: InputChange<Connection>,
@@ -102,7 +102,7 @@ fn changed(
 }
 
 /// Refuses a name that is a key: agents see names, and the audit log keeps them. The refusal does not repeat it.
-pub(super) fn name_is_no_key(
+pub(crate) fn name_is_no_key(
     Context { admin, caller }: &Context,
     spec: &ConnectionSpec,
     secrets: &BTreeMap<String, Secret>,
@@ -122,7 +122,7 @@ pub(super) fn name_is_no_key(
 }
 
 /// Counts spans from now on.
-pub(super) fn resolve(admin: &Admin, spec: &mut ConnectionSpec) {
+pub(crate) fn resolve(admin: &Admin, spec: &mut ConnectionSpec) {
     spec.expires = spec.expires.map(|expires| expires.counted_from(admin.deps().clock.now()));
 }
 
@@ -156,7 +156,7 @@ async fn would_work(
 
 /// Refuses references from callers who are not admins: a source may hold values that other users must
 /// not get.
-pub(super) fn may_refer(caller: &Caller, references: &References) -> Result<(), ApiError> {
+pub(crate) fn may_refer(caller: &Caller, references: &References) -> Result<(), ApiError> {
     match references.is_empty() || caller.edits_all() {
         true => Ok(()),
         false => Err(ApiError::field("fields", "may be references only if an admin gives them")),

@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use axum::Json;
 
-use super::body::{Body, Segments};
-use super::connection_test::status::Trial;
-use super::connection_test::{has_test, status, tested};
 use super::connection_view::{view, view_with_warnings};
-use super::context;
-use super::context::Context;
-use super::error::ApiError;
-use super::input;
-use super::openapi::Routes;
-use super::request_id;
-use super::state::Admin;
-use super::wire::{ComparedValues, Comparison, ConnectionTested, NewSecret, Rotated};
+use crate::body::{Body, Segments};
+use crate::connection_test::status::Trial;
+use crate::connection_test::{has_test, status, tested};
+use crate::context;
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::input;
+use crate::openapi::Routes;
+use crate::request_id;
+use crate::state::Admin;
+use crate::wire::{ComparedValues, Comparison, ConnectionTested, NewSecret, Rotated};
 use keyward_base::rotation::KEEP_OLD_MAX;
 use keyward_base::secret::Secret;
 use keyward_base::time::{parse_deadline, parse_duration};
@@ -26,7 +26,7 @@ use keyward_model::{Connection, Shown};
 use keyward_state::directory::{ConnectionRecord, ManagedBy, RemedyCause};
 use keyward_vault::RotationTerms;
 
-pub(super) fn routes() -> Routes {
+pub(crate) fn routes() -> Routes {
     Routes::new()
         .post(
             "/connections/{connection}/rotate",
@@ -108,7 +108,7 @@ fn rotation_terms(admin: &Admin, new: &NewSecret) -> Result<RotationTerms, ApiEr
     Ok(RotationTerms { old_for, expires })
 }
 
-pub(super) async fn tested_first(
+pub(crate) async fn tested_first(
     context: Context,
     connection: Arc<ConnectionRecord>,
     fields: BTreeMap<String, Secret>,
@@ -163,7 +163,7 @@ fn with_loss(refusal: ApiError, loss: Option<&'static str>) -> ApiError {
     }
 }
 
-pub(super) async fn untested(
+pub(crate) async fn untested(
     context: Context,
     connection: Arc<ConnectionRecord>,
     fields: BTreeMap<String, Secret>,

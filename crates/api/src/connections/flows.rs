@@ -4,14 +4,14 @@ use axum::Json;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::body::{Body, Params, Segments};
 use super::connection_view::view;
-use super::context::Context;
-use super::error::ApiError;
-use super::openapi::Routes;
-use super::page::Page;
-use super::state::Admin;
-use super::wire::{ConnectionCreated, ConsentView, FlowDecision, List, OpenConsent, Reconnect};
+use crate::body::{Body, Params, Segments};
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::openapi::Routes;
+use crate::page::Page;
+use crate::state::Admin;
+use crate::wire::{ConnectionCreated, ConsentView, FlowDecision, List, OpenConsent, Reconnect};
 use keyward_base::id::FlowId;
 use keyward_state::directory::ConnectionRecord;
 use keyward_vault::oauth::{ConsentRequest, DeviceCode, FlowError, FlowView, Started};
@@ -19,7 +19,7 @@ use keyward_vault::oauth::{ConsentRequest, DeviceCode, FlowError, FlowView, Star
 /// The name of the operator, who owns consents without a user.
 const OPERATOR: &str = "the operator of this gateway";
 
-pub(super) fn routes() -> Routes {
+pub(crate) fn routes() -> Routes {
     Routes::new()
         .get("/flows", ["listFlows", "List consents in progress"], list)
         .get("/flows/{flow}", ["getFlow", "Show a consent"], show)
@@ -140,7 +140,7 @@ async fn reconnect(
 ///
 /// # Errors
 /// When this gateway takes no consents, or the flow cannot begin.
-pub(super) async fn begun(
+pub(crate) async fn begun(
     Context { admin, caller }: &Context,
     connection: &ConnectionRecord,
     ask: Reconnect,
@@ -160,7 +160,7 @@ pub(super) async fn begun(
 ///
 /// # Errors
 /// When it is such a gateway.
-pub(super) fn takes_consents(admin: &Admin) -> Result<(), ApiError> {
+pub(crate) fn takes_consents(admin: &Admin) -> Result<(), ApiError> {
     match admin.runs().is_private() {
         false => Ok(()),
         true => Err(ApiError::refused(

@@ -6,20 +6,20 @@ use std::sync::Arc;
 
 use axum::Json;
 
-use super::body::{Body, Segments};
-use super::connection_test::{has_test, status, tested};
 use super::connection_view::view_with_warnings;
-use super::context;
-use super::context::Context;
-use super::error::ApiError;
-use super::input;
-use super::openapi::Routes;
-use super::request_id;
-use super::wire::{Activation, ConnectionCreated, ConnectionTested, TestOutcome};
+use crate::body::{Body, Segments};
+use crate::connection_test::{has_test, status, tested};
+use crate::context;
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::input;
+use crate::openapi::Routes;
+use crate::request_id;
+use crate::wire::{Activation, ConnectionCreated, ConnectionTested, TestOutcome};
 use keyward_base::secret::Secret;
 use keyward_state::directory::{ConnectionRecord, ManagedBy, RemedyCause, editable};
 
-pub(super) fn routes() -> Routes {
+pub(crate) fn routes() -> Routes {
     Routes::new().post(
         "/connections/{connection}/activate",
         ["activateConnection", "Activate a draft, after a test of its secret"],
@@ -72,7 +72,7 @@ async fn resumed(
 ///
 /// # Errors
 /// When the store fails. A failed test is not an error.
-pub(super) async fn begun(
+pub(crate) async fn begun(
     context: &Context,
     draft: &Arc<ConnectionRecord>,
     test: bool,

@@ -10,13 +10,13 @@ use http::header::{self, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use serde_json::Value;
 
-use super::body::{Body, Segments};
-use super::context::Context;
-use super::error::ApiError;
-use super::openapi::Routes;
-use super::state::Admin;
-use super::valid_rules::ValidRules;
-use super::wire::{CallRequest, CallView, TokenRefreshed};
+use crate::body::{Body, Segments};
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::openapi::Routes;
+use crate::state::Admin;
+use crate::valid_rules::ValidRules;
+use crate::wire::{CallRequest, CallView, TokenRefreshed};
 use keyward_net::read_body::{ReadError, read_body};
 use keyward_proxy::call::{self, CallBody};
 use keyward_state::directory::ConnectionRecord;
@@ -39,7 +39,7 @@ const OWN: [HeaderName; 8] = [
     header::TRAILER,
 ];
 
-pub(super) fn routes() -> Routes {
+pub(crate) fn routes() -> Routes {
     Routes::new().post(
         "/connections/{connection}/request",
         ["requestWithConnection", "Send a request with the credential of a connection"],
@@ -153,7 +153,7 @@ fn too_late() -> ApiError {
     ApiError::AnswerCut
 }
 
-pub(super) fn refresh_routes() -> Routes {
+pub(crate) fn refresh_routes() -> Routes {
     Routes::new().post(
         "/connections/{connection}/refresh",
         ["refreshConnection", "Refresh the access token of a connection"],

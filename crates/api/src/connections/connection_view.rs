@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::page::{Page, SearchText};
-use super::state::Admin;
+use crate::page::{Page, SearchText};
+use crate::state::Admin;
 use keyward_model::{Connection, ConnectionShown, Shown, SshKeyShown};
 use keyward_rules::provider::{AuthKind, AuthMethod, Catalogue, Instance};
 use keyward_state::directory::{
@@ -14,7 +14,7 @@ use keyward_state::directory::{
 };
 
 /// The view with data from the vault: the state of the token, scopes, references and the SSH key.
-pub(super) async fn whole_view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connection> {
+pub(crate) async fn whole_view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connection> {
     let vault = &admin.deps().vault;
     let token = vault.status(connection).await;
     let mut view = view_with_warnings(admin, connection).await;
@@ -32,7 +32,7 @@ pub(super) async fn whole_view(admin: &Admin, connection: &ConnectionRecord) -> 
 }
 
 /// The view after a secret was stored.
-pub(super) async fn view_with_warnings(
+pub(crate) async fn view_with_warnings(
     admin: &Admin,
     connection: &ConnectionRecord,
 ) -> Shown<Connection> {
@@ -41,7 +41,7 @@ pub(super) async fn view_with_warnings(
     view
 }
 
-pub(super) fn view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connection> {
+pub(crate) fn view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connection> {
     let (catalogue, directory) =
         (admin.deps().vault.catalogue(&connection.org), admin.deps().directory.view());
     let remedies = Remedies::in_view(connection, &catalogue, &directory);
@@ -83,7 +83,7 @@ fn ends_soon(admin: &Admin, connection: &ConnectionRecord) -> bool {
 }
 
 /// Sets the requested scopes and those that were not granted; none for kinds without scopes.
-pub(super) fn scopes(admin: &Admin, connection: &ConnectionRecord, shown: &mut ConnectionShown) {
+pub(crate) fn scopes(admin: &Admin, connection: &ConnectionRecord, shown: &mut ConnectionShown) {
     let (catalogue, view) =
         (admin.deps().vault.catalogue(&connection.org), admin.deps().directory.view());
     let provider = catalogue.get(&connection.provider);
@@ -110,7 +110,7 @@ pub(super) fn scopes(admin: &Admin, connection: &ConnectionRecord, shown: &mut C
 /// `offline_access`, and those of Microsoft never do: a consent without a refresh token is reported by itself. They list
 /// the permissions of `.default` instead of it
 /// (<https://learn.microsoft.com/entra/identity-platform/scopes-oidc#the-default-scope>).
-pub(super) fn not_granted(requested: &[String], granted: &[String]) -> Vec<String> {
+pub(crate) fn not_granted(requested: &[String], granted: &[String]) -> Vec<String> {
     let is_listed = |scope: &String| {
         granted.iter().any(|it| it == scope || it.strip_prefix(GOOGLE_USERINFO) == Some(scope))
     };
@@ -126,7 +126,7 @@ pub(super) fn not_granted(requested: &[String], granted: &[String]) -> Vec<Strin
 const GOOGLE_USERINFO: &str = "https://www.googleapis.com/auth/userinfo.";
 
 /// The hosts that the connection owns; none when its provider left the catalogue.
-pub(super) fn hosts(catalogue: &Catalogue, connection: &ConnectionRecord) -> Vec<String> {
+pub(crate) fn hosts(catalogue: &Catalogue, connection: &ConnectionRecord) -> Vec<String> {
     let instance = instance(catalogue, connection);
     instance.into_iter().flat_map(|i| i.hosts).map(|host| host.to_string()).collect()
 }
@@ -137,7 +137,7 @@ fn auth<'a>(catalogue: &'a Catalogue, connection: &ConnectionRecord) -> Option<&
 }
 
 /// Its provider and method with its variables; `None` when its provider left the catalogue.
-pub(super) fn instance(catalogue: &Catalogue, connection: &ConnectionRecord) -> Option<Instance> {
+pub(crate) fn instance(catalogue: &Catalogue, connection: &ConnectionRecord) -> Option<Instance> {
     let provider = catalogue.get(&connection.provider)?;
     provider.instantiate(auth(catalogue, connection)?, &connection.host_variables()).ok()
 }
@@ -163,7 +163,7 @@ async fn ssh_key(admin: &Admin, connection: &ConnectionRecord) -> Option<SshKeyS
 /// The query of the list. An absent member excludes nothing.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Search {
+pub(crate) struct Search {
     /// Part of a name, id, provider, account, description, purpose or tag, any case.
     q: Option<String>,
     /// A provider's id.
@@ -175,7 +175,7 @@ pub(super) struct Search {
     /// An environment; empty: none.
     environment: Option<String>,
     /// The owner's name or id.
-    pub(super) owner: Option<String>,
+    pub(crate) owner: Option<String>,
     /// Those whose secret has to be replaced soon.
     #[serde(default)]
     due: bool,
@@ -196,7 +196,7 @@ enum StateAsked {
 }
 
 /// A search, prepared for many connections.
-pub(super) struct Finder<'a> {
+pub(crate) struct Finder<'a> {
     search: &'a Search,
     q: Option<SearchText>,
     now: Timestamp,
@@ -204,18 +204,18 @@ pub(super) struct Finder<'a> {
 
 impl Search {
     /// The page that is asked for.
-    pub(super) fn page(&self) -> Page {
+    pub(crate) fn page(&self) -> Page {
         Page::of(self.q.clone(), self.limit, self.after.clone())
     }
 
     /// What decides which connections are wanted now. The owner is given by id.
-    pub(super) fn finder(&self, now: Timestamp) -> Finder<'_> {
+    pub(crate) fn finder(&self, now: Timestamp) -> Finder<'_> {
         Finder { search: self, q: self.q.as_deref().map(SearchText::of), now }
     }
 }
 
 impl Finder<'_> {
-    pub(super) fn wants(&self, connection: &ConnectionRecord) -> bool {
+    pub(crate) fn wants(&self, connection: &ConnectionRecord) -> bool {
         let (search, facts) = (self.search, &connection.facts);
         let is = |wanted: &Option<String>, found: &str| {
             wanted.as_ref().is_none_or(|wanted| wanted == found)
