@@ -10,7 +10,6 @@ use serde::Serialize;
 use self::token::Paste;
 use super::allow::{self, Allow};
 use super::client::{Client, segment};
-use super::confirm::Removal;
 use super::environment::placeholders;
 use super::failure::{Exit, Failure};
 use super::output;
@@ -18,7 +17,8 @@ use super::ownership::{NewOwner, VisibilityArgs, owner_of};
 use super::resource::{Column, Columns, Named, ResourceContext, path};
 pub(super) use super::resource::{pair, unique};
 use super::settings::{Global, quoted};
-use super::table::{TableLayout, fields, moment, pairs};
+use super::terminal::confirm::Removal;
+use super::terminal::table::{TableLayout, fields, moment, pairs};
 use keyward_api::wire::{List, TokenIssued};
 use keyward_model::{
     Agent, AgentCreateOptions, AgentSpec, BindingLimits, BindingPatch, BindingShown, BindingSpec,
@@ -420,7 +420,7 @@ fn is_default_of_several(agent: &Shown<Agent>, binding: &BindingShown) -> bool {
 mod tests {
     use super::*;
     use crate::cli::resource::table;
-    use crate::cli::table::TableLayout;
+    use crate::cli::terminal::table::TableLayout;
 
     fn agent() -> Shown<Agent> {
         serde_json::from_value(serde_json::json!({

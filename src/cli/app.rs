@@ -6,16 +6,16 @@ use clap::{Args, Subcommand};
 
 use self::given::{AppArguments, GivenSecret, Secrets};
 use super::client::Client;
-use super::confirm::Removal;
 use super::connect::registration;
 use super::connection::secrets;
 use super::failure::Failure;
 use super::output;
 use super::provider;
 use super::resource::{Column, Columns, Named, ResourceContext, details, path};
-use super::secret::{self, Typed};
 use super::settings::Global;
-use super::table::{moment, pairs};
+use super::terminal::confirm::Removal;
+use super::terminal::secret::{self, Typed};
+use super::terminal::table::{moment, pairs};
 use keyward_api::wire::{AppChanged, AuthView, ProviderView, RedirectView};
 use keyward_base::id::AppId;
 use keyward_model::{App, Shown};
@@ -311,7 +311,7 @@ impl Columns for App {
 mod tests {
     use super::*;
     use crate::cli::resource::table;
-    use crate::cli::table::TableLayout;
+    use crate::cli::terminal::table::TableLayout;
 
     fn app() -> Shown<App> {
         serde_json::from_value(serde_json::json!({

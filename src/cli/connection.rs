@@ -24,12 +24,12 @@ use self::options::Options;
 use self::state::path;
 use self::state::{state, state_after_is};
 use super::client::Client;
-use super::confirm::Removal;
 use super::failure::Failure;
 use super::ownership::{NewOwner, VisibilityArgs, owner_of};
 use super::resource::Named;
 use super::settings::Global;
-use super::table::{fields, moment, pairs};
+use super::terminal::confirm::Removal;
+use super::terminal::table::{fields, moment, pairs};
 use super::{consent, output, plugin};
 use keyward_api::wire::{self, ConnectionCreated, Failures, List, TokenStatus};
 use keyward_model::{Connection, FieldReference, Shown};
@@ -389,7 +389,7 @@ pub(in crate::cli) fn refresh_remedy(failing: &Failures, remedy: &str) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::table::TableLayout;
+    use crate::cli::terminal::table::TableLayout;
     use keyward_state::directory::{BrokenReason, ConnectionState};
 
     fn connection() -> Shown<Connection> {

@@ -1,7 +1,7 @@
 //! Help of all commands: `keyward --help` lists the commands in groups, and only it lists the global options.
 //! Further names of commands and options, which users of other tools or earlier versions type, are in no help.
 
-use super::fold;
+use super::terminal::fold;
 use clap::Command;
 
 /// The commands in the order in which people meet them.

@@ -24,7 +24,6 @@ use self::recognise::{FoundAccount, FoundField, RecognisedKeys, recognise};
 use self::report::{AccountReport, AccountResult, FoundAs, ImportReport, Skipped};
 use self::source::{ImportPlace, SOURCES};
 use super::client::{Client, segment};
-use super::confirm::Confirm;
 use super::connection::options::New;
 use super::connection::rotate::RotateRequest;
 use super::connection::shape::Shapes;
@@ -32,7 +31,9 @@ use super::connection::state::path;
 use super::environment::DEFAULT_AGENT;
 use super::failure::{Exit, Failure};
 use super::settings::Global;
-use super::{connect, output, secret};
+use super::terminal::confirm::Confirm;
+use super::terminal::secret;
+use super::{connect, output};
 use keyward_api::wire::{ConnectionCreated, Rotated, TestOutcome};
 use keyward_model::{Agent, BindingShown, Shown};
 

@@ -13,7 +13,7 @@ use super::failure::{Exit, Failure};
 use super::files::chown_like;
 use super::output;
 use super::settings::Global;
-use super::table;
+use super::terminal::table;
 use keyward_app::config::Config;
 use keyward_app::{Services, create_private_dir};
 

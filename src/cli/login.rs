@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::output;
 use super::resource::{Column, Columns, ResourceContext};
 use super::settings::Global;
-use super::table::{fields, moment};
+use super::terminal::table::{fields, moment};
 use keyward_api::wire::{CallerView, LoginLinkRequest, LoginLinkView};
 use keyward_model::Login;
 

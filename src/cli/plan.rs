@@ -10,7 +10,7 @@ use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
-use super::table::{Table, TableLayout};
+use super::terminal::table::{Table, TableLayout};
 use keyward_api::wire::{PlanRequest, PlanStep, PlanView, ReloadView};
 use keyward_app::config::Config;
 use keyward_app::{self as app, Services};

@@ -11,11 +11,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::client::{Client, segment};
-use super::confirm::Removal;
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
-use super::table::{Table, TableCell, TableLayout, fields};
+use super::terminal::confirm::Removal;
+use super::terminal::table::{Table, TableCell, TableLayout, fields};
 use keyward_api::wire::List;
 use keyward_model::{Resource, Shown};
 

@@ -11,15 +11,15 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::client::Client;
-use super::confirm::Removal;
 use super::failure::Failure;
 use super::output;
 use super::resource::ResourceContext;
 use super::resource::{Column, Columns, path};
 use super::settings::Global;
+use super::terminal::confirm::Removal;
 use crate::cli::failure::Exit;
 use crate::cli::files::read_text;
-use crate::cli::table::{Table, TableLayout};
+use crate::cli::terminal::table::{Table, TableLayout};
 use keyward_api::wire::{List, RuleTestReport, RuleTestRequest, RuleTested};
 use keyward_app::config::{self, PlacedCase};
 use keyward_model::{Rule, RuleShown};

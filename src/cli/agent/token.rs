@@ -11,9 +11,9 @@ use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::proxy_at::ProxyAt;
 use crate::cli::resource::path;
-use crate::cli::secret::Typed;
 use crate::cli::settings::Global;
-use crate::cli::table::{Table, TableCell, TableLayout};
+use crate::cli::terminal::secret::Typed;
+use crate::cli::terminal::table::{Table, TableCell, TableLayout};
 use keyward_api::wire::TokenIssued;
 use keyward_model::{Agent, TokenShown};
 

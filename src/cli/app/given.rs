@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use crate::cli::agent::{pair, unique};
 use crate::cli::connection::{secrets, settings};
 use crate::cli::failure::Failure;
-use crate::cli::secret::Typed;
-use crate::cli::table::fields;
+use crate::cli::terminal::secret::Typed;
+use crate::cli::terminal::table::fields;
 use keyward_model::{App, FieldReference, Shown};
 
 /// Endpoints that an app may have of its own.

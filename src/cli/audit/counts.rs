@@ -8,7 +8,7 @@ use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::table::{Table, TableLayout};
+use crate::cli::terminal::table::{Table, TableLayout};
 use keyward_api::wire::{AuditCounts, Counts, Group, Grouping};
 use keyward_base::visible::visible;
 

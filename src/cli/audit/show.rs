@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::cli::failure::Failure;
 use crate::cli::output;
-use crate::cli::table::{cut, moment};
+use crate::cli::terminal::table::{cut, moment};
 use keyward_api::wire::{Change, Event, Outcome};
 use keyward_base::visible::visible;
 

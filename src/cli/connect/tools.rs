@@ -10,10 +10,10 @@ use std::process::{Command, Stdio};
 use zeroize::Zeroizing;
 
 use super::super::connection::secrets::SecretArgs;
-use super::super::secret;
+use super::super::terminal::secret;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
-use crate::cli::secret::Typed;
+use crate::cli::terminal::secret::Typed;
 use keyward_base::secret::Secret;
 use keyward_ssh::private_key::{KeyError, PrivateKey};
 

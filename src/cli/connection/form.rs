@@ -8,7 +8,7 @@ use super::options::{ConnectionArguments, exposed};
 use super::secrets::{self, FieldSource};
 use super::shape::{self, Shapes};
 use crate::cli::failure::Failure;
-use crate::cli::secret::{self, Typed};
+use crate::cli::terminal::secret::{self, Typed};
 use crate::cli::{output, terminal};
 use keyward_api::wire::{AuthView, FieldView, ProviderView, VariableView};
 use keyward_model::References;

@@ -8,7 +8,7 @@ use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::table::{Table, TableLayout, fields, moment};
+use crate::cli::terminal::table::{Table, TableLayout, fields, moment};
 use keyward_api::wire::UsageView;
 use keyward_model::{Connection, Shown};
 

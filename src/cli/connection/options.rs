@@ -9,7 +9,7 @@ use super::secrets::{FieldSource, SecretArgs};
 use crate::cli::agent::{pair, unique};
 use crate::cli::failure::Failure;
 use crate::cli::ownership::OwnershipArgs;
-use crate::cli::secret::Typed;
+use crate::cli::terminal::secret::Typed;
 use keyward_api::wire::ProviderView;
 use keyward_model::References;
 

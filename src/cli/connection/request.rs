@@ -12,8 +12,9 @@ use serde::de::IgnoredAny;
 use super::state::path;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::{output, wait};
+use crate::cli::terminal::wait;
 use keyward_api::wire::{CallRequest, CallView, ConnectionTested};
 
 /// What the API takes as a body.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::cli::failure::Failure;
-use crate::cli::secret::Typed;
-use crate::cli::table::moment;
+use crate::cli::terminal::secret::Typed;
+use crate::cli::terminal::table::moment;
 use keyward_api::wire::AuthView;
 use keyward_base::time::format_duration;
 use keyward_model::{Connection, Failures, FetchedView, FieldReference, References, Shown};

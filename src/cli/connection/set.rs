@@ -10,8 +10,9 @@ use super::state::path;
 use super::{description, secrets};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
+use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::{output, wait};
+use crate::cli::terminal::wait;
 use keyward_model::{Connection, FieldReference, References, Shown};
 
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use crate::cli::client::segment;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::table::moment;
+use crate::cli::terminal::table::moment;
 use keyward_model::{Agent, Connection, ManagedBy, Shown};
 use keyward_state::directory::ConnectionState;
 

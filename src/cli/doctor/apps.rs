@@ -7,7 +7,7 @@ use super::installation::{not_fetched, source_remedy};
 use super::report::DoctorReport;
 use crate::cli::client::Client;
 use crate::cli::settings::Global;
-use crate::cli::table::moment;
+use crate::cli::terminal::table::moment;
 use keyward_model::{App, Connection, Shown};
 
 const APPS: &str = "apps";

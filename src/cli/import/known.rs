@@ -10,7 +10,7 @@ use super::recognise::FoundAccount;
 use crate::cli::client::Client;
 use crate::cli::connection::state::path;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::secret::Typed;
+use crate::cli::terminal::secret::Typed;
 use keyward_api::wire::Comparison;
 use keyward_model::{Agent, Connection, Shown};
 

@@ -18,7 +18,8 @@ use crate::cli::connection::shape::Shapes;
 use crate::cli::environment::DEFAULT_AGENT;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::settings::Global;
-use crate::cli::{consent, output, secret};
+use crate::cli::terminal::secret;
+use crate::cli::{consent, output};
 use keyward_api::wire::List;
 use keyward_model::{
     Agent, Connection, PluginChangeOptions, PluginSpec, PluginView, Reference, Shown,

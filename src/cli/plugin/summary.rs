@@ -9,7 +9,7 @@ use clap::Args;
 use crate::cli::client::{Client, segment};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
-use crate::cli::table::fields;
+use crate::cli::terminal::table::fields;
 use keyward_api::wire::List;
 use keyward_app::config::{ManifestError, manifest_file};
 use keyward_base::id::ConnectionId;

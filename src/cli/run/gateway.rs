@@ -19,7 +19,7 @@ use crate::cli::proxy_at::ProxyAt;
 use crate::cli::serve::READY;
 use crate::cli::settings::Global;
 use crate::cli::settings::Identity;
-use crate::cli::wait;
+use crate::cli::terminal::wait;
 use keyward_api::SOCKET_NAME;
 use keyward_app::create_private_dir;
 

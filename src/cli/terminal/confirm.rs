@@ -2,10 +2,9 @@
 
 use std::fmt::Display;
 
-use super::failure::{Exit, Failure};
-use super::output;
-use super::secret;
-use super::terminal;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output;
+use crate::cli::terminal::secret;
 
 /// Whether to ask.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
@@ -51,7 +50,7 @@ impl Confirm {
             return Ok(());
         }
         losses.iter().for_each(|loss| output::note(&format!("- {loss}")));
-        let answer = terminal::text(&format!("{question}? [y/N]"))
+        let answer = super::text(&format!("{question}? [y/N]"))
             .map_err(|_| Failure::new(Exit::Interrupted, "interrupted: nothing was changed"))?;
         match answer.to_ascii_lowercase().as_str() {
             "y" | "yes" => Ok(()),

@@ -9,8 +9,7 @@ use std::path::Path;
 use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
-use super::failure::Failure;
-use super::terminal;
+use crate::cli::failure::Failure;
 
 /// Longest secret that is read: the API takes bodies of this size.
 const SECRET_BYTES_MAX: usize = 1024 * 1024;
@@ -52,12 +51,12 @@ impl Typed {
 
     /// Reads from the terminal, without echo.
     pub(crate) fn from_prompt(label: &str) -> Result<Self, Failure> {
-        terminal::secret(label).map(Self)
+        super::secret(label).map(Self)
     }
 
     /// The same; `None` for an empty line.
     pub(crate) fn maybe_from_prompt(label: &str) -> Result<Option<Self>, Failure> {
-        Ok(terminal::optional_secret(label)?.map(Self))
+        Ok(super::optional_secret(label)?.map(Self))
     }
 
     fn read(from: impl Read, name: &str) -> Result<Self, Failure> {
@@ -119,7 +118,7 @@ pub(crate) fn can_ask() -> bool {
 
 /// Asks for a value that is not secret, with echo.
 pub(crate) fn ask(label: &str) -> Result<String, Failure> {
-    match terminal::text(label)? {
+    match super::text(label)? {
         text if text.is_empty() => Err(Failure::usage(format!("{label} is empty"))),
         text => Ok(text),
     }
@@ -127,7 +126,7 @@ pub(crate) fn ask(label: &str) -> Result<String, Failure> {
 
 /// Like `ask`, with a default for an empty line.
 pub(crate) fn ask_or(label: &str, default: &str) -> Result<String, Failure> {
-    match terminal::text(&format!("{label} [{default}]"))? {
+    match super::text(&format!("{label} [{default}]"))? {
         text if text.is_empty() => Ok(default.to_owned()),
         text => Ok(text),
     }

@@ -4,7 +4,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use super::output;
+use crate::cli::output;
 
 /// Shorter waits have no indicator.
 const SHOWN_AFTER: Duration = Duration::from_secs(1);
