@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! router  serve  socket  network  host          the listeners, their routes, and who may reach them
-//! auth  sign_in  means  logins                  who asks: tokens, logins, second factors
+//! auth  sign_in  users                          who asks: tokens, logins, second factors
 //! context  resource  input  body  page  etag    what handlers of all resources share
 //! idempotency                                   POST requests that are repeated
 //! change_record  audit_log                      the audit record of each change
