@@ -1,7 +1,5 @@
 //! `keyward agent`: programs that use the proxy, their tokens, and what they may use.
 
-mod key_value;
-mod paste;
 mod set;
 mod token;
 
@@ -9,18 +7,18 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
 
-pub(super) use self::key_value::{pair, unique};
-use self::paste::Paste;
+use self::token::Paste;
 use super::allow::{self, Allow};
 use super::client::{Client, segment};
-use super::confirm::Removal;
 use super::environment::placeholders;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::ownership::{NewOwner, VisibilityArgs, owner_of};
 use super::resource::{Column, Columns, Named, ResourceContext, path};
+pub(super) use super::resource::{pair, unique};
 use super::settings::{Global, quoted};
-use super::table::{TableLayout, fields, moment, pairs};
+use super::terminal::confirm::Removal;
+use super::terminal::table::{TableLayout, fields, moment, pairs};
 use keyward_api::wire::{List, TokenIssued};
 use keyward_model::{
     Agent, AgentCreateOptions, AgentSpec, BindingLimits, BindingPatch, BindingShown, BindingSpec,
@@ -422,7 +420,7 @@ fn is_default_of_several(agent: &Shown<Agent>, binding: &BindingShown) -> bool {
 mod tests {
     use super::*;
     use crate::cli::resource::table;
-    use crate::cli::table::TableLayout;
+    use crate::cli::terminal::table::TableLayout;
 
     fn agent() -> Shown<Agent> {
         serde_json::from_value(serde_json::json!({

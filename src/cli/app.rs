@@ -6,16 +6,16 @@ use clap::{Args, Subcommand};
 
 use self::given::{AppArguments, GivenSecret, Secrets};
 use super::client::Client;
-use super::confirm::Removal;
 use super::connect::registration;
-use super::connection::references;
+use super::connection::secrets;
 use super::failure::Failure;
 use super::output;
 use super::provider;
 use super::resource::{Column, Columns, Named, ResourceContext, details, path};
-use super::secret::{self, Typed};
 use super::settings::Global;
-use super::table::{moment, pairs};
+use super::terminal::confirm::Removal;
+use super::terminal::secret::{self, Typed};
+use super::terminal::table::{moment, pairs};
 use keyward_api::wire::{AppChanged, AuthView, ProviderView, RedirectView};
 use keyward_base::id::AppId;
 use keyward_model::{App, Shown};
@@ -278,10 +278,10 @@ impl Columns for App {
             true => "none: a public client".to_owned(),
             false => app.facts.secrets.join(", "),
         }),
-        Column::shown("by reference", |app| references::named(&app.references)),
-        Column::shown("fetched", |app| references::fetched(app.facts.fetched.as_ref())),
+        Column::shown("by reference", |app| secrets::named_references(&app.references)),
+        Column::shown("fetched", |app| secrets::fetched_references(app.facts.fetched.as_ref())),
         Column::shown("fetching fails", |app| {
-            references::failing(app.facts.fetch_failing.as_ref())
+            secrets::failing_references(app.facts.fetch_failing.as_ref())
         }),
         Column::shown("redirect URI", |app| app.facts.redirect_uri.clone()),
         Column::shown("scopes", |app| worded_scopes(&app.scopes, &app.facts.scope_words)),
@@ -311,7 +311,7 @@ impl Columns for App {
 mod tests {
     use super::*;
     use crate::cli::resource::table;
-    use crate::cli::table::TableLayout;
+    use crate::cli::terminal::table::TableLayout;
 
     fn app() -> Shown<App> {
         serde_json::from_value(serde_json::json!({

@@ -10,10 +10,10 @@ use rustix::fs::OFlags;
 use serde::Serialize;
 
 use super::client::Client;
-use super::confirm::Confirm;
 use super::failure::{Exit, Failure};
-use super::replace_file::{chown_like, replace_file_like};
+use super::files::{chown_like, replace_file_like};
 use super::settings::Global;
+use super::terminal::confirm::Confirm;
 use super::{output, plan};
 use keyward_api::wire::{PlanView, ReloadView, Status};
 use keyward_base::codes::Code;

@@ -2,29 +2,25 @@
 //! runs, this process reads the files.
 
 mod counts;
-mod export;
 pub(super) mod filters;
 pub(super) mod follow;
-pub(super) mod line;
-mod names;
-pub(super) mod screen;
-mod show;
+pub(super) mod show;
 mod verify;
 
 use clap::{Args, Subcommand};
 
-use self::export::Export;
+use self::filters::note_unknown;
 use self::filters::{AuditFilters, PAGE};
 use self::follow::Tail;
-use self::names::note_unknown;
-use self::screen::{AuditScreen, rendered};
 use self::show::AuditLines;
+use self::show::{AuditScreen, rendered};
 pub(crate) use self::verify::Verify;
 use super::client::Client;
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
 use keyward_api::wire::{Event, Grouping, List};
+use show::rendered_json;
 
 /// Most existing records that `tail` shows.
 const TAIL_MAX: usize = 10_000;
@@ -212,4 +208,45 @@ fn grouping(text: &str) -> Result<Grouping, String> {
     let word = serde_json::Value::from(text);
     serde_json::from_value(word)
         .map_err(|_| "write host, agent, code, connection or rule".to_owned())
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    filters: AuditFilters,
+}
+
+impl Export {
+    async fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = Client::for_audit(global).await?;
+        // The first page begins at the newest record, so that records that are written meanwhile do not move it.
+        let newest = self.page(&client, None, 1).await?.items.pop();
+        let mut begins = vec![newest.map(|newest| (newest.seq + 1).to_string())];
+        while let Some(begin) = begins.last().cloned() {
+            match self.page(&client, begin, PAGE).await?.next {
+                Some(next) => begins.push(Some(next)),
+                None => break,
+            }
+        }
+        while let Some(begin) = begins.pop() {
+            let mut records = self.page(&client, begin, PAGE).await?.items;
+            records.reverse();
+            if !output::print_on(&rendered_json(&records)?)? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The page that ends before the record `begin`; the newest one without.
+    async fn page(
+        &self,
+        client: &Client,
+        begin: Option<String>,
+        limit: usize,
+    ) -> Result<List<Event>, Failure> {
+        let mut more = vec![("limit", limit.to_string())];
+        more.extend(begin.map(|begin| ("after", begin)));
+        client.get(&self.filters.path("/audit", &more)).await
+    }
 }

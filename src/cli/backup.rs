@@ -10,8 +10,8 @@ use serde::Serialize;
 use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::output;
-use super::secret::{self, Typed};
 use super::settings::Global;
+use super::terminal::secret::{self, Typed};
 use keyward_api::wire::BackupView;
 use keyward_backup::StagedFile;
 

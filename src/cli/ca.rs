@@ -1,18 +1,17 @@
 //! `keyward ca`: prints the certificates that agents must trust, and rotates the CA.
 
-mod out;
 mod trust;
 
 use clap::Subcommand;
 use serde::Serialize;
 
-use self::out::CertificateOutput;
 use super::client::Client;
-use super::confirm::Confirm;
 use super::failure::Failure;
+use super::files::CertificateOutput;
 use super::output;
 use super::settings::Global;
-use super::table::moment;
+use super::terminal::confirm::Confirm;
+use super::terminal::table::moment;
 use keyward_api::wire::{CaView, RotateCa};
 
 #[derive(Debug, Subcommand)]

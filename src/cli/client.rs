@@ -26,8 +26,8 @@ use tower::ServiceExt;
 
 use self::in_process::MissingData;
 use super::failure::{Exit, Failure};
-use super::identity::Identity;
 use super::settings::Global;
+use super::settings::Identity;
 use in_process::InProcessApi;
 use keyward_api::wire::{List, Status};
 use keyward_api::{Admin, SOCKET_NAME, audit_router, socket_router};

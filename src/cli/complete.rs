@@ -4,7 +4,6 @@
 
 mod line;
 mod names;
-pub(super) mod offer;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -13,7 +12,7 @@ use clap_complete::Shell;
 
 use self::line::CommandLine;
 use self::names::CompletionValues;
-use self::offer::CompletionWord;
+use self::names::CompletionWord;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -6,9 +6,7 @@ mod own_api;
 pub(super) mod questions;
 pub(super) mod registration;
 mod several;
-mod ssh_key;
 pub(super) mod tools;
-mod unusable;
 
 use std::path::PathBuf;
 
@@ -19,16 +17,17 @@ use self::own_api::{KeyPlace, KeyPlaceArgs, OwnApi};
 use self::questions::{AnswerSource, FixedAnswers, Questions};
 use self::tools::Tool;
 use super::client::{Client, segment};
-use super::connection::api_path::path;
 use super::connection::options::{New, Options};
+use super::connection::request;
 use super::connection::shape::Shapes;
 use super::connection::state::note_warnings;
-use super::connection::test;
+use super::connection::state::path;
 use super::environment::DEFAULT_AGENT;
 use super::failure::{Exit, Failure};
 use super::settings::Global;
 use super::signals::Signals;
-use super::{consent, output, provider, secret, terminal};
+use super::terminal::{self, secret};
+use super::{consent, output, provider};
 use keyward_api::wire::{ConnectionCreated, ConnectionTested, ProviderView, TestOutcome};
 use keyward_model::{Agent, BindingShown, Connection, Shown};
 use keyward_state::directory::ManagedBy;
@@ -131,7 +130,7 @@ impl Args {
     pub(crate) async fn run(mut self, global: &Global) -> Result<(), Failure> {
         let asks = secret::can_ask() && self.options.secrets.secret_stdin.is_none();
         if let Some(path) = self.key.take() {
-            ssh_key::take(&mut self.provider, &mut self.options.secrets, &path)?;
+            tools::take_ssh_key(&mut self.provider, &mut self.options.secrets, &path)?;
         }
         if self.provider.is_none() && self.from.is_none() && !asks {
             return Err(Failure::usage("name a provider: there is no terminal to ask on").hint(
@@ -202,7 +201,7 @@ impl Args {
         ConnectStart { provider, shapes, agent, asks }: ConnectStart,
     ) -> Result<(), Failure> {
         let stored = client.list::<Shown<Connection>>("/api/v1/connections", &[]).await?.items;
-        unusable::note(global, &stored, &provider, asks);
+        several::unusable_note(global, &stored, &provider, asks);
         let taken = stored.into_iter().map(|one| one.spec.name).collect();
         let way = if asks { AnswerSource::Asking } else { AnswerSource::Given };
         let questions = Questions { options: self.options, provider, shapes, taken, way };
@@ -350,7 +349,7 @@ impl<'a> ConnectWizard<'a> {
             let found = tokio::select! {
                 biased;
                 Ok(_) = self.signals.next() => return Err(terminal::interrupted()),
-                found = test::ask(self.context.client, &connection.name) => found?,
+                found = request::ask_for_test(self.context.client, &connection.name) => found?,
             };
             match found.outcome {
                 TestOutcome::Ok | TestOutcome::NoTest => {
@@ -359,12 +358,12 @@ impl<'a> ConnectWizard<'a> {
                 _ if !self.asks => {
                     let kept = "nothing was stored; --no-test stores the key without a test";
                     let hint = format!("{}; {kept}", remedy(&found, connection));
-                    return Err(test::failure(self.context.global, found).hint(hint));
+                    return Err(request::test_failure(self.context.global, found).hint(hint));
                 }
                 _ => {}
             }
-            let failure =
-                test::failure(self.context.global, found.clone()).hint(remedy(&found, connection));
+            let failure = request::test_failure(self.context.global, found.clone())
+                .hint(remedy(&found, connection));
             output::note(failure.to_string().trim_end());
             const PASTE: &str = "paste it again";
             let ways = match found.outcome {

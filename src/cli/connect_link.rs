@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::output;
 use super::resource::{Column, Columns, ResourceContext, details};
 use super::settings::Global;
-use super::table::moment;
+use super::terminal::table::moment;
 use keyward_model::{ConnectSession, ConnectSessionIssued, ConnectSessionSpec, Reference};
 
 pub(crate) const EXAMPLES: &str = "\

@@ -1,43 +1,35 @@
 //! `keyward connection`: accounts at providers. Their secrets are stored and never shown.
 
 mod add;
-pub(super) mod api_path;
 mod consents;
-mod declared;
 pub(in crate::cli) mod description;
 pub(in crate::cli) mod form;
-pub(super) mod given;
 mod import;
 pub(in crate::cli) mod list;
 pub(super) mod options;
-pub(super) mod references;
-mod refresh;
 mod remove;
-mod request;
+pub(in crate::cli) mod request;
 pub(in crate::cli) mod rotate;
 pub(in crate::cli) mod secrets;
 mod set;
 pub(in crate::cli) mod settings;
 pub(in crate::cli) mod shape;
 pub(super) mod state;
-pub(in crate::cli) mod test;
-mod url;
-mod usage;
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use self::api_path::path;
 use self::options::Options;
+use self::state::path;
 use self::state::{state, state_after_is};
 use super::client::Client;
-use super::confirm::Removal;
 use super::failure::Failure;
 use super::ownership::{NewOwner, VisibilityArgs, owner_of};
 use super::resource::Named;
 use super::settings::Global;
-use super::table::{fields, moment, pairs};
+use super::terminal::confirm::Removal;
+use super::terminal::table::{fields, moment, pairs};
 use super::{consent, output, plugin};
 use keyward_api::wire::{self, ConnectionCreated, Failures, List, TokenStatus};
 use keyward_model::{Connection, FieldReference, Shown};
@@ -79,7 +71,7 @@ pub(crate) enum Command {
     )]
     Request(Box<request::ConnectionRequest>),
     /// show its requests, the agents that sent them, and the state of its tokens
-    #[command(after_help = usage::HELP)]
+    #[command(after_help = list::USAGE_HELP)]
     Usage(Named),
     /// refuse its use with 424, and end requests in progress
     Pause(Named),
@@ -142,7 +134,7 @@ pub(crate) struct Add {
     #[command(flatten)]
     options: Options,
     /// a field whose value is kept in a secret source; may be given several times
-    #[arg(long = "secret-from", value_name = "FIELD=SOURCE:REF", value_parser = references::argument)]
+    #[arg(long = "secret-from", value_name = "FIELD=SOURCE:REF", value_parser = secrets::reference_argument)]
     references: Vec<(String, FieldReference)>,
     /// read the tokens from a file that another tool wrote
     #[arg(long, value_name = "FILE", conflicts_with_all = ["secret_stdin", "secret_files", "secret_envs"])]
@@ -158,8 +150,8 @@ pub(crate) struct Add {
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let command = match self {
-            Self::Test(Named { name }) => return test::run(global, &name).await,
-            Self::Refresh(Named { name }) => return refresh::run(global, &name).await,
+            Self::Test(Named { name }) => return request::run_test(global, &name).await,
+            Self::Refresh(Named { name }) => return rotate::refresh(global, &name).await,
             Self::Request(ask) => return ask.run(global).await,
             Self::Rotate(rotate) => return rotate.run(global).await,
             Self::Set(set) => return set.run(global).await,
@@ -175,7 +167,7 @@ impl Command {
             | Self::Rotate(_)
             | Self::Set(_)
             | Self::Add(_) => Ok(()),
-            Self::Usage(Named { name }) => usage::run(global, &client, &name).await,
+            Self::Usage(Named { name }) => list::show_usage(global, &client, &name).await,
             Self::Pause(Named { name }) => set_paused(global, &client, &name, "pause").await,
             Self::Resume(Named { name }) => set_paused(global, &client, &name, "resume").await,
             Self::List(search) => {
@@ -184,7 +176,7 @@ impl Command {
                 output::show(global.json, &all, shown)?;
                 if client.is_in_process() && search.is_all() {
                     let names = all.items.iter().map(|known: &Shown<Connection>| &*known.name);
-                    declared::note(global, &names.collect::<Vec<_>>())?;
+                    state::declared_note(global, &names.collect::<Vec<_>>())?;
                 }
                 Ok(())
             }
@@ -241,7 +233,7 @@ async fn set_paused(
 ) -> Result<(), Failure> {
     let at = format!("{}/{verb}", path(name));
     let now: Shown<Connection> = client.post(&at, &serde_json::json!({})).await?;
-    plugin::state::note_states(client, &now.id).await?;
+    plugin::summary::note_states(client, &now.id).await?;
     output::show(global.json, &now, |now| {
         format!("connection {} is {}\n", now.name, state_after_is(&now.facts.state))
     })
@@ -297,7 +289,7 @@ fn show(connection: &Shown<Connection>, proxy: &str, owner: &str) -> String {
         ("reconnect before", connection.facts.ends.map(moment).unwrap_or_default()),
     ];
     rows.extend([("warnings", connection.facts.warnings.join("; "))]);
-    rows.extend(references::rows(connection));
+    rows.extend(secrets::reference_rows(connection));
     rows.extend(description::rows(connection));
     rows.extend([
         ("base URL", based),
@@ -397,7 +389,7 @@ pub(in crate::cli) fn refresh_remedy(failing: &Failures, remedy: &str) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::table::TableLayout;
+    use crate::cli::terminal::table::TableLayout;
     use keyward_state::directory::{BrokenReason, ConnectionState};
 
     fn connection() -> Shown<Connection> {

@@ -1,19 +1,30 @@
 //! The consent flow of the command line: opens the page or shows the code, waits, and asks whether to accept
-//! another account. If no gateway runs, this process receives the redirect itself, on loopback.
+//! another account. If no gateway runs, this process serves the consent pages itself, on loopback. The browser is
+//! opened on a private file that redirects to the consent page: other processes could read a start link on its
+//! command line.
 
-mod page;
-mod pages;
-
-use std::io::{self, IsTerminal};
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
 use super::output;
-use super::secret;
 use super::settings::Global;
 use super::terminal;
-use super::wait;
+use super::terminal::secret;
+use super::terminal::wait;
+use crate::cli::harden;
+use crate::cli::run::child::withhold_own;
+use keyward_api as admin;
 use keyward_api::wire::{ConnectionCreated, ConsentView, FlowDecision};
 use keyward_base::id::FlowId;
 use keyward_model::{Connection, Shown};
@@ -56,7 +67,7 @@ pub(in crate::cli) async fn follow(
 ) -> Result<bool, Failure> {
     let Some(consent) = &made.consent else { return Ok(false) };
     // Bound before the browser is sent to the provider.
-    let pages = pages::host(global, client, consent).await?;
+    let pages = host_pages(global, client, consent).await?;
     let _page = show(global, consent, how)?;
     let ended = client.until_landed(ended(client, &consent.flow));
     let waited = wait::during("waiting for the consent", ended).await;
@@ -110,7 +121,7 @@ fn show(
     global: &Global,
     consent: &ConsentView,
     how: &ConsentOptions,
-) -> Result<Option<page::RedirectFile>, Failure> {
+) -> Result<Option<RedirectFile>, Failure> {
     if let (Some(code), Some(uri)) = (&consent.user_code, &consent.verification_uri) {
         output::note(&format!("enter the code  {code}\nat              {uri}"));
         if let Some(whole) = &consent.verification_uri_complete {
@@ -120,7 +131,7 @@ fn show(
     }
     let Some(url) = &consent.authorize_url else { return Ok(None) };
     output::note(&format!("open this page in your browser and consent:\n  {url}"));
-    if !how.no_browser && io::stderr().is_terminal() { page::open(global, url) } else { Ok(None) }
+    if !how.no_browser && io::stderr().is_terminal() { open_page(global, url) } else { Ok(None) }
 }
 
 /// Waits for the result of the consent, also over a restart of the gateway.
@@ -167,4 +178,168 @@ fn accepts(how: &ConsentOptions, before: &str, account: Option<&str>) -> Result<
     }
     let ways = ["keep the old account", "use the new account"].map(str::to_owned);
     Ok(terminal::choose("now", &ways)? == 1)
+}
+
+/// How long a redirected browser may take to fetch the last page.
+const LAST_PAGE_WITHIN: Duration = Duration::from_secs(1);
+
+/// The served pages.
+struct ConsentPages {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// Serves the pages if this process answers itself and a browser is used.
+///
+/// # Errors
+/// When redirect URIs do not lead to this machine, or the port is in use.
+async fn host_pages(
+    global: &Global,
+    client: &Client,
+    consent: &ConsentView,
+) -> Result<Option<ConsentPages>, Failure> {
+    let (Some(own), Some(_)) = (client.own_admin(), &consent.authorize_url) else {
+        return Ok(None);
+    };
+    let config = global.load()?;
+    if !config.listen.admin.ip().is_loopback() || config.public_url.starts_with("https://") {
+        let message = "no gateway runs, and the redirect URI names another machine than this one";
+        let hint = format!("start one: {} serve", global.keyward());
+        return Err(Failure::new(Exit::Unreachable, message).hint(hint));
+    }
+    let listeners = keyward_app::localhost::bind_admin(&config).await.map_err(|error| {
+        Failure::failed("cannot receive the redirect", &error)
+            .hint(format!("start a gateway: {} serve", global.keyward()))
+    })?;
+    let names = keyward_app::own_names(&config, config.listen.admin);
+    let (stop, stopped) = watch::channel(false);
+    let task = tokio::spawn(admin::serve_tcp(listeners, own.clone(), names, stopped));
+    Ok(Some(ConsentPages { stop, task }))
+}
+
+impl ConsentPages {
+    /// Ends after running requests.
+    async fn finish(mut self) {
+        tokio::time::sleep(LAST_PAGE_WITHIN).await;
+        self.stop.send_replace(true);
+        drop((&mut self.task).await);
+    }
+}
+
+impl Drop for ConsentPages {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A file that redirects to the page; removed when dropped.
+struct RedirectFile(PathBuf);
+
+impl Drop for RedirectFile {
+    fn drop(&mut self) {
+        // If it stays, its link was used or has expired.
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+/// Opens the user's browser, if there is one; the address was printed as well.
+///
+/// # Errors
+/// When the data directory cannot be found.
+fn open_page(global: &Global, url: &str) -> Result<Option<RedirectFile>, Failure> {
+    let browsers = browsers(&std::env::var("BROWSER").unwrap_or_default());
+    if browsers.is_empty() {
+        return Ok(None);
+    }
+    let file = global.data_dir()?.join(format!("consent-{}.html", std::process::id()));
+    if write(&file, url).is_err() {
+        return Ok(None);
+    }
+    let page = RedirectFile(file);
+    let starts = |browser: &String| start(&words(browser, &page.0)).is_ok();
+    Ok(browsers.iter().any(starts).then_some(page))
+}
+
+/// Starts a browser, which may outlive this command: it has the umask of its user and no secret of Keyward, and Ctrl-C at
+/// this command does not end it.
+fn start(words: &[OsString]) -> std::io::Result<()> {
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    withhold_own(&mut command);
+    command.process_group(0);
+    harden::with_umask_of_user(|| command.spawn()).map(drop)
+}
+
+/// The commands of `$BROWSER`, which are tried in order, else the desktop's; none without a display.
+fn browsers(named: &str) -> Vec<String> {
+    let named = named.split(':').map(str::trim).filter(|command| !command.is_empty());
+    let named: Vec<String> = named.map(str::to_owned).collect();
+    if !named.is_empty() {
+        return named;
+    }
+    let screen = ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some());
+    match (cfg!(target_os = "macos"), screen) {
+        (true, _) => vec!["open".to_owned()],
+        (false, true) => vec!["xdg-open".to_owned()],
+        (false, false) => Vec::new(),
+    }
+}
+
+/// A command and its arguments. `%s` is the page, which is otherwise the last argument.
+fn words(browser: &str, page: &Path) -> Vec<OsString> {
+    let words: Vec<&str> = match Path::new(browser).is_file() {
+        // The path of a program may have blanks.
+        true => vec![browser],
+        false => browser.split_whitespace().collect(),
+    };
+    let path = page.to_string_lossy();
+    let mut words: Vec<_> =
+        words.into_iter().map(|word| OsString::from(word.replace("%s", &path))).collect();
+    if !browser.contains("%s") {
+        words.push(page.into());
+    }
+    words
+}
+
+fn write(file: &Path, url: &str) -> std::io::Result<()> {
+    // The link is safe in HTML: base64url, and the configured address, which was checked.
+    let text = format!(
+        "<!doctype html><meta charset=\"utf-8\"><meta name=\"referrer\" content=\"no-referrer\">\
+         <meta http-equiv=\"refresh\" content=\"0;url={url}\"><a href=\"{url}\">Go on</a>"
+    );
+    drop(std::fs::remove_file(file));
+    let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    opened.write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn browsers_are_tried_in_order_with_their_arguments() {
+        assert_eq!(browsers("w3m: :firefox --new-window:"), ["w3m", "firefox --new-window"]);
+        for (browser, expected) in [
+            ("w3m", &["w3m", "/p.html"][..]),
+            ("firefox --new-window", &["firefox", "--new-window", "/p.html"]),
+            ("a --url=%s b", &["a", "--url=/p.html", "b"]),
+        ] {
+            assert_eq!(words(browser, Path::new("/p.html")), expected, "{browser}");
+        }
+    }
+
+    #[test]
+    fn the_redirect_file_is_readable_only_by_its_owner_and_removed_on_drop() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("consent.html");
+        std::fs::write(&file, "older").unwrap();
+        write(&file, "http://localhost:8081/oauth/start/abc").unwrap();
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(std::fs::read_to_string(&file).unwrap().contains("url=http://localhost:8081/"));
+        drop(RedirectFile(file.clone()));
+        assert!(!file.exists());
+    }
 }

@@ -5,11 +5,11 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
 use super::client::Client;
-use super::confirm::Removal;
 use super::failure::Failure;
 use super::resource::{Column, Columns, Named, ResourceContext, members};
 use super::settings::Global;
-use super::table::moment;
+use super::terminal::confirm::Removal;
+use super::terminal::table::moment;
 use keyward_model::{DatabaseListener, ListenerState, Shown};
 
 #[derive(Debug, Subcommand)]

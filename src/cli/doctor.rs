@@ -7,14 +7,11 @@
 mod access;
 mod apps;
 mod authority;
-mod backup;
 mod configuration;
 mod data;
 mod gateway;
 mod installation;
 mod key;
-mod owner;
-mod plugins;
 mod private;
 mod probe;
 mod processes;
@@ -22,9 +19,7 @@ mod reach;
 mod replicas;
 mod report;
 mod settings;
-pub(super) mod source_values;
 mod store;
-mod variables;
 
 use std::ffi::OsString;
 
@@ -102,9 +97,9 @@ async fn check_installation(
     let has_data = data::check(&install.data, report);
     let found = gateway::check(install, report).await;
     let serves = matches!(found, GatewayState::Running(_));
-    let owner = owner::of(install);
+    let owner = data::owner_of(install);
     // Files that root creates here would lock the gateway out.
-    let opens_files = owner::may_open(owner, serves, install, report);
+    let opens_files = data::may_open(owner, serves, install, report);
     let keys = key::check(install, serves, owner, report);
     if let (GatewayState::Running(client), Some(keys)) = (&found, &keys) {
         key::compare(client, keys, report).await;
@@ -139,13 +134,13 @@ async fn check_installation(
     if let Some(client) = client {
         resources = access::check(install, client, report).await;
         if resources.is_some() {
-            plugins::check(install, client, report).await;
+            access::check_plugin(install, client, report).await;
         }
     }
     let connections =
         resources.as_ref().map_or(&[][..], |resources: &Resources| &resources.connections);
     reach::check(install, gateway, resources.as_ref(), report).await;
-    variables::check(install, connections, report);
-    backup::check(install, report);
+    private::check_variables(install, connections, report);
+    store::check_backups(install, report);
     resources
 }

@@ -1,6 +1,6 @@
-//! `keyward env`: prints an agent's environment variables for a shell, a container or a program.
+//! `keyward env`: prints an agent's environment variables for a shell, a container or a program, also for one that
+//! uses a base URL and an API key instead of a proxy.
 
-mod base_url;
 mod form;
 
 use std::os::unix::fs::MetadataExt;
@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use clap::{Args as Arguments, ValueEnum};
 use serde::Serialize;
 
-use self::base_url::Based;
 use self::form::{EnvFormat, Printed};
 use super::client::Client;
 use super::environment::files::{EnvironmentFiles, Paths};
@@ -17,11 +16,16 @@ use super::environment::unset;
 use super::environment::{DEFAULT_AGENT, EnvironmentFacts, Inherited, ProxyAccess};
 use super::failure::{Exit, Failure};
 use super::output;
-use super::secret::Typed;
 use super::settings::{Global, quoted};
+use super::terminal::secret::Typed;
+use crate::cli::connection::state::path;
+use crate::cli::connection::{base_url, default_host};
+use crate::cli::environment::AgentEnvironment;
 use keyward_api::wire::{List, TokenIssued};
 use keyward_base::agent::is_unreserved;
-use keyward_model::{Agent, Shown};
+use keyward_base::host::{Scheme, Target};
+use keyward_model::{Agent, Connection, Shown};
+use keyward_rules::provider::environment;
 use keyward_state::store::sled::chown_tree_to_owner_of;
 
 #[derive(Debug, Arguments)]
@@ -271,6 +275,79 @@ fn host_and_port(text: &str) -> Result<String, String> {
     match port.is_some() && place.bytes().all(plain) {
         true => Ok(text.to_owned()),
         false => Err("write HOST:PORT, such as keyward:8080, or https://HOST:PORT".to_owned()),
+    }
+}
+
+const URL: &str = "KEYWARD_BASE_URL";
+
+/// The agent's token, used as the API key. `KEYWARD_TOKEN` is a user's.
+const TOKEN: &str = "KEYWARD_AGENT_TOKEN";
+
+/// A connection of an agent, used through its base URL.
+#[derive(Debug)]
+struct Based {
+    name: String,
+    host: Option<String>,
+    /// The upstream of the URL.
+    stands_for: String,
+    /// The variables from which the provider's SDKs read their keys.
+    keys: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl Based {
+    /// `named` is `CONNECTION` or `CONNECTION@HOST`.
+    ///
+    /// # Errors
+    /// When there is no such connection, or its host is ambiguous.
+    async fn of(client: &Client, agent: &Shown<Agent>, named: &str) -> Result<Self, Failure> {
+        let (name, host) = match named.split_once('@') {
+            Some((name, host)) => (name, Some(host.to_owned())),
+            None => (named, None),
+        };
+        if host.as_deref().is_some_and(|host| Target::parse(Scheme::Https, host).is_err()) {
+            return Err(Failure::usage("the text after `@` is not a host")
+                .hint("use one of the connection's hosts, without wildcards"));
+        }
+        let connection: Shown<Connection> = client.get(&path(name)).await?;
+        let Some(stands_for) = host.as_deref().or_else(|| default_host(&connection)) else {
+            let hosts = connection.facts.hosts.join(", ");
+            return Err(Failure::usage(format!("`{name}` has several hosts: {hosts}"))
+                .hint(format!("choose one: --base-url {name}@HOST")));
+        };
+        let stands_for = format!("https://{stands_for}");
+        let binding =
+            agent.facts.bindings.iter().find(|binding| binding.connection == connection.id);
+        let mut notes = Vec::new();
+        if binding.is_none() {
+            notes.push(format!(
+                "note: agent {} is not bound to {name}: only a rule with `agents` and `use` lets it \
+                 in (`keyward agent bind {} {name}`)",
+                agent.name(),
+                agent.name()
+            ));
+        }
+        // Their values are the token, which is plain text.
+        let keys = binding.into_iter().flat_map(|binding| binding.env.keys());
+        let keys = keys.filter(|name| environment::may_set(name)).cloned().collect();
+        Ok(Self { name: connection.spec.name, host, stands_for, keys, notes })
+    }
+
+    /// Its variables.
+    fn environment(self, proxy: &str, token: &str) -> AgentEnvironment {
+        let Self { name, host, stands_for, keys, mut notes } = self;
+        let url = base_url(proxy, &name, host.as_deref());
+        notes.push(format!(
+            "hint: in the program, replace {stands_for} by {url}, and use ${TOKEN} as its API key"
+        ));
+        let keys = keys.into_iter().map(|key| (key, token.to_owned()));
+        let ours = [(URL.to_owned(), url), (TOKEN.to_owned(), token.to_owned())];
+        AgentEnvironment {
+            variables: ours.into_iter().chain(keys).collect(),
+            removed: Vec::new(),
+            files: EnvironmentFiles { all: Vec::new() },
+            notes,
+        }
     }
 }
 

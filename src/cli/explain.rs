@@ -10,7 +10,7 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::rule::is_methods;
 use super::settings::Global;
-use super::table::{fields, moment};
+use super::terminal::table::{fields, moment};
 use keyward_api::wire::{
     AddressView, ExplainRequest, ExplainedConnection, Explanation, PlacementView,
 };

@@ -10,7 +10,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::escape_controls::escape_controls;
-use super::fold;
+use super::terminal::fold;
 use keyward_api::wire::{ErrorView, PlanProblem};
 use keyward_app::config::ConfigError;
 use keyward_app::{AppError, data_directory_remedy};

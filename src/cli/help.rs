@@ -1,6 +1,7 @@
 //! Help of all commands: `keyward --help` lists the commands in groups, and only it lists the global options.
+//! Further names of commands and options, which users of other tools or earlier versions type, are in no help.
 
-use super::fold;
+use super::terminal::fold;
 use clap::Command;
 
 /// The commands in the order in which people meet them.
@@ -93,6 +94,23 @@ fn groups(definition: &Command) -> String {
         format!("{title}:\n{}\n", names.iter().filter_map(line).collect::<String>())
     };
     GROUPS.iter().map(group).collect::<String>().trim_end().to_owned()
+}
+
+/// Names of subcommands, each with its further names.
+const COMMANDS: &[(&str, &[&str])] = &[("list", &["ls"]), ("remove", &["rm", "delete"])];
+
+/// Adds the further names to a command and its subcommands.
+pub(super) fn add_aliases(command: Command) -> Command {
+    let command = command.mut_args(|arg| match arg.get_id().as_str() {
+        // Its first name was that of the API's parameter.
+        "q" => arg.long("search").alias("q"),
+        _ => arg,
+    });
+    command.mut_subcommands(|subcommand| {
+        let known = COMMANDS.iter().find(|(name, _)| *name == subcommand.get_name());
+        let more = known.map_or(&[][..], |(_, more)| more);
+        add_aliases(subcommand.aliases(more.iter().copied()))
+    })
 }
 
 #[cfg(test)]

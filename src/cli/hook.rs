@@ -10,13 +10,13 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::client::{Client, segment};
-use super::confirm::Removal;
 use super::failure::Failure;
 use super::output;
 use super::resource::{Column, Columns, Named, ResourceContext, patch, path};
-use super::secret::{Typed, can_ask};
 use super::settings::Global;
-use super::table::{Table, TableLayout, moment};
+use super::terminal::confirm::Removal;
+use super::terminal::secret::{Typed, can_ask};
+use super::terminal::table::{Table, TableLayout, moment};
 use keyward_api::wire::{HookCreated, HookEventView, HookScheme, HookSecret, List};
 use keyward_model::{Hook, Shown};
 

@@ -1,18 +1,16 @@
 //! `keyward import`: finds keys in files of variables, the environment and the files of tools, connects their accounts,
 //! and replaces the values in files of variables with placeholders.
 
-mod aws;
 mod candidate;
 mod dotenv;
 mod files;
 mod held;
 mod known;
 mod logins;
-mod naming;
-mod pypirc;
 mod recognise;
 mod report;
 mod source;
+mod tool_files;
 mod vaults;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,15 +24,16 @@ use self::recognise::{FoundAccount, FoundField, RecognisedKeys, recognise};
 use self::report::{AccountReport, AccountResult, FoundAs, ImportReport, Skipped};
 use self::source::{ImportPlace, SOURCES};
 use super::client::{Client, segment};
-use super::confirm::Confirm;
-use super::connection::api_path::path;
 use super::connection::options::New;
 use super::connection::rotate::RotateRequest;
 use super::connection::shape::Shapes;
+use super::connection::state::path;
 use super::environment::DEFAULT_AGENT;
 use super::failure::{Exit, Failure};
 use super::settings::Global;
-use super::{connect, output, secret};
+use super::terminal::confirm::Confirm;
+use super::terminal::secret;
+use super::{connect, output};
 use keyward_api::wire::{ConnectionCreated, Rotated, TestOutcome};
 use keyward_model::{Agent, BindingShown, Shown};
 

@@ -10,10 +10,10 @@ use serde::Serialize;
 
 use super::client::Client;
 use super::failure::{Exit, Failure};
+use super::files::chown_like;
 use super::output;
-use super::replace_file::chown_like;
 use super::settings::Global;
-use super::table;
+use super::terminal::table;
 use keyward_app::config::Config;
 use keyward_app::{Services, create_private_dir};
 

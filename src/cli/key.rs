@@ -3,11 +3,11 @@
 use clap::Subcommand;
 
 use super::client::Client;
-use super::confirm::Confirm;
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
-use super::table::{Table, TableLayout};
+use super::terminal::confirm::Confirm;
+use super::terminal::table::{Table, TableLayout};
 use keyward_api::wire::{KeyRotated, KeySourceKind, KeySourceView, KeyView, List};
 
 #[derive(Debug, Subcommand)]

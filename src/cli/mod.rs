@@ -4,7 +4,6 @@
 //! `client` decides whether a running gateway or this process answers it.
 
 mod agent;
-mod aliases;
 mod allow;
 mod app;
 mod apply;
@@ -15,48 +14,40 @@ mod check;
 mod client;
 mod complete;
 mod completions;
-mod confirm;
 mod connect;
 mod connect_link;
 mod connection;
 mod consent;
 mod database_listener;
 mod doctor;
-mod empty_name;
 mod env;
 mod environment;
 pub(super) mod escape_controls;
 mod explain;
 mod export;
 mod failure;
-mod fold;
+mod files;
 mod harden;
 mod health;
 mod help;
 mod honeytoken;
 mod hook;
-mod identity;
 mod import;
 mod init;
 mod key;
 mod login;
 mod org;
 mod output;
-mod own_program;
 mod ownership;
 mod personal;
 mod plan;
 mod plugin;
 mod provider;
 pub(super) mod proxy_at;
-mod read_text;
-mod reload;
-mod replace_file;
 mod resource;
 mod restore;
 mod rule;
 mod run;
-mod secret;
 mod serve;
 mod service;
 mod session;
@@ -66,15 +57,11 @@ mod source;
 mod status;
 mod store;
 mod stream;
-mod table;
 mod terminal;
-mod terminal_width;
 mod usage;
 mod usage_history;
 mod user;
-mod wait;
 mod webhook;
-mod who;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -235,7 +222,7 @@ enum Command {
     #[command(after_help = apply::EXAMPLES)]
     Apply(apply::Args),
     /// make the gateway read its configuration again, and report errors in it
-    Reload(reload::Args),
+    Reload(plan::ReloadArgs),
     /// show the gateway, connections, agents, and the last refusals on one screen
     Status,
     /// install the gateway as a service of systemd or launchd
@@ -271,7 +258,7 @@ pub fn definition() -> clap::Command {
 
 /// The definition without its help. It is quicker to make: the help needs all commands built.
 fn plain_definition() -> clap::Command {
-    aliases::add_to(Cli::command())
+    help::add_aliases(Cli::command())
 }
 
 /// Runs the command line of this process.
@@ -338,7 +325,7 @@ impl Cli {
         words: impl IntoIterator<Item = T>,
     ) -> Result<Self, clap::Error> {
         let mut matches = command.try_get_matches_from_mut(words)?;
-        empty_name::check(&mut command, &matches)?;
+        usage::refuse_empty_names(&mut command, &matches)?;
         Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
     }
 
@@ -412,7 +399,7 @@ impl Command {
             Self::Status => status::run(global).await,
             Self::Service(command) => command.run(global),
             Self::Health(args) => health::run(args, global).await,
-            Self::Whoami => who::am_i(global).await,
+            Self::Whoami => login::am_i(global).await,
             Self::Help { words } => help(&words),
             Self::Version => {
                 let version = BTreeMap::from([("version", env!("CARGO_PKG_VERSION"))]);
@@ -420,7 +407,7 @@ impl Command {
             }
             Self::LoginLink(link) => link.run(global).await,
             Self::Login { command: Some(command) } => command.run(global).await,
-            Self::Login { command: None } => who::login(global),
+            Self::Login { command: None } => login::login(global),
             Self::Completions(args) => args.run(&definition()),
             Self::Man(args) => args.run(definition()),
         }

@@ -3,10 +3,10 @@
 use clap::Subcommand;
 
 use super::client::Client;
-use super::confirm::Removal;
 use super::failure::Failure;
 use super::resource::{Column, Columns, Named, ResourceContext};
 use super::settings::Global;
+use super::terminal::confirm::Removal;
 use keyward_model::{Org, OrgSpec, Shown};
 
 #[derive(Debug, Subcommand)]

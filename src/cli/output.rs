@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use super::escape_controls::escape_controls;
 use super::failure::{Failure, SHOWN_MAX};
-use super::fold;
 use super::settings::Global;
-use super::table::TableLayout;
-use super::terminal_width::columns;
+use super::terminal::fold;
+use super::terminal::fold::columns;
+use super::terminal::table::TableLayout;
 use keyward_state::observe::log;
 
 /// Prints `text` to standard output.

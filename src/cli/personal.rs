@@ -7,7 +7,7 @@ use super::client::{Client, segment};
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
-use super::table::{Table, TableCell, TableLayout};
+use super::terminal::table::{Table, TableCell, TableLayout};
 use keyward_api::wire::{List, TokenIssued};
 use keyward_model::PersonalTokenShown;
 

@@ -1,5 +1,6 @@
-//! `keyward plan` and `keyward reload --dry-run`: what a configuration would make, change, pause and remove. A running
-//! gateway compares it with what it holds; without one, this process compares it with the store. Nothing is changed.
+//! `keyward plan`: what a configuration would make, change, pause and remove. `keyward reload`: asks the running
+//! gateway to read its configuration again; with `--dry-run`, only for the plan. A running gateway compares it with
+//! what it holds; without one, this process compares it with the store.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -9,8 +10,8 @@ use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
-use super::table::{Table, TableLayout};
-use keyward_api::wire::{PlanRequest, PlanStep, PlanView};
+use super::terminal::table::{Table, TableLayout};
+use keyward_api::wire::{PlanRequest, PlanStep, PlanView, ReloadView};
 use keyward_app::config::Config;
 use keyward_app::{self as app, Services};
 
@@ -154,6 +155,29 @@ fn name(step: &PlanStep) -> String {
     let is_told = step.org != "default" && step.kind != "organisation";
     let within = is_told.then(|| format!(" in {}", step.org));
     std::iter::once(step.name.clone()).chain(of).chain(within).collect()
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReloadArgs {
+    /// print what would be made, changed, paused and removed, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl ReloadArgs {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        if self.dry_run {
+            return of_reload(global).await;
+        }
+        let client = Client::running(global).await?;
+        let view: ReloadView = client.post("/api/v1/reload", &serde_json::json!({})).await?;
+        if !global.json {
+            for warning in &view.warnings {
+                output::note(&format!("warning: {warning}"));
+            }
+        }
+        output::show(global.json, &view, |_| "reloaded\n".to_owned())
+    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,10 @@
 //! `keyward plugin`: software that declares the connections it needs: installed for an agent, looked at,
 //! repaired and removed.
 
-mod file;
 mod install;
-pub(super) mod named;
 mod reconnect;
-pub(super) mod references;
 pub(in crate::cli) mod run;
-pub(super) mod state;
-mod summary;
+pub(super) mod summary;
 mod wizard;
 
 use std::collections::BTreeMap;
@@ -16,16 +12,16 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use self::named::PluginArgument;
-use self::references::references;
-use self::state::state_of;
+use self::summary::PluginArgument;
+use self::summary::references;
+use self::summary::state_of;
 use super::agent::{pair, unique};
 use super::client::Client;
-use super::confirm::Confirm;
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
-use super::table::{Table, TableCell, TableLayout, fields, moment};
+use super::terminal::confirm::Confirm;
+use super::terminal::table::{Table, TableCell, TableLayout, fields, moment};
 use keyward_api::wire::List;
 use keyward_model::{PluginChangeOptions, PluginRemoved, PluginView};
 use keyward_rules::provider::Catalogue;
@@ -147,7 +143,7 @@ fn check(global: &Global, path: &std::path::Path) -> Result<(), Failure> {
     };
     let catalogue = Catalogue::built_in().with(own);
     let providers: Vec<_> = catalogue.ids().collect();
-    let manifest = file::read(path, &providers).map_err(|failure| {
+    let manifest = summary::read_manifest(path, &providers).map_err(|failure| {
         let lacks_provider = failure.messages().iter().any(|it| it.contains(LACKS_PROVIDER));
         match lacks_provider {
             true => failure.hint(

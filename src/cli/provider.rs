@@ -9,12 +9,12 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::client::{Client, segment};
-use super::confirm::Removal;
 use super::failure::{Exit, Failure};
+use super::files::read_text;
 use super::output;
-use super::read_text::read_text;
 use super::settings::{Global, named as named_url};
-use super::table::{Table, TableLayout, fields};
+use super::terminal::confirm::Removal;
+use super::terminal::table::{Table, TableLayout, fields};
 use keyward_api::wire::{ActionView, AuthView, FieldView, List, ProviderSource, ProviderView};
 use keyward_rules::provider::document::{Document, Problem};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider, check, written};

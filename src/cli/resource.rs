@@ -1,6 +1,7 @@
-//! The commands that every resource has: `list`, `show` and `remove`, made of its columns; `add` and `set` have flags
-//! of their own.
+//! What commands of several resources share: `list`, `show` and `remove`, made of a resource's columns; and
+//! `KEY=VALUE` arguments. `add` and `set` have flags of their own.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use clap::Args;
@@ -10,11 +11,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::client::{Client, segment};
-use super::confirm::Removal;
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
-use super::table::{Table, TableCell, TableLayout, fields};
+use super::terminal::confirm::Removal;
+use super::terminal::table::{Table, TableCell, TableLayout, fields};
 use keyward_api::wire::List;
 use keyward_model::{Resource, Shown};
 
@@ -225,4 +226,43 @@ pub(crate) fn patch<const N: usize>(
 ) -> Result<Map<String, Value>, Failure> {
     let patch = members(given);
     if patch.is_empty() { Err(Failure::usage("nothing to change").hint(hint)) } else { Ok(patch) }
+}
+
+/// `KEY=VALUE` of an argument.
+pub(in crate::cli) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        // The text is not repeated: it may be a secret in the wrong place.
+        _ => Err("write KEY=VALUE".to_owned()),
+    }
+}
+
+/// A map of pairs; a key given twice is a mistake.
+pub(in crate::cli) fn unique(
+    pairs: Vec<(String, String)>,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let mut map = BTreeMap::new();
+    for (key, value) in pairs {
+        if map.contains_key(&key) {
+            return Err(Failure::usage(format!("`{key}` is given twice")));
+        }
+        map.insert(key, value);
+    }
+    Ok(map)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn malformed_pairs_are_refused_without_their_text_and_doubled_keys_are_refused() {
+        for bad in ["canary", "=canary", ""] {
+            let error = pair(bad).unwrap_err();
+            assert!(!error.contains("canary"), "{error}");
+        }
+        assert_eq!(pair("k=a=b"), Ok(("k".to_owned(), "a=b".to_owned())));
+        let twice = vec![("k".to_owned(), String::new()), ("k".to_owned(), String::new())];
+        assert!(unique(twice).is_err());
+    }
 }

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::backup::PASSPHRASE_VARIABLE;
-use super::confirm::Confirm;
 use super::failure::{Exit, Failure};
 use super::output;
-use super::secret::{self, Typed};
 use super::settings::Global;
+use super::terminal::confirm::Confirm;
+use super::terminal::secret::{self, Typed};
 use keyward_app::config::{SecretSource, VariableSource};
 use keyward_app::{Restore, RestoreError, Restored};
 use keyward_backup::{AgeIdentity, BackupHeader, BackupKey, BackupReader};

@@ -6,7 +6,6 @@ pub(crate) mod child;
 pub(crate) mod folder;
 mod gateway;
 mod lease;
-mod other_hosts;
 mod ssh_agent;
 mod summary;
 mod verbose;
@@ -90,7 +89,7 @@ impl Args {
         global: &Global,
     ) -> Result<(), Failure> {
         let client = gateway.client().await?;
-        other_hosts::store_or_ask(self, &client, &mut facts.agent, global).await
+        args::store_or_ask(self, &client, &mut facts.agent, global).await
     }
 
     /// Runs the program in an open run.

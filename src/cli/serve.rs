@@ -14,11 +14,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
 
 use super::audit::follow::Followed;
-use super::audit::line;
+use super::audit::show;
 use super::client::Client;
 use super::failure::{Exit, Failure};
+use super::output;
 use super::settings::{self, Global};
-use super::{output, table};
+use super::terminal::table;
 use keyward_api::wire::{LoginLinkRequest, LoginLinkView};
 use keyward_api::{Locations, SOCKET_NAME};
 use keyward_app::config::{Config, ListenAt, ListenDatabase};
@@ -244,7 +245,7 @@ async fn show_requests(global: Global) {
     let Ok(client) = Client::running(&global).await else { return };
     let Ok(mut followed) = Followed::begin(&client, None).await else { return };
     while let Some(record) = followed.next().await {
-        if let Some(line) = line::of(&record, output::colours_of_notes()) {
+        if let Some(line) = show::request_line(&record, output::colours_of_notes()) {
             output::note(line.trim_end());
         }
     }

@@ -11,8 +11,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use super::failure::{Exit, Failure};
+use super::files::own_program;
 use super::output;
-use super::own_program::own_program;
 use super::settings::Global;
 use unit::{LABEL, property_list, system_unit, user_unit};
 

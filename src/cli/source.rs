@@ -10,14 +10,14 @@ use serde_json::{Map, Value, json};
 
 use super::agent::pair;
 use super::client::Client;
-use super::confirm::Removal;
 use super::connection::secrets::file;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::resource::{Column, Columns, Named, ResourceContext, path};
-use super::secret::Typed;
 use super::settings::Global;
-use super::table::{Table, TableLayout};
+use super::terminal::confirm::Removal;
+use super::terminal::secret::Typed;
+use super::terminal::table::{Table, TableLayout};
 use keyward_api::wire::{SourceTest, SourceTested};
 use keyward_model::{Shown, Source};
 
@@ -244,12 +244,12 @@ impl Columns for Source {
         Column::time("FETCHED", "last fetched", |it| -> Option<Timestamp> { it.facts.fetched }),
         Column::shown("used until, if it fails", |it| {
             let kept = it.facts.kept_until.filter(|_| it.facts.failing.is_some());
-            kept.map(super::table::moment).unwrap_or_default()
+            kept.map(super::terminal::table::moment).unwrap_or_default()
         }),
         Column::list("CONNECTIONS", |it| it.facts.connections.clone()),
         Column::shown("connections", |it| it.facts.connections.join(", ")),
         Column::shown("apps", |it| it.facts.apps.join(", ")),
         Column::both("MANAGED BY", "managed by", |it| it.managed_by().to_owned()),
-        Column::shown("created", |it| super::table::moment(it.created)),
+        Column::shown("created", |it| super::terminal::table::moment(it.created)),
     ];
 }

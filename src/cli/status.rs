@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::settings::{self, Global};
-use super::table::{Table, TableCell, TableLayout, fields, relative};
+use super::terminal::table::{Table, TableCell, TableLayout, fields, relative};
 use super::{connection, output};
 use keyward_api::wire::{Event, List, SharedStoreView, Status, TelemetryView};
 use keyward_model::{Agent, Connection, ConnectionState, Shown};

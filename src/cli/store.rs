@@ -15,7 +15,7 @@ use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
-use super::table::{Table, TableLayout};
+use super::terminal::table::{Table, TableLayout};
 use keyward_api::wire::{List, ReplicaState, ReplicaView};
 use keyward_app::config::{Config, ConfigError};
 use keyward_app::{copy_backup, copy_store, is_locked};

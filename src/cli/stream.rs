@@ -6,7 +6,7 @@ use super::client::{Client, segment};
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
-use super::table::{Table, TableLayout};
+use super::terminal::table::{Table, TableLayout};
 use keyward_api::wire::{List, StreamView};
 
 #[derive(Debug, Subcommand)]

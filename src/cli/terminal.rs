@@ -2,6 +2,12 @@
 //! end a process as Ctrl-C, so that the terminal is restored and unfinished work is rolled back. Crates for prompts
 //! leave the cursor hidden or the echo off after Ctrl-C, or bring a dozen more crates.
 
+pub(super) mod confirm;
+pub(super) mod fold;
+pub(super) mod secret;
+pub(super) mod table;
+pub(super) mod wait;
+
 use std::io::{self, Stdin, Write};
 
 use rustix::termios::{
@@ -12,7 +18,7 @@ use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure};
 use super::signals::Signals;
-use super::terminal_width::columns;
+use fold::columns;
 
 /// Rows of a list on the screen.
 const ROWS_MAX: usize = 8;

@@ -6,7 +6,7 @@ use super::client::{Client, segment};
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
-use super::table::{Table, TableCell, TableLayout, fields, moment};
+use super::terminal::table::{Table, TableCell, TableLayout, fields, moment};
 use keyward_api::wire::{
     AgentUsageView, LatencyPercentiles, OrgUsageView, UsageSeries, UsageTotals, UsageView,
 };

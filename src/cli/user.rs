@@ -8,13 +8,13 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::client::Client;
-use super::confirm::Removal;
 use super::failure::Failure;
 use super::output;
 use super::personal;
 use super::resource::{Column, Columns, Named, ResourceContext, details, patch, path};
 use super::settings::Global;
-use super::table::{TableLayout, moment};
+use super::terminal::confirm::Removal;
+use super::terminal::table::{TableLayout, moment};
 use keyward_model::{Role, Shown, User, UserSpec};
 
 #[derive(Debug, Subcommand)]

@@ -5,13 +5,13 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::client::Client;
-use super::confirm::Removal;
 use super::failure::Failure;
 use super::output;
 use super::resource::{Column, Columns, Named, ResourceContext, patch, path};
-use super::secret::Typed;
 use super::settings::Global;
-use super::table::{Table, TableLayout, moment};
+use super::terminal::confirm::Removal;
+use super::terminal::secret::Typed;
+use super::terminal::table::{Table, TableLayout, moment};
 use keyward_api::wire::{EventType, List, WebhookCreated};
 use keyward_model::{DeliveryAttempt, Shown, Webhook};
 

@@ -1,18 +1,20 @@
 //! `/agents`: programs that may use the proxy.
 
+pub(super) mod bindings;
+pub(super) mod run_counter;
+pub(super) mod runs;
+pub(super) mod sessions;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Json;
 
-use super::bindings;
 use super::body::Segments;
-use super::config_mentions;
 use super::context::Context;
 use super::error::{ApiError, shown};
 use super::input::{Input, InputChange};
 use super::openapi::Routes;
-use super::owners;
 use super::resource::{self, Changeable, Exposed};
 use super::tokens;
 use keyward_model::{Agent, AgentFacts, AgentShown, ManagedBy, PauseCause, Record, Shown};
@@ -67,7 +69,7 @@ impl Exposed for Agent {
     }
 
     async fn add(context: &Context, input: Input<Self>) -> Result<Shown<Self>, ApiError> {
-        let owner = owners::of_new(context, input.options.owner.as_deref())?;
+        let owner = resource::owner_of_new(context, input.options.owner.as_deref())?;
         if !input.spec.user_providers.is_empty() {
             may_serve_users(context, &input.spec.user_providers)?;
         }
@@ -80,7 +82,7 @@ impl Exposed for Agent {
     /// One that the configuration declares is refused as such.
     async fn may_be_removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {
         match record.managed_by == ManagedBy::Store || record.facts.paused {
-            true => config_mentions::may_be_removed(&context.admin, record).await,
+            true => resource::may_be_removed(&context.admin, record).await,
             false => Ok(()),
         }
     }
@@ -99,7 +101,7 @@ impl Changeable for Agent {
         record: Arc<Record<Self>>,
         change: InputChange<Self>,
     ) -> Result<Shown<Self>, ApiError> {
-        let given = |owner: &Option<String>| owners::resolve_assigned(context, owner.as_deref());
+        let given = |owner: &Option<String>| resource::resolve_assigned(context, owner.as_deref());
         let owner = change.options.owner.as_ref().map(given).transpose()?;
         if let Some(owner) = &owner {
             context.caller.because(owner.as_ref().map_or("of the organisation", |id| id.as_str()));

@@ -6,7 +6,6 @@
 
 pub(super) mod login;
 pub(super) mod middleware;
-mod validity;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use http::{HeaderMap, Method, header};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use super::change_details::ChangeDetails;
+use super::audit_log::ChangeDetails;
 use super::error::ApiError;
 
 use super::state::Admin;

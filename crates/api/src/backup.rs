@@ -1,4 +1,5 @@
 //! `/backup`: an encrypted copy of the state, as a download. `keyward_backup` defines its content and format.
+//! `/store/check`: all rows and indexes of the store are verified while the gateway serves; nothing is changed.
 //!
 //! A backup contains every secret. So only the operator, who can read the store and its key anyway, chooses the
 //! recipients; users get a backup for the recipients in the configuration.
@@ -20,11 +21,12 @@ use super::body::Body;
 use super::error::ApiError;
 use super::openapi::{Download, Routes};
 use super::state::Admin;
-use super::wire::{BackupOptions, BackupView, ScheduledBackup};
+use super::wire::{BackupOptions, BackupView, ScheduledBackup, StoreCheckView};
 use keyward_backup::{
     BackupSettings, BegunBackup, Encryption, Recipient, WriteError, WrittenBackup, file_name,
 };
 use keyward_model::in_days;
+use keyward_state::directory::{OpenedRow, View};
 
 /// Pieces of a backup that wait for a slow client.
 const PIECES_MAX: usize = 4;
@@ -152,4 +154,32 @@ impl Write for Pieces {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+pub(super) fn store_check_routes() -> Routes {
+    Routes::new().post(
+        "/store/check",
+        ["checkStore", "Verify all rows and indexes of the store"],
+        check,
+    )
+}
+
+/// One at a time: each has all rows in memory.
+async fn check(State(admin): State<Admin>) -> Result<Json<StoreCheckView>, ApiError> {
+    let Ok(_turn) = admin.store_checks().try_lock() else {
+        return Err(ApiError::refused("the store is being checked already")
+            .hint("try again when that check has ended"));
+    };
+    Ok(Json(admin.deps().directory.check_store(check_content).await?.into()))
+}
+
+/// Decodes rows that are no records of the directory: `Err` says what is wrong with one.
+///
+/// # Errors
+/// With what is wrong.
+pub fn check_content(view: &View, row: &OpenedRow) -> Result<(), String> {
+    keyward_vault::check_content(view, row)?;
+    keyward_vault::events::check_content(row)?;
+    keyward_vault::oauth::check_content(row)?;
+    keyward_inbox::check_content(row)
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use http::StatusCode;
 use parking_lot::Mutex;
 
+use super::audit_log::{ChangeDetails, Run};
 use super::auth::Caller;
-use super::change_details::{ChangeDetails, Run};
 use super::error::ApiError;
 use super::request_id;
 use super::state::Admin;

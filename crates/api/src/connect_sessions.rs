@@ -8,9 +8,7 @@ mod form;
 mod headless;
 mod offers;
 mod pages;
-mod refusals;
 mod render;
-mod target;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -21,16 +19,16 @@ use serde::Deserialize;
 
 use self::attempt::ConnectAttempt;
 use self::offers::Offers;
+use super::agents::sessions::found;
 use super::auth::Caller;
 use super::body::{Body, Params, Segments};
+use super::connections::flows::takes_consents;
 use super::context::Context;
 use super::error::ApiError;
-use super::flows::takes_consents;
 use super::input::Input;
 use super::openapi::Routes;
 use super::page::Page;
 use super::resource::{self, Exposed};
-use super::sessions::found;
 use super::state::{Admin, Deps};
 use super::tokens::text_of;
 use super::wire::{List, ProviderView};

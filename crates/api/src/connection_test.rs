@@ -4,13 +4,12 @@
 mod database;
 mod diagnosis;
 pub(super) mod status;
-pub(super) mod trial;
 use std::sync::Arc;
 
 use axum::Json;
 
 use self::diagnosis::{Diagnosis, TestedConnection};
-use self::trial::Trial;
+use self::status::Trial;
 use super::body::Segments;
 use super::context::Context;
 use super::error::ApiError;

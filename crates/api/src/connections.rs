@@ -1,5 +1,12 @@
 //! `/connections`: authenticated accounts at providers. Requests may contain their grants; answers never do.
 
+pub(super) mod activations;
+pub(super) mod call;
+pub(super) mod connection_change;
+pub(super) mod connection_view;
+pub(super) mod flows;
+pub(super) mod rotations;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -10,22 +17,19 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::body::{Params, Segments};
-use super::connection_change::may_refer;
-use super::connection_search::Search;
 use super::connection_test::status;
-use super::connection_view::{view, view_with_warnings, whole_view};
 use super::context::Context;
 use super::error::ApiError;
 use super::etag::{Etag, IfMatch, TaggedAnswer};
-use super::flows::{begun, takes_consents};
 use super::input::Input;
 use super::openapi::Routes;
 use super::resource::mentioned;
 use super::wire::{ConnectionCreated, ConnectionRemoved, List, Reconnect};
-use super::{
-    activations, changes, config_mentions, connection_change, key_formats, owners, plugins,
-    request_id,
-};
+use super::{context, input, plugins, request_id, resource};
+use connection_change::may_refer;
+use connection_view::Search;
+use connection_view::{view, view_with_warnings, whole_view};
+use flows::{begun, takes_consents};
 use keyward_base::secret::Secret;
 use keyward_model::{
     Connection, ConnectionCreateOptions, ConnectionSpec, ConnectionState, Reference, Shown, User,
@@ -114,14 +118,14 @@ async fn add(
     connection_change::name_is_no_key(&context, &spec, &options.fields.secrets)?;
     if options.check_format {
         let method = (&*spec.provider, spec.auth.as_deref());
-        key_formats::check(&context, method, &options.fields.secrets)?;
+        input::check_key_formats(&context, method, &options.fields.secrets)?;
     }
     let server = mcp_server(&context, &spec.provider, &options);
     if let Some((_, provider)) = &server {
         fits_mcp_server(&spec, &options, provider.as_deref())?;
     }
-    let owner = owners::of_new(&context, options.owner.as_deref())?;
-    let visibility = owners::visibility(owner.as_ref(), options.visibility);
+    let owner = resource::owner_of_new(&context, options.owner.as_deref())?;
+    let visibility = resource::owner_visibility(owner.as_ref(), options.visibility);
     if let Some((url, provider)) = server {
         takes_consents(admin)?;
         let provider = provider.map(|provider| provider.id.to_string());
@@ -278,7 +282,7 @@ async fn remove(
     let facts = &connection.facts;
     let is_paused = facts.state == ConnectionState::Paused && !facts.held;
     if !removal.undo && (is_paused || connection.managed_by == ManagedBy::Store) {
-        config_mentions::may_be_removed(admin, &connection).await?;
+        resource::may_be_removed(admin, &connection).await?;
     }
     let flows = &admin.deps().flows;
     let plugins = plugins::affected(&context, &connection);
@@ -338,6 +342,6 @@ async fn set_paused(
     }
     admin.enforce().await?;
     let what = if paused { "paused" } else { "resumed" };
-    changes::publish(context, &connection, what, "by request").await;
+    context::publish_change(context, &connection, what, "by request").await;
     Ok(Json(view(admin, &connection)))
 }

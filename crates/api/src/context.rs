@@ -1,4 +1,5 @@
-//! [`Context`]: what every handler of a resource needs, the services and who asks.
+//! [`Context`]: what every handler of a resource needs, the services and who asks; and the publication of changes
+//! of connections: what happened, to which connection, and why.
 
 use std::sync::Arc;
 
@@ -10,6 +11,8 @@ use super::error::ApiError;
 use super::state::{Admin, Deps};
 use keyward_model::{Connection, Record};
 use keyward_state::directory::{ConnectionRecord, Stored, View};
+use keyward_state::observe::change::Change;
+use keyward_state::observe::event::Outcome;
 
 /// The services, and who asks.
 #[derive(Clone, Debug)]
@@ -63,4 +66,24 @@ impl FromRequestParts<Admin> for Context {
         let caller = Caller::from_request_parts(parts, admin).await?;
         Ok(Self { admin: admin.clone(), caller })
     }
+}
+
+/// Tells of a change that is durable. `why` quotes nothing that a provider or an owner wrote.
+pub(super) async fn publish_change(
+    Context { admin, caller }: &Context,
+    connection: &ConnectionRecord,
+    what: &'static str,
+    why: &str,
+) {
+    let (id, name) = (&connection.id, &connection.name);
+    let state = connection.facts.state.code();
+    tracing::info!(id = "connection_changed", connection = %id, name, what, state, why, "a connection was changed");
+    if caller.is_recorded() {
+        // The request's own record tells who; this what came of it.
+        return caller.because(format!("{why}: {state}"));
+    }
+    let deps = admin.deps();
+    let change = Change::new(&caller.actor(), "connection", what).of(id, name).because(why);
+    let event = change.event(deps.clock.now(), &connection.org, Outcome::Completed);
+    deps.changes.record(event).await;
 }

@@ -1,7 +1,6 @@
 //! [`ApiError`]: every refusal of the control plane. [`ApiError::text`] is the table of code, message and hint
 //! of each. Internal causes are only logged.
 
-mod by_view;
 mod from;
 mod texts;
 

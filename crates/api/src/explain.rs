@@ -1,8 +1,6 @@
 //! `/rules/explain`: explains what would happen to a request. Policy and dialler explain their own decisions,
 //! so that the explanation always agrees with the data path.
 
-mod agent;
-mod base_url;
 mod question;
 mod ssh;
 mod stop;
@@ -11,8 +9,8 @@ use axum::Json;
 use futures_util::FutureExt;
 use http::HeaderMap;
 
-use self::agent::{as_agent, in_session};
 use self::question::DescribedRequest;
+use self::question::{as_agent, in_session};
 use super::apps;
 use super::body::Body;
 use super::context::Context;
@@ -91,7 +89,7 @@ pub(super) fn decided(
         None => as_agent(&record),
         Some(session) => in_session(admin, &record, session)?,
     };
-    let behind = base_url::behind(admin, &agent, ask)?;
+    let behind = question::behind(admin, &agent, ask)?;
     let question = DescribedRequest::parse(behind.as_ref().unwrap_or(ask))?;
     let policy = admin.deps().rulebook.current();
     let request = question.query.policy_request();

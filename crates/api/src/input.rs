@@ -1,8 +1,9 @@
 //! Bodies of requests that add or change a resource: the members of its spec, and beside them secrets and options
 //! that no record holds. They are one flat object, which is read twice, each time with other members hidden, so
-//! that unknown members are refused and a secret is never held as plain JSON.
+//! that unknown members are refused and a secret is never held as plain JSON. Secrets that look like something else
+//! than the keys of their provider are refused if the request asks for it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use axum::extract::{FromRequest, Request};
@@ -15,12 +16,15 @@ use serde::forward_to_deserialize_any;
 use serde_json::{Map, Value};
 
 use super::body::{body_of, misfit, refuse_list, said, with_missing};
+use super::context::Context;
 use super::error::{ApiError, shown_long};
 use super::etag::IfMatch;
 use super::state::Admin;
 use keyward_base::keys::Section;
+use keyward_base::secret::Secret;
 use keyward_model::{Refusal, Resource, merge};
 use keyward_rules::provider::decode::did_you_mean;
+use keyward_rules::provider::pasted::{self, KeyShapes};
 
 /// A spec, and what stands beside it.
 #[derive(Debug)]
@@ -328,6 +332,26 @@ impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for FilteredKey<'_, K> {
             false => Ok(InputKey::Hidden(self.seed)),
         }
     }
+}
+
+/// Refuses a secret that does not look like one of its field. Unknown providers, methods and fields are refused
+/// elsewhere.
+pub(super) fn check_key_formats(
+    context: &Context,
+    (provider, auth): (&str, Option<&str>),
+    fields: &BTreeMap<String, Secret>,
+) -> Result<(), ApiError> {
+    let catalogue = context.deps().vault.catalogue(context.caller.org());
+    let Some(provider) = catalogue.get(provider) else { return Ok(()) };
+    let Some(auth) = provider.auth(auth) else { return Ok(()) };
+    for (name, value) in fields {
+        let Some(field) = auth.field(name).filter(|field| field.secret) else { continue };
+        let wanted = KeyShapes::of(provider, auth, field);
+        pasted::judge_secret(&catalogue, value, &wanted).map_err(|misfit| {
+            ApiError::field("fields", format!("`{name}` {}", misfit.says)).hint(misfit.remedy)
+        })?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -7,10 +7,10 @@
 //!
 //! ```text
 //! router  serve  socket  network  host          the listeners, their routes, and who may reach them
-//! auth  sign_in  means  login_links             who asks: tokens, logins, second factors
+//! auth  sign_in  users                          who asks: tokens, logins, second factors
 //! context  resource  input  body  page  etag    what handlers of all resources share
 //! idempotency                                   POST requests that are repeated
-//! change_record  change_details  audit_log      the audit record of each change
+//! change_record  audit_log                      the audit record of each change
 //! error  request_refusal  errors_page           refusals
 //! openapi  wire  index                          the document of the API, its JSON, its index
 //! html  home  consents  connect_sessions        pages for browsers
@@ -18,40 +18,29 @@
 //!
 //! The first line of each other file names its routes, or what it does for those of others.
 
-mod activations;
 mod agents;
 mod apps;
 mod audit;
 mod audit_log;
 pub mod auth;
 mod backup;
-mod bindings;
 mod body;
 mod body_bytes;
 mod ca;
-mod call;
 mod catch_up;
-mod change_details;
 mod change_record;
-mod changes;
-mod config_mentions;
 mod connect_sessions;
-mod connection_change;
-mod connection_search;
 mod connection_test;
-mod connection_view;
 mod connections;
 mod consent_pages;
 mod consents;
 mod context;
 mod database_listeners;
-mod effective_rules;
 mod error;
 mod errors_page;
 mod etag;
 mod explain;
 mod export;
-mod flows;
 pub mod handler;
 mod health;
 mod home;
@@ -62,63 +51,44 @@ mod html;
 mod idempotency;
 mod index;
 mod input;
-mod key_formats;
 mod keys;
-mod login_links;
-mod logins;
-mod means;
 mod network;
 mod openapi;
 mod orgs;
-mod owners;
 mod page;
-mod passkeys;
-mod passwords;
-mod personal;
 mod plugins;
 mod probes;
 mod providers;
-mod refresh;
 mod reload;
 mod reload_requests;
 mod replicas;
 mod request_id;
 mod request_refusal;
 mod resource;
-mod rotations;
 mod router;
-mod rule_key;
-mod rule_test;
 mod rules;
-mod run_counter;
-mod runs;
 mod serve;
-mod sessions;
 mod sign_in;
 mod socket;
 mod sources;
 mod state;
-mod store_check;
-mod stored_rules;
 mod streams;
 mod summary;
 #[cfg(test)]
 mod tests;
 mod tokens;
-mod totp;
 mod upstreams;
 mod usage;
-mod usage_series;
 mod users;
 mod valid_rules;
-mod visible_listeners;
-mod visit;
 mod webhooks;
 pub mod wire;
 
 pub use crate::reload_requests::{ReloadRequest, ReloadRequests, Reloads};
+pub use agents::run_counter::Runs;
 pub use audit::audit_router;
 pub use audit_log::AuditLog;
+pub use backup::check_content;
 pub use connect_sessions::make_links;
 pub use error::ApiError;
 pub use host::{Arrival, OwnNames};
@@ -130,11 +100,9 @@ pub use router::{
     hooks_router, metrics_router, network_router, open_router, openapi, own_names_only,
     socket_router,
 };
-pub use run_counter::Runs;
 pub use serve::{
     AdminTls, ListenerStop, serve_hooks, serve_metrics, serve_network, serve_socket, serve_tcp,
 };
 pub use sign_in::own_path;
 pub use socket::{AdminSocket, SOCKET_NAME, SocketError};
 pub use state::{Admin, DatabaseLocation, Deps, Locations};
-pub use store_check::check_content;

@@ -4,7 +4,6 @@
 
 mod forwarded;
 mod limits;
-mod running;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,8 +16,8 @@ use ipnet::IpNet;
 
 use self::forwarded::ForwardedFields;
 use self::limits::ApiLimits;
-use self::running::RunningRequests;
-pub(crate) use self::running::{RunningRequest, STREAMS_MAX};
+use self::limits::RunningRequests;
+pub(crate) use self::limits::{RunningRequest, STREAMS_MAX};
 use super::auth::login::is_of_own_page;
 use super::auth::{Caller, DOCUMENT, middleware};
 use super::catch_up::catch_up;
@@ -27,7 +26,7 @@ use super::host::{Arrival, OwnNames, UnprovedSender};
 use super::request_refusal::RequestRefusal;
 use super::sign_in::{is_sign_in, is_sign_in_page, refusal_page};
 use super::state::Admin;
-use crate::visit::SecureRequest;
+use crate::request_id::SecureRequest;
 use keyward_base::codes::Code;
 use keyward_base::host::{Scheme, Target};
 

@@ -1,7 +1,6 @@
 //! The OpenAPI 3.1 document of the API, made of its routes: [`Routes`] has for each what its handler reads and
 //! answers, and the JSON Schemas are those of the types. Refusals have one form, which each operation refers to.
 
-mod answer;
 mod argument;
 mod draft;
 mod plain;
@@ -17,8 +16,8 @@ use self::draft::{AnswerDraft, Components};
 use self::plain::make_plain;
 use super::wire::ErrorBody;
 
-pub(super) use self::answer::{DescribedAnswer, Download, JsonLinesAnswer, PageOrEvents};
 pub(super) use self::draft::OperationDraft;
+pub(super) use self::draft::{DescribedAnswer, Download, JsonLinesAnswer, PageOrEvents};
 pub(super) use self::routes::{Operation, Routes};
 
 /// What stands before the names of schemas.

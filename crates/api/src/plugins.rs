@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::auth::Caller;
 use super::body::{Params, Segments};
-use super::connection_view;
+use super::connections::connection_view;
 use super::context::Context;
 use super::error::ApiError;
 use super::etag::{Etag, IfMatch, TaggedAnswer};

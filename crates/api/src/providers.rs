@@ -9,12 +9,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::body::{Body, Params, Segments};
-use super::config_mentions;
 use super::context::Context;
 use super::error::ApiError;
 use super::etag::{Etag, IfMatch, TaggedAnswer};
 use super::openapi::Routes;
 use super::page::Page;
+use super::resource;
 use super::resource::remove_stored;
 use super::wire::{
     ActionView, AuthView, FieldView, List, ProviderSource, ProviderView, VariableView,
@@ -195,7 +195,7 @@ async fn remove(
     if_match: IfMatch,
 ) -> Result<StatusCode, ApiError> {
     let found = own(&context, id)?;
-    config_mentions::may_be_removed(&context.admin, &found).await?;
+    resource::may_be_removed(&context.admin, &found).await?;
     remove_stored(&context, &found, if_match).await?;
     context.admin.enforce().await?;
     Ok(StatusCode::NO_CONTENT)

@@ -1,7 +1,8 @@
-//! The id of a request of the API: in the answer's `Keyward-Request`, in error bodies as `request`, in log lines, and
-//! as `exchange` in the audit record of a change.
+//! Facts about a request that precede authentication. Its id is in the answer's `Keyward-Request`, in error bodies
+//! as `request`, in log lines, and as `exchange` in the audit record of a change.
 
 use std::future::Future;
+use std::net::IpAddr;
 
 use axum::extract::Request;
 use axum::middleware::Next;
@@ -78,6 +79,17 @@ pub(super) async fn identify(request: Request, next: Next) -> Response {
         response.headers_mut().insert(FIELD, value);
     }
     response
+}
+
+/// A request that did not come in cleartext from another machine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SecureRequest {
+    /// The address of the client.
+    pub(super) client: IpAddr,
+    /// Whether the client used TLS, which decides the name of the cookie.
+    pub(super) is_https: bool,
+    /// Whether a page of another origin sent it, as the configuration allows: without cookies.
+    pub(super) is_foreign: bool,
 }
 
 #[cfg(test)]

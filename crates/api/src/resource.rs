@@ -1,4 +1,6 @@
-//! Handlers of resources that the directory keeps generically: list, show, add, change and remove.
+//! Handlers of resources that the directory keeps generically: list, show, add, change and remove. Only callers who
+//! may change everything may assign another owner to a new one, and none can remove or rename what the
+//! configuration names: no gateway would start with that configuration again.
 
 use std::borrow::Cow;
 use std::future::{self, Future};
@@ -16,11 +18,12 @@ use super::error::ApiError;
 use super::etag::{Etag, IfMatch, TaggedAnswer};
 use super::input::{Input, InputChange};
 use super::page::Page;
-use super::state::Deps;
+use super::state::{Admin, Deps};
 use super::wire::List;
-use keyward_base::id::Id;
-use keyward_model::{ManagedBy, Record, Resource, Shown};
-use keyward_state::directory::Stored;
+use keyward_base::id::{Id, UserId};
+use keyward_model::{ManagedBy, Record, Resource, Shown, User};
+use keyward_state::directory::{Stored, Visibility};
+use keyward_state::rulebook::ConfigMention;
 
 /// A resource of the API.
 pub(super) trait Exposed: Stored {
@@ -263,4 +266,78 @@ pub(super) fn mentioned<R: Exposed>(
     name: &str,
 ) -> Result<Arc<Record<R>>, ApiError> {
     context.named::<R>(name, |it| R::sees(context, it))
+}
+
+/// The owner of a new resource: the named user, else the caller.
+pub(super) fn owner_of_new(
+    context: &Context,
+    named: Option<&str>,
+) -> Result<Option<UserId>, ApiError> {
+    match named {
+        Some(name) => resolve_assigned(context, Some(name)),
+        None => Ok(context.caller.user().map(|user| user.id.clone())),
+    }
+}
+
+/// Checks that the caller may assign the named owner; `None`: the organisation.
+pub(super) fn resolve_assigned(
+    context: &Context,
+    named: Option<&str>,
+) -> Result<Option<UserId>, ApiError> {
+    let caller = &context.caller;
+    let found = named.map(|name| mentioned::<User>(context, name)).transpose();
+    let found = found.map_err(|error| error.in_field("owner"))?;
+    let found = found.map(|user| user.id.clone());
+    let own = caller.user().map(|user| user.id.clone());
+    match caller.user() {
+        Some(user) if !caller.edits_all() && found != own => {
+            Err(ApiError::RoleRefused(user.role.as_str()))
+        }
+        _ => Ok(found),
+    }
+}
+
+/// The visibility of a connection: the requested one; by default private if it has an owner, else
+/// shared.
+pub(super) fn owner_visibility(owner: Option<&UserId>, asked: Option<Visibility>) -> Visibility {
+    asked.unwrap_or(match owner {
+        Some(_) => Visibility::Private,
+        None => Visibility::Shared,
+    })
+}
+
+/// Refuses to remove what the configuration names.
+pub(super) async fn may_be_removed<R: Resource>(
+    admin: &Admin,
+    record: &Record<R>,
+) -> Result<(), ApiError> {
+    let mentions = admin.deps().rulebook.mentions(record).await;
+    let hint = "change the configuration first: without it, the next start would be refused";
+    refused_if_any(record, &mentions, hint)
+}
+
+/// Refuses to rename what the configuration names by its name.
+pub(super) async fn may_be_renamed<R: Resource>(
+    admin: &Admin,
+    record: &Record<R>,
+) -> Result<(), ApiError> {
+    let mut mentions = admin.deps().rulebook.mentions(record).await;
+    mentions.retain(|mention| mention.name == record.name());
+    let hint = "change the configuration first, or name it there by its id";
+    refused_if_any(record, &mentions, hint)
+}
+
+fn refused_if_any<R: Resource>(
+    record: &Record<R>,
+    mentions: &[ConfigMention],
+    hint: &str,
+) -> Result<(), ApiError> {
+    let [first, others @ ..] = mentions else { return Ok(()) };
+    let (what, name, place) = (R::KIND.one, record.name(), &first.place);
+    let more = match others.len() {
+        0 => String::new(),
+        count => format!(", and {count} more"),
+    };
+    Err(ApiError::refused(format!("the configuration names {what} `{name}` ({place}{more})"))
+        .hint(hint))
 }

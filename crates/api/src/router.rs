@@ -10,18 +10,29 @@ use axum::{Router, extract};
 use bytes::Bytes;
 use http::{HeaderValue, header};
 
+use super::agents::runs;
+use super::agents::sessions;
+use super::agents::{self, bindings};
+use super::connections::call;
+use super::connections::flows;
+use super::connections::rotations;
+use super::connections::{self, activations};
 use super::error::ApiError;
 use super::host::{Arrival, OwnNames, check_loopback};
 use super::network::{Network, NetworkAccess, on_network};
 use super::openapi::{self, Routes};
+use super::rules::{self, rule_test};
 use super::state::Admin;
+use super::users::passkeys;
+use super::users::passwords;
+use super::users::personal;
+use super::users::totp;
+use super::users::{self, logins};
 use super::{
-    activations, agents, apps, audit, auth, backup, bindings, ca, call, catch_up, connect_sessions,
-    connection_test, connections, consents, database_listeners, errors_page, explain, export,
-    flows, health, home, honeytokens, hooks, index, keys, login_links, logins, orgs, passkeys,
-    passwords, personal, plugins, probes, providers, refresh, reload, replicas, request_id,
-    rotations, rule_test, rules, runs, sessions, sign_in, sources, store_check, streams, summary,
-    tokens, totp, upstreams, usage, users, webhooks,
+    apps, audit, auth, backup, ca, catch_up, connect_sessions, connection_test, consents,
+    database_listeners, errors_page, explain, export, health, home, honeytokens, hooks, index,
+    keys, orgs, plugins, probes, providers, reload, replicas, request_id, sign_in, sources,
+    streams, summary, tokens, upstreams, usage, webhooks,
 };
 use crate::handler::get;
 
@@ -139,7 +150,7 @@ pub(super) fn described() -> Routes {
         .merge(sources::routes())
         .merge(streams::routes())
         .merge(replicas::routes())
-        .merge(store_check::routes())
+        .merge(backup::store_check_routes())
         .merge(summary::routes())
         .merge(connect_sessions::routes())
         .merge(explain::routes())
@@ -148,7 +159,7 @@ pub(super) fn described() -> Routes {
         .merge(ca::routes())
         .merge(plugins::routes())
         .merge(probes::routes())
-        .merge(refresh::routes())
+        .merge(call::refresh_routes())
         .merge(upstreams::routes())
         .merge(usage::routes())
         .merge(rotations::routes())
@@ -162,7 +173,7 @@ pub(super) fn described() -> Routes {
         .merge(totp::routes())
         .merge(sign_in::routes())
         .merge(logins::routes())
-        .merge(login_links::routes())
+        .merge(logins::login_link_routes())
         .merge(webhooks::routes())
         .merge(hooks::routes())
         .merge(database_listeners::routes())

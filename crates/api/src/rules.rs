@@ -2,20 +2,24 @@
 //! bindings, then the sets of hosts that agents may reach, then the default. Stored rules are changed in
 //! `stored_rules.rs`.
 
+pub(super) mod effective_rules;
+pub(super) mod rule_test;
+pub(super) mod stored_rules;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::body::{Params, Segments};
 use super::context::Context;
-use super::effective_rules::{KeyedRule, effective, judge, keyed};
 use super::error::ApiError;
 use super::etag::{Etag, TaggedAnswer};
 use super::openapi::Routes;
 use super::page::Page;
-use super::rule_key::RuleKey;
+use super::resource;
 use super::valid_rules::ValidRules;
 use super::wire::List;
-use super::{resource, stored_rules};
+use effective_rules::RuleKey;
+use effective_rules::{KeyedRule, effective, judge, keyed};
 use keyward_model::{Agent, Rule, RuleShown};
 
 /// The query of the list.

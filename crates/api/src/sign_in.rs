@@ -2,12 +2,10 @@
 //! makes a new cookie, which its answer sets; `auth/login.rs` authenticates requests by it.
 
 mod attempt;
-mod browser;
 pub(super) mod cookie;
 pub(super) mod limits;
 mod oidc;
 pub(super) mod passkey;
-mod password;
 mod provisioning;
 
 use axum::Json;
@@ -20,20 +18,24 @@ use self::attempt::{Browser, SignedIn};
 pub(super) use self::limits::SignInLimits;
 pub use self::oidc::own_path;
 pub(super) use self::oidc::{is_page as is_sign_in_page, refusal_page, routes as pages};
-use self::password::PasswordProof;
 use super::auth::{Caller, SESSION};
 use super::body::Body;
 use super::change_record::PendingRecord;
 use super::context::Context;
 use super::error::ApiError;
 use super::openapi::{DescribedAnswer, OperationDraft, Routes};
+use super::request_id::SecureRequest;
 use super::state::Admin;
-use super::visit::SecureRequest;
 use super::wire::{SignInCredentials, SignInView, UsedCredential};
+use crate::auth::named_org;
+use crate::request_refusal::RequestRefusal;
+use attempt::AuthenticatedUser;
 use keyward_base::codes::Code;
+use keyward_base::id::OrgId;
 use keyward_base::secret::Secret;
-use keyward_model::{Login, ManagedBy, Record};
-use keyward_state::directory::UserCredential;
+use keyward_model::{Login, ManagedBy, Record, SignInMethod, User};
+use keyward_state::directory::{TotpError, UserCredential};
+use limits::{CodeTry, PasswordTry, network};
 
 /// The path of what a passkey signs.
 const CHALLENGE: &str = "/api/v1/session/challenge";
@@ -184,4 +186,64 @@ async fn sign_out(
     context.caller.record_changed("login", &login.id, name);
     context.deps().directory.remove::<Login>(&login.org, &login.id, ManagedBy::Store).await?;
     Ok(SignedOut { is_https: visit.is_some_and(|Extension(visit)| visit.is_https) })
+}
+
+/// What a user gives to sign in with a password.
+struct PasswordProof {
+    /// `NAME`, or `ORG/NAME`: a form cannot send `Keyward-Org`, and no name has a `/`.
+    user: String,
+    password: Secret,
+    code: Option<Secret>,
+}
+
+impl Browser<'_> {
+    async fn by_password(
+        &self,
+        PasswordProof { user: given, password, code }: PasswordProof,
+        record: &mut PendingRecord,
+    ) -> Result<AuthenticatedUser, ApiError> {
+        let (deps, limits) = (self.admin.deps(), self.admin.sign_in_limits());
+        if !deps.sign_in.password {
+            return Err(RequestRefusal::PasswordOff.into());
+        }
+        let (named, name) = match given.split_once('/') {
+            Some((org, name)) => (OrgId::named(org).ok(), name),
+            None => {
+                let org = named_org(self.fields).ok();
+                (org.map(|org| org.unwrap_or_else(OrgId::default_org)), given.as_str())
+            }
+        };
+        let (view, network) = (deps.directory.view(), network(self.visit.client));
+        let user = named.as_ref().and_then(|org| view.find::<User>(org, name)).cloned();
+        let is_known = user.as_ref().is_some_and(|user| user.facts.networks.contains(&network));
+        let org = named.as_ref().map_or("", |org| org.name());
+        // A user has one budget, by name and by id.
+        let tried = user.as_ref().map_or(name, |user| user.id.as_str());
+        limits.try_password(PasswordTry { org, user: tried, network, is_known })?;
+        let known = user.as_ref().filter(|user| user.may_sign_in());
+        let known = known.and_then(|user| user.facts.password.clone());
+        let is_right = limits.matches(password, known.clone()).await?;
+        let Some(user) = user else { return Err(RequestRefusal::PasswordWrong.into()) };
+        record.set_user(&user);
+        let Some(known) = known.filter(|_| is_right) else {
+            return Err(RequestRefusal::PasswordWrong.into());
+        };
+        let method = match user.facts.totp.is_some() {
+            false => SignInMethod::Password,
+            true => {
+                let code = code.ok_or(RequestRefusal::CodeMissing)?;
+                limits.try_code(CodeTry { user: user.id.as_str(), network, is_known })?;
+                let used = deps.directory.use_totp(&user.org, &user.id, &code).await;
+                used.map_err(|error| match error {
+                    TotpError::NoKey | TotpError::WrongCode => RequestRefusal::CodeWrong.into(),
+                    TotpError::Directory(error) => ApiError::from(error),
+                })?;
+                SignInMethod::PasswordTotp
+            }
+        };
+        if !is_known {
+            deps.directory.know_network(&user.org, &user.id, network, &known).await?;
+        }
+        Ok(AuthenticatedUser { password: Some(known), ..AuthenticatedUser::new(user, method) })
+    }
 }

@@ -7,10 +7,10 @@ use http::Extensions;
 use jiff::Timestamp;
 use tokio::sync::{Mutex, OnceCell, watch};
 
+use super::agents::run_counter::Runs;
 use super::audit_log::AuditLog;
 use super::error::ApiError;
 use super::host::{Arrival, UnprovedSender};
-use super::run_counter::Runs;
 use super::sign_in::SignInLimits;
 use crate::idempotency::keys::IdempotencyKeys;
 use crate::reload_requests::Reloads;

@@ -6,8 +6,8 @@ use axum::Json;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 
+use super::audit_log::Run;
 use super::body::{Params, Segments};
-use super::change_details::Run;
 use super::context::Context;
 use super::error::ApiError;
 use super::input::SpecInput;

@@ -9,11 +9,11 @@ use axum::Json;
 use tokio::task::JoinSet;
 use tokio_rustls::rustls::ClientConfig;
 
-use super::connection_view::instance;
+use super::connections::connection_view::instance;
 use super::context::Context;
-use super::effective_rules::effective;
 use super::error::ApiError;
 use super::openapi::Routes;
+use super::rules::effective_rules::effective;
 use super::state::Admin;
 use super::wire::{List, UpstreamView};
 use keyward_base::host::{Scheme, Target};

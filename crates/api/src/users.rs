@@ -1,5 +1,12 @@
 //! `/users`: people and what they may do. Admins change them; a member sees only themselves.
 
+pub(super) mod logins;
+pub(super) mod means;
+pub(super) mod passkeys;
+pub(super) mod passwords;
+pub(super) mod personal;
+pub(super) mod totp;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 

@@ -1,35 +1,19 @@
 //! The JSON of the API: field names that scripts rely on. Answers hold no secret. Secrets in requests become
 //! [`Secret`] during deserialization.
 
-mod app;
 mod audit;
-mod backup;
-mod ca;
-mod call;
+mod connection;
 mod explain;
-mod export;
 mod flow;
 mod hook;
-mod index;
-mod keys;
-mod passkey;
+mod installation;
 mod plan;
 mod replica;
-mod rotation;
-mod rule_order;
-mod rule_test;
-mod run;
+mod rule;
 mod sign_in;
-mod source;
 mod status;
-mod store;
 mod stream;
-mod summary;
-mod tested;
-mod token;
-mod upstream;
 mod usage;
-mod webhook;
 
 use std::fmt;
 
@@ -37,60 +21,58 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::app::AppChanged;
 pub use self::audit::{
     AuditBreak, AuditChain, AuditChainState, AuditCounts, AuditCountsRequest, AuditRequest,
     AuditVerified, Change, Counts, Event, Group, Grouping, Outcome,
 };
-pub use self::backup::{BackupOptions, BackupView, ScheduledBackup};
-pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
-pub use self::call::{CallRequest, CallView};
+pub use self::connection::{CallRequest, CallView};
+pub use self::connection::{ComparedValues, Comparison, NewSecret, Rotated};
+pub use self::connection::{ConnectionTested, TestOutcome, TestedDatabase};
+pub use self::connection::{Failures, TokenRefreshed, TokenStatus};
 pub use self::explain::{
     AddressView, ExplainRequest, ExplainedApp, ExplainedConnection, Explanation, PlacementView,
 };
-pub use self::export::{ExportVariable, ExportView};
 pub use self::flow::{
     Activation, ConnectionCreated, ConsentView, FlowDecision, OpenConsent, Reconnect,
 };
+pub use self::hook::AppChanged;
+pub use self::hook::{EventType, WebhookCreated};
 pub use self::hook::{
     HookAccepted, HookCreated, HookEventView, HookEventsRequest, HookRotation, HookScheme,
     HookSecret,
 };
-pub use self::index::ApiIndex;
-pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
-pub use self::passkey::{
+pub use self::hook::{SourceTest, SourceTested, TestedReference};
+pub use self::installation::ApiIndex;
+pub use self::installation::{BackupOptions, BackupView, ScheduledBackup};
+pub use self::installation::{CaView, CertificateRole, CertificateView, RotateCa};
+pub use self::installation::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
+pub use self::installation::{StoreCheckView, StoreFaultKind, StoreFaultView};
+pub use self::plan::{ExportVariable, ExportView};
+pub use self::plan::{PlanProblem, PlanRequest, PlanStep, PlanView, SecretCheck};
+pub use self::replica::{ReplicaInfo, ReplicaListener, ReplicaState, ReplicaView};
+pub use self::rule::RuleOrderRequest;
+pub use self::rule::{PredictedDecision, RuleCase, RuleTestReport, RuleTestRequest, RuleTested};
+pub use self::sign_in::{
     AuthenticatorSelection, CreatedCredential, CreatedResponse, CredentialDescriptor,
     CredentialParameter, PasskeyChallengeRequest, PasskeyChange, PasskeyCreateRequest,
     PasskeyCreation, PasskeyRequest, PasskeyUser, RelyingParty, UsedCredential, UsedResponse,
 };
-pub use self::plan::{PlanProblem, PlanRequest, PlanStep, PlanView, SecretCheck};
-pub use self::replica::{ReplicaInfo, ReplicaListener, ReplicaState, ReplicaView};
-pub use self::rotation::{ComparedValues, Comparison, NewSecret, Rotated};
-pub use self::rule_order::RuleOrderRequest;
-pub use self::rule_test::{
-    PredictedDecision, RuleCase, RuleTestReport, RuleTestRequest, RuleTested,
-};
-pub use self::run::{HostRefusals, Rejected, RunRefusals};
 pub use self::sign_in::{
     LoginLinkRequest, LoginLinkView, PasswordChangeRequest, SignInCredentials, SignInView,
     TotpCode, TotpRequest, TotpView,
 };
-pub use self::source::{SourceTest, SourceTested, TestedReference};
 pub use self::status::{
     AgentListener, CallerView, DatabaseListenerView, FailedListenerView, FaultView, Health,
     OidcView, ReloadView, SharedStoreView, Status, TelemetryFailure, TelemetryView,
 };
-pub use self::store::{StoreCheckView, StoreFaultKind, StoreFaultView};
+pub use self::stream::UpstreamView;
+pub use self::stream::{HostRefusals, Rejected, RunRefusals};
 pub use self::stream::{StreamKind, StreamView};
-pub use self::summary::{AgentNumbers, ConnectionNumbers, PluginNumbers, ProviderCount, Summary};
-pub use self::tested::{ConnectionTested, TestOutcome, TestedDatabase};
-pub use self::token::{Failures, TokenRefreshed, TokenStatus};
-pub use self::upstream::UpstreamView;
+pub use self::usage::{AgentNumbers, ConnectionNumbers, PluginNumbers, ProviderCount, Summary};
 pub use self::usage::{
     AgentUsageView, AgentUse, LatencyPercentiles, LimitView, OrgUsageView, Share, UsagePoint,
     UsageRequest, UsageSeries, UsageTotals, UsageView,
 };
-pub use self::webhook::{EventType, WebhookCreated};
 use keyward_base::database::DatabaseProtocol;
 use keyward_base::id::{AppId, TokenId};
 use keyward_base::names::named_enum;

@@ -9,9 +9,7 @@ use tokio::task::JoinSet;
 use super::keys::finish_rotation;
 use super::listeners::{BoundAdmin, BoundHooks};
 use super::services::Services;
-use super::{
-    audit_heads, backups, ca, connect_sessions, replicas, rotations, sessions, source_files, usage,
-};
+use super::{backups, ca, expiry, replicas, source_files, usage};
 use crate::config::Config;
 use keyward_api::{self as admin, Admin, AdminSocket, AdminTls, ListenerStop, NetworkAccess};
 use keyward_proxy::WantedLink;
@@ -120,7 +118,7 @@ impl AdminTasks {
         self.spawn(|close| async move { until(close, finish_rotation(&keys)).await });
         self.spawn(|close| async move { until(close, ca::follow(authority, files)).await });
         let (vault, metrics) = (services.vault.clone(), services.metrics.clone());
-        let rotating = rotations::run(vault, metrics, services.clock.clone());
+        let rotating = expiry::run(vault, metrics, services.clock.clone());
         self.spawn(|close| until(close, rotating));
         let files = source_files::follow(services.vault.clone());
         self.spawn(|close| until(close, files));
@@ -130,7 +128,7 @@ impl AdminTasks {
             clock: services.clock.clone(),
         };
         self.spawn(|close| usage.run(close));
-        let heads = audit_heads::AuditHeadsJob::of(services);
+        let heads = replicas::AuditHeadsJob::of(services);
         self.spawn(|close| heads.run(close));
         let backups = backups::BackupJob {
             backups: services.backups.clone(),
@@ -138,9 +136,11 @@ impl AdminTasks {
             clock: services.clock.clone(),
         };
         self.spawn(|close| until(close, backups.run()));
-        let ended = sessions::remove_ended(services.directory.clone(), services.sign_in.idle);
+        let ended = expiry::remove_ended(services.directory.clone(), services.sign_in.idle);
         self.spawn(|close| until(close, ended));
-        self.spawn(|close| until(close, connect_sessions::sweep(services.flows.clone())));
+        self.spawn(|close| {
+            until(close, expiry::remove_ended_connect_sessions(services.flows.clone()))
+        });
         let vault = services.vault.clone();
         self.spawn(|close| async move { until(close, vault.keep_alive()).await });
         let flows = services.flows.clone();

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::services::Services;
 use super::upstream_settings::UpstreamSettings;
-use super::{audit_file, descriptors};
+use super::{audit_log, descriptors};
 use crate::config::Config;
 use keyward_base::codes::ERRORS_PATH;
 use keyward_net::tls;
@@ -63,7 +63,7 @@ impl DataPath {
     /// When the audit log cannot be continued, or a root cannot be read.
     pub fn open(config: &Config, services: &Services) -> anyhow::Result<Self> {
         let upstream = UpstreamSettings::load(config)?;
-        let (audit, writer) = audit_file::open_at_rest(config)?;
+        let (audit, writer) = audit_log::open_at_rest(config)?;
         let changes = Some(ChangeRecorder::to(audit.clone()));
         let gateway = Gateway::new(parts(config, services, &upstream, audit, Ending::never())?);
         Ok(Self { gateway: Some(gateway), changes, writer: Some(writer) })

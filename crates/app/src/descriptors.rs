@@ -1,8 +1,13 @@
-//! Adapts the limits of the data path to the number of files that the process may open.
+//! Limits of a gateway: those that replicas share, and those of the data path, adapted to the number of files that
+//! the process may open.
+
+use std::sync::Arc;
 
 use rustix::process::{Resource, getrlimit};
 
 use keyward_base::limits::Limits;
+use keyward_proxy::SharedLimits;
+use keyward_state::directory::Directory;
 
 /// Descriptors reserved for the rest of the process: admin streams, store, audit log, listeners and
 /// runtimes.
@@ -42,6 +47,13 @@ pub(super) fn within(limits: &Limits, descriptors: usize, cores: usize) -> Limit
         idle_upstreams_max: limits.idle_upstreams_max.min(idle),
         ..limits.clone()
     }
+}
+
+/// The limits of a gateway, which replicas share.
+pub(super) fn limits(directory: &Directory) -> anyhow::Result<Arc<SharedLimits>> {
+    let key = directory.shared_key("limits");
+    let limits = SharedLimits::new(key.as_deref());
+    limits.map_err(|_| anyhow::anyhow!("the system has no randomness"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
-//! Remembers the configuration file that a start was given, for commands and starts that are given none.
+//! What the data directory remembers for later starts: the configuration file that a start was given, for commands
+//! and starts that are given none; and that its providers are valid, so that the next start need not check them.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use super::error::AppError;
 use super::folders::{chown_created, is_empty_dir, private_dir};
@@ -101,5 +103,26 @@ fn write(config: &Config, rules: usize) {
         .and_then(|file| file.map_or(Ok(()), |file| chown_created(&config.data_dir, &file)));
     if let Err(error) = given {
         tracing::warn!(%error, "{NOT_REMEMBERED}");
+    }
+}
+
+/// The configuration, if its providers are not recorded as valid yet.
+pub(super) fn unkept_providers(config: &Config) -> Option<Config> {
+    config.has_unkept_providers().then(|| config.clone())
+}
+
+/// Starts a thread that records them. Shutdown does not wait for it: without the file, only the next start takes
+/// longer.
+pub(super) fn keep_providers(config: Config) {
+    let work = move || match config.keep_providers() {
+        Ok(is_new) => tracing::debug!(is_new, "the providers of the configuration are valid"),
+        Err(error) => tracing::warn!(
+            "cannot keep that the providers of the configuration are valid, so the next start takes longer: {error}"
+        ),
+    };
+    if let Err(error) = thread::Builder::new().name("providers".into()).spawn(work) {
+        tracing::debug!(
+            "cannot start the thread that checks the providers of the configuration: {error}"
+        );
     }
 }

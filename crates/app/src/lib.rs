@@ -4,39 +4,34 @@
 //! ```text
 //! config  last_config  watched                          the configuration file, checked; its changes
 //! plan  apply  reload                                   what a configuration changes; a reload
-//! services  data_path  lazy_log                         what the listeners need; the same without listeners
+//! services  data_path                                   what the listeners need; the same without listeners
 //! listeners  listener_certificates  hand_over           sockets, and their way to the next gateway
 //! start_check  patience  succession  stop_condition  notify       the start, the end, and the end of the gateway before
 //! descriptors  folders                                  what the system permits
-//! keys  ca  audit_file  upstream_settings  public_url   what the configuration names, opened
+//! keys  ca  audit_log  upstream_settings  public_url    what the configuration names, opened
 //! backups  restore  store_check  store_copy             the store as a whole
 //! admin_tasks                                           the admin listeners, and the background jobs below
-//! rotations  sessions  connect_sessions                 jobs for what ends
-//! usage  source_files  kept_providers                   jobs for use, files and providers
-//! event_recorder  telemetry                             jobs that report
-//! replicas  audit_heads  shared_limits  limit_exchange  jobs for the replicas of one store
+//! expiry                                                jobs for what ends
+//! usage  source_files                                   jobs for use and files
+//! telemetry                                             a job that reports
+//! replicas  limit_exchange                              jobs for the replicas of one store
 //! ```
 
 mod admin_tasks;
 mod apply;
-mod audit_file;
-mod audit_heads;
+mod audit_log;
 mod backups;
 mod ca;
 pub mod config;
-mod connect_sessions;
 mod data_path;
 mod database_url;
 mod descriptors;
 mod error;
-mod event_recorder;
+mod expiry;
 mod folders;
 mod hand_over;
-mod hangups;
-mod kept_providers;
 mod keys;
 mod last_config;
-mod lazy_log;
 mod limit_exchange;
 mod listener_certificates;
 mod listeners;
@@ -48,10 +43,7 @@ mod public_url;
 mod reload;
 mod replicas;
 mod restore;
-mod rotations;
 mod services;
-mod sessions;
-mod shared_limits;
 mod source_files;
 mod start_check;
 mod stop_condition;
@@ -74,26 +66,26 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use self::restore::error::{RestoreError, Restored};
+pub use audit_log::LazyLog;
 pub use backups::written as written_backups;
 pub use data_path::DataPath;
 pub use error::{AppError, KEY_LOST_HINT, LOCALHOST_KEY, data_directory_remedy, is_locked};
 pub use folders::{DanglingLink, create_private_dir};
-pub use hangups::Hangups;
-pub use lazy_log::LazyLog;
 pub use plan::refused_plan;
 use public_url::admin_access;
 pub use public_url::own_names;
 pub use restore::Restore;
 use services::OpenedServices;
 pub use services::{FileCheck, Services};
+pub use stop_condition::Hangups;
 pub use stop_condition::{StopCondition, StoppedWhile};
 pub use store_check::{RepairedStore, check_store, repair_store};
 pub use store_copy::{copy_backup, copy_store};
 
 use self::admin_tasks::{AdminTasks, all_ended, until};
+use self::audit_log::EventRecorder;
 use self::data_path::{EndSignals, serving, start_cores};
 use self::database_url::DatabaseUrl;
-use self::event_recorder::EventRecorder;
 use self::hand_over::{FIRST_REQUEST_WITHIN, HandOver, Predecessor, Sockets};
 use self::listeners::Listeners;
 use self::notify::ServiceManager;
@@ -305,7 +297,7 @@ pub async fn serve(
 ) -> anyhow::Result<StoppedWhile> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let unkept = kept_providers::unkept(&config);
+    let unkept = last_config::unkept_providers(&config);
     // It may wait for minutes. A signal after it waits until the gateway serves: the start changes the store.
     let opened = tokio::select! {
         biased;
@@ -324,7 +316,7 @@ pub async fn serve(
     announce(&running);
     running.manager.ready();
     if let Some(unkept) = unkept {
-        kept_providers::keep(unkept);
+        last_config::keep_providers(unkept);
     }
     let offered = running.hand_over.take();
     let stored = running.services.database_listeners.clone();

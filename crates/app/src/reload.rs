@@ -11,7 +11,6 @@ use tokio::sync::watch;
 
 use super::apply::ApplyTarget;
 use super::database_url::{DatabaseUrl, URL_KEY};
-use super::kept_providers;
 use super::keys::{self, ConfiguredKeys};
 use super::last_config;
 use super::listener_certificates::{ListenerCertificates, Renewed};
@@ -228,8 +227,8 @@ impl Reloader {
         }
         let files = config.files();
         self.watched(move |watched| watched.set_files(files)).await;
-        if let Some(unkept) = kept_providers::unkept(&config) {
-            kept_providers::keep(unkept);
+        if let Some(unkept) = last_config::unkept_providers(&config) {
+            last_config::keep_providers(unkept);
         }
         self.in_force = Arc::new(config);
         Ok(warnings(&waiting))

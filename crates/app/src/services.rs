@@ -1,13 +1,9 @@
 //! [`Services`]: everything that the listeners need, opened in order. The command line opens them itself
 //! when no gateway runs.
 
-mod declared_only;
-mod on_disk;
-mod opened_store;
-mod rules_at_rest;
 mod shared_store;
 mod start_lease;
-mod with_start_lease;
+mod without_listeners;
 
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -17,9 +13,9 @@ use parking_lot::Mutex;
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, watch};
 
-pub use declared_only::FileCheck;
-pub(super) use opened_store::{leave_store, open_store};
+pub(super) use shared_store::{leave_store, open_store};
 pub(super) use start_lease::StartLease;
+pub use without_listeners::FileCheck;
 
 use super::apply::ApplyTarget;
 use super::error::{AppError, refused};
@@ -33,7 +29,7 @@ use super::plan::{self, Inputs};
 use super::public_url::public_url;
 use super::telemetry::{Collector, Exports};
 use super::upstream_settings::UpstreamSettings;
-use super::{backups, ca, keys, last_config, shared_limits};
+use super::{backups, ca, descriptors, keys, last_config};
 use crate::config::{Config, ListenAgent, UpstreamProxy};
 use keyward_api::wire::PlanView;
 use keyward_api::{AuditLog, Deps};
@@ -429,7 +425,7 @@ impl OpenedServices {
         let leaves =
             LeafCache::new(self.authority.clone(), config.limits.leaves_max, self.clock.clone());
         let backups = backups::of(config, &self.directory, &self.authority, &self.clock);
-        let shared_limits = shared_limits::limits(&self.directory)?;
+        let shared_limits = descriptors::limits(&self.directory)?;
         let telemetry = Exports::new(caller.clone(), self.metrics.clone(), self.clock.clone());
         let audit = Trail::at(&config.audit.file);
         let connect = watch::Sender::new(Arc::new(config.connect.clone()));

@@ -4,7 +4,6 @@ mod agent;
 mod agents;
 mod apps;
 mod audit;
-mod backups;
 mod binding;
 mod connect;
 mod connected;

@@ -1,7 +1,6 @@
 //! Parts that several pages share: marks, states, times, facts, forms and actions.
 
 mod chart;
-mod client;
 mod form;
 mod next_page;
 mod scopes;
@@ -16,9 +15,9 @@ use keyward_base::time::Clock;
 use keyward_model::{ConnectionState, DeliveryAttempt, ManagedBy};
 
 pub(crate) use chart::{failures, in_short, series};
-pub(crate) use client::{client_labels, client_words};
 pub(crate) use form::{Action, Check, Field, copyable, own_authorization, search, search_more};
 pub(crate) use next_page::{ListQuery, list_page};
+pub(crate) use scopes::{client_labels, client_words};
 pub(crate) use scopes::{known_scopes, scope_list};
 pub(crate) use subnav::{Subpage, settings_nav};
 

@@ -3,11 +3,11 @@
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::key_value::{pair, unique};
 use crate::cli::allow::{self, Allow};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::resource::path;
+use crate::cli::resource::{pair, unique};
 use keyward_model::{Agent, Shown};
 
 pub(super) const EXAMPLES: &str = "\

@@ -1,4 +1,7 @@
-//! `keyward agent token`: an agent may hold several; each is shown once and can be revoked alone.
+//! `keyward agent token`: an agent may hold several tokens; each is shown once, with the lines to paste into a
+//! shell, and can be revoked alone.
+
+use std::fmt;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -6,10 +9,11 @@ use serde::Serialize;
 use crate::cli::client::{Client, segment};
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::cli::proxy_at::ProxyAt;
 use crate::cli::resource::path;
-use crate::cli::secret::Typed;
 use crate::cli::settings::Global;
-use crate::cli::table::{Table, TableCell, TableLayout};
+use crate::cli::terminal::secret::Typed;
+use crate::cli::terminal::table::{Table, TableCell, TableLayout};
 use keyward_api::wire::TokenIssued;
 use keyward_model::{Agent, TokenShown};
 
@@ -103,4 +107,79 @@ pub(super) fn table(tokens: &[TokenShown], layout: &TableLayout) -> String {
         ]);
     }
     table.render("no tokens", layout)
+}
+
+/// A new token and where it is used.
+pub(super) struct Paste<'a> {
+    /// The agent's name: the user of the proxy URL.
+    pub(super) agent: &'a str,
+    /// The token's text.
+    pub(super) token: &'a str,
+    /// Where the proxy listens.
+    pub(super) proxy: ProxyAt,
+    /// How the command line is called for this install.
+    pub(super) keyward: &'a str,
+}
+
+impl fmt::Display for Paste<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { agent, token, proxy, keyward } = self;
+        writeln!(f, "its token, shown only now:\n  {token}\n")?;
+        writeln!(f, "run a program as it:  {keyward} run --agent {agent} -- CMD")?;
+        write!(
+            f,
+            "for a program that runs elsewhere: {keyward} env --agent {agent} prints what to set"
+        )?;
+        // The gateway chooses the port when it starts.
+        match proxy.addr.port() {
+            0 => writeln!(f)?,
+            _ => writeln!(f, ", such as\n  HTTPS_PROXY={}", proxy.url(agent, token))?,
+        }
+        writeln!(f, "\nlet it use a connection: {keyward} agent bind {agent} CONNECTION")
+    }
+}
+
+impl fmt::Debug for Paste<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Paste").field("agent", &self.agent).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+    use super::*;
+
+    const PASTE: Paste<'_> = Paste {
+        agent: "claude",
+        token: "kwa_canary",
+        proxy: ProxyAt {
+            tls: false,
+            addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
+            host: None,
+        },
+        keyward: "keyward",
+    };
+
+    #[test]
+    fn the_lines_set_proxy_and_roots_for_common_clients() {
+        insta::assert_snapshot!(PASTE);
+    }
+
+    #[test]
+    fn a_port_that_is_not_known_yet_is_not_pasted() {
+        let mut paste = PASTE;
+        paste.proxy.addr.set_port(0);
+        let text = paste.to_string();
+        assert!(
+            !text.contains("HTTPS_PROXY") && text.contains("keyward env --agent claude"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn debug_hides_the_token() {
+        assert!(!format!("{PASTE:?}").contains("canary"));
+    }
 }

@@ -8,10 +8,10 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::cli::agent::{pair, unique};
-use crate::cli::connection::{references, settings};
+use crate::cli::connection::{secrets, settings};
 use crate::cli::failure::Failure;
-use crate::cli::secret::Typed;
-use crate::cli::table::fields;
+use crate::cli::terminal::secret::Typed;
+use crate::cli::terminal::table::fields;
 use keyward_model::{App, FieldReference, Shown};
 
 /// Endpoints that an app may have of its own.
@@ -44,7 +44,7 @@ pub(super) struct Secrets {
     #[arg(long = "secret-file", value_name = "SECRET=PATH", value_parser = file)]
     secret_files: Vec<(String, PathBuf)>,
     /// keep one of them in a secret source; may be given several times
-    #[arg(long = "secret-from", value_name = "SECRET=SOURCE:REF", value_parser = references::argument)]
+    #[arg(long = "secret-from", value_name = "SECRET=SOURCE:REF", value_parser = secrets::reference_argument)]
     references: Vec<(String, FieldReference)>,
 }
 

@@ -2,13 +2,13 @@
 //! requests, whose parts are added here.
 
 use super::filters::AuditFilters;
-use super::names::note_unknown;
+use super::filters::note_unknown;
 use super::show::rule;
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::table::{Table, TableLayout};
+use crate::cli::terminal::table::{Table, TableLayout};
 use keyward_api::wire::{AuditCounts, Counts, Group, Grouping};
 use keyward_base::visible::visible;
 

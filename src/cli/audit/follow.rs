@@ -1,7 +1,7 @@
 //! `keyward audit tail -f`: prints the gateway's stream of records (Server-Sent Events) as it arrives.
 
 use super::filters::AuditFilters;
-use super::screen::{AuditScreen, rendered};
+use super::show::{AuditScreen, rendered};
 use crate::cli::client::Client;
 use crate::cli::client::events::{ServerEvent, ServerEvents, ended};
 use crate::cli::failure::{Exit, Failure};

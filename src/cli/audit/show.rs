@@ -1,11 +1,13 @@
-//! Formats records as aligned lines that can be printed as they arrive. Text from requests is escaped, so
-//! that it cannot control the terminal.
+//! Records of the audit log on a terminal: aligned lines that can be printed as they arrive, one line for each
+//! request, or JSON. Text from requests is escaped, so that it cannot control the terminal.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use unicode_width::UnicodeWidthStr;
 
-use crate::cli::table::{cut, moment};
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::terminal::table::{cut, moment};
 use keyward_api::wire::{Change, Event, Outcome};
 use keyward_base::visible::visible;
 
@@ -256,6 +258,73 @@ pub(super) fn shown(text: &str) -> String {
     }
 }
 
+/// The line of a record; nothing for a change.
+pub(in crate::cli) fn request_line(record: &Event, colours: bool) -> Option<String> {
+    if record.change.is_some() {
+        return None;
+    }
+    let time = record.time.strftime("%H:%M:%SZ");
+    let method = shown(record.method.as_deref().unwrap_or("-"));
+    let status = record.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
+    let target = record.target.as_deref().unwrap_or("-");
+    let target = target.strip_prefix("https://").unwrap_or(target);
+    let target = target.strip_suffix(":443").unwrap_or(target);
+    let statement = record.statement.as_ref().map(|statement| format!("  {statement}"));
+    let rest = record.path.as_deref().or(statement.as_deref()).unwrap_or_default();
+    let request = shown(&record.counted().unwrap_or_else(|| format!("{target}{rest}")));
+    let line = format!("{time}  {method:<7} {status:>3}  {request}");
+    let (end, colour) = match (&record.code, record.outcome) {
+        (Some(code), _) => (shown(code), "31"),
+        (None, Outcome::Completed) => {
+            (record.connection.as_deref().map(shown).unwrap_or_default(), "2")
+        }
+        (None, _) => (outcome(record).to_owned(), "33"),
+    };
+    Some(match (end.is_empty(), colours) {
+        (true, _) => format!("{line}\n"),
+        (false, false) => format!("{line}  {end}\n"),
+        (false, true) => format!("{line}  \u{1b}[{colour}m{end}\u{1b}[0m\n"),
+    })
+}
+
+/// How records are printed for people.
+pub(super) enum AuditScreen {
+    Table(AuditLines),
+    /// A line for each request, without headings.
+    Short {
+        colours: bool,
+    },
+}
+
+impl AuditScreen {
+    fn of(&mut self, records: &[Event]) -> String {
+        match self {
+            Self::Table(lines) => lines.of(records),
+            Self::Short { colours } => {
+                records.iter().filter_map(|record| request_line(record, *colours)).collect()
+            }
+        }
+    }
+}
+
+/// Prints one JSON object per line, or lines for people.
+pub(super) fn rendered(
+    json: bool,
+    records: &[Event],
+    lines: &mut AuditScreen,
+) -> Result<String, Failure> {
+    if json { rendered_json(records) } else { Ok(lines.of(records)) }
+}
+
+pub(super) fn rendered_json(records: &[Event]) -> Result<String, Failure> {
+    let mut text = String::new();
+    for record in records {
+        text.push_str(&output::json_line(record)?);
+        text.push('\n');
+    }
+    Ok(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -444,5 +513,60 @@ mod tests {
         let long = Event { path: some(&"/a".repeat(8_000)), ..record() };
         let text = AuditLines::new(false, None).of(&[long]);
         assert!(text.len() < 400 && text.ends_with("…\n"), "{text}");
+    }
+
+    fn ended_request(change: impl FnOnce(&mut Event)) -> Event {
+        let time = "2026-01-31T08:00:00.5Z".parse().unwrap();
+        let mut record = Event {
+            method: Some("GET".to_owned()),
+            target: Some("https://api.acme.test".to_owned()),
+            path: Some("/v1/items".to_owned()),
+            status: Some(200),
+            outcome: Outcome::Completed,
+            ..Event::begun(time, "exc_1".to_owned())
+        };
+        change(&mut record);
+        record
+    }
+
+    #[test]
+    fn a_change_record_has_no_line_and_no_line_has_invisible_characters() {
+        let change = ended_request(|it| it.change = Some(Box::default()));
+        assert_eq!(request_line(&change, false), None);
+        let nasty = || Some("\u{1b}[2J\r\n\u{202e}x".to_owned());
+        let nasty = ended_request(|it| {
+            (it.method, it.target, it.path, it.connection) = (nasty(), nasty(), nasty(), nasty());
+        });
+        let line = request_line(&nasty, false).unwrap();
+        assert!(!line.trim_end_matches('\n').chars().any(is_invisible), "{line:?}");
+    }
+
+    #[test]
+    fn a_line_shows_the_request_its_status_and_its_connection_code_or_outcome() {
+        let lines = [
+            ended_request(|_| {}),
+            ended_request(|it| it.connection = Some("work".to_owned())),
+            ended_request(|it| {
+                it.status = Some(403);
+                it.code = Some("default_deny".to_owned());
+                it.outcome = Outcome::Refused;
+            }),
+            ended_request(|it| {
+                it.method = Some("CONNECT".to_owned());
+                it.target = Some("https://b.test:8443".to_owned());
+                (it.path, it.status) = (None, Some(403));
+                it.code = Some("port_refused".to_owned());
+                it.outcome = Outcome::Refused;
+            }),
+            ended_request(|it| it.outcome = Outcome::UpstreamAborted),
+        ];
+        let text: String = lines.iter().filter_map(|record| of(record, false)).collect();
+        insta::assert_snapshot!(text, @r"
+        08:00:00Z  GET     200  api.acme.test/v1/items
+        08:00:00Z  GET     200  api.acme.test/v1/items  work
+        08:00:00Z  GET     403  api.acme.test/v1/items  default_deny
+        08:00:00Z  CONNECT 403  b.test:8443  port_refused
+        08:00:00Z  GET     200  api.acme.test/v1/items  upstream hung up
+        ");
     }
 }

@@ -9,7 +9,7 @@ use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::table::{Table, TableLayout, fields};
+use crate::cli::terminal::table::{Table, TableLayout, fields};
 use keyward_api::wire::{AuditBreak, AuditChain, AuditChainState, AuditVerified};
 use keyward_state::observe::trail::Trail;
 

@@ -11,10 +11,10 @@ use std::process::Command;
 use clap::Args;
 use serde::Serialize;
 
-use super::out::MODE;
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::files::CERTIFICATE_MODE;
+use crate::cli::files::replace_file;
 use crate::cli::output;
-use crate::cli::replace_file::replace_file;
 use crate::cli::settings::Global;
 use keyward_api::wire::CaView;
 
@@ -164,14 +164,14 @@ impl TrustPlan {
                     if let Some(folder) = file.parent() {
                         fs::create_dir_all(folder).map_err(failed)?;
                     }
-                    replace_file(file, pem.as_bytes(), MODE).map_err(failed)?;
+                    replace_file(file, pem.as_bytes(), CERTIFICATE_MODE).map_err(failed)?;
                 }
             }
         }
         self.update().inspect_err(|_| {
             for (file, content) in before {
                 let back = match content {
-                    Some(content) => replace_file(file, &content, MODE),
+                    Some(content) => replace_file(file, &content, CERTIFICATE_MODE),
                     None => fs::remove_file(file),
                 };
                 if let Err(error) = back {

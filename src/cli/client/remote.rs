@@ -14,7 +14,7 @@ use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::identity::Identity;
+use crate::cli::settings::Identity;
 use crate::cli::settings::{Global, URL, named};
 use keyward_base::host::{Host, Scheme, Target};
 use keyward_net::client::{CertificateFault, HandshakeError, connect_tls};

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Command};
 
+use super::names::CompletionWord;
 use super::names::{CompletionValues, source};
-use super::offer::CompletionWord;
 use crate::cli::settings::Global;
 
 /// A command line as far as it is typed.

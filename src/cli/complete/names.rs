@@ -6,7 +6,6 @@ use std::time::Duration;
 use clap::Arg;
 use serde::Deserialize;
 
-use super::offer::CompletionWord;
 use crate::cli::client::{Client, segment};
 use crate::cli::rule::ACTIONS;
 use crate::cli::settings::Global;
@@ -176,6 +175,12 @@ pub(super) enum CompletionValues {
     Commands,
     /// Anything else.
     Unknown,
+}
+
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct CompletionWord {
+    pub(super) word: String,
+    pub(super) about: String,
 }
 
 #[cfg(test)]

@@ -121,8 +121,8 @@ impl KeyPlace {
         ];
         match questions::choose("how the API expects its key", &ways)? {
             0 => Ok(Self::Bearer),
-            1 => Self::header(&crate::cli::secret::ask("name of the header field")?),
-            2 => Self::query(&crate::cli::secret::ask("name of the parameter")?),
+            1 => Self::header(&crate::cli::terminal::secret::ask("name of the header field")?),
+            2 => Self::query(&crate::cli::terminal::secret::ask("name of the parameter")?),
             _ => Ok(Self::Basic),
         }
     }

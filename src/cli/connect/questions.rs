@@ -4,11 +4,11 @@
 use std::collections::HashSet;
 
 use crate::cli::connection::form::{self, FilledForm};
-use crate::cli::connection::given::ConnectionArguments;
+use crate::cli::connection::options::ConnectionArguments;
 use crate::cli::connection::options::{New, Options};
 use crate::cli::connection::shape::Shapes;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::secret::{self, Typed};
+use crate::cli::terminal::secret::{self, Typed};
 use crate::cli::{output, terminal};
 use keyward_api::wire::{AuthView, FieldView, ProviderView};
 use keyward_model::{References, check_name};

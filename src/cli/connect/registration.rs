@@ -9,8 +9,8 @@ use super::questions::{AnswerSource, Questions, proposed};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
-use crate::cli::secret::{self, Typed};
 use crate::cli::terminal;
+use crate::cli::terminal::secret::{self, Typed};
 use keyward_api::wire::{AuthView, List, ProviderView, RedirectView};
 use keyward_model::{App, Shown};
 

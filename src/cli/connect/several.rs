@@ -1,10 +1,12 @@
-//! An agent with several connections of one provider: which one requests use by default, and how one is selected.
+//! Other connections of the same provider: those that an agent has, with the one that requests use by default; and
+//! those that cannot be used, such as one that an earlier `keyward connect` left because it was killed.
 
 use super::super::failure::Failure;
 use super::super::output;
 use super::questions;
+use crate::cli::settings::Global;
 use keyward_api::wire::ProviderView;
-use keyward_model::{Agent, BindingShown, Connection, Shown};
+use keyward_model::{Agent, BindingShown, Connection, ConnectionState, Shown};
 use keyward_rules::provider::AuthKind;
 
 /// Asks which account is the default, if the agent has another one of the provider.
@@ -57,4 +59,30 @@ fn present_default<'a>(agent: Option<&'a Shown<Agent>>, provider: &str) -> Optio
     let mut bindings = agent?.facts.bindings.iter();
     let found = bindings.find(|it| it.default && it.provider == provider)?;
     Some(&found.name)
+}
+
+/// How many are named.
+const NAMED_MAX: usize = 3;
+
+/// Notes each of them with its remedy, before another name is proposed. `asks`: there is a terminal to ask on.
+pub(super) fn unusable_note(
+    global: &Global,
+    stored: &[Shown<Connection>],
+    provider: &ProviderView,
+    asks: bool,
+) {
+    if !asks {
+        return;
+    }
+    // One that works may be used without a binding that is seen here: by a rule, a hook or agents of others.
+    let is_unusable = |one: &&Shown<Connection>| {
+        let state = &one.facts.state;
+        one.provider == provider.id
+            && matches!(state, ConnectionState::Draft { .. } | ConnectionState::Broken { .. })
+    };
+    for one in stored.iter().filter(is_unusable).take(NAMED_MAX) {
+        let (name, remedy) = (one.name(), one.facts.remedy.as_deref().unwrap_or_default());
+        let remedy = global.remedy(remedy);
+        output::note(&format!("note: connection {name} cannot be used: {remedy}"));
+    }
 }

@@ -1,14 +1,21 @@
-//! `keyward connect github --from gh`: takes the token that another command line has. Each tool is a row of
-//! [`TOOLS`]; its command is fixed here, because a provider's data must not name programs to run.
+//! Secrets that this machine has already. `keyward connect github --from gh`: takes the token that another command
+//! line has; each tool is a row of [`TOOLS`], and its command is fixed here, because a provider's data must not
+//! name programs to run. `keyward connect --key FILE`: the private key of an SSH connection, checked before
+//! anything is asked.
 
 use std::io::ErrorKind;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use zeroize::Zeroizing;
 
+use super::super::connection::secrets::SecretArgs;
+use super::super::terminal::secret;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
-use crate::cli::secret::Typed;
+use crate::cli::terminal::secret::Typed;
+use keyward_base::secret::Secret;
+use keyward_ssh::private_key::{KeyError, PrivateKey};
 
 /// A command line with a token.
 #[derive(Debug)]
@@ -83,6 +90,50 @@ fn masked(token: &str) -> String {
     let prefix = token.split_once('_').map_or(String::new(), |(prefix, _)| format!("{prefix}_"));
     let prefix = if prefix.len() <= 12 { prefix } else { String::new() };
     format!("{prefix}… ({} characters)", token.chars().count())
+}
+
+/// The provider of SSH keys, and the fields of its form.
+const PROVIDER: &str = "ssh";
+const KEY: &str = "private_key";
+const PASSPHRASE: &str = "passphrase";
+
+/// Takes the key of a file. The passphrase of an encrypted one is asked for on a terminal.
+pub(super) fn take_ssh_key(
+    provider: &mut Option<String>,
+    secrets: &mut SecretArgs,
+    path: &Path,
+) -> Result<(), Failure> {
+    if provider.get_or_insert_with(|| PROVIDER.to_owned()) != PROVIDER {
+        return Err(Failure::usage("--key is for SSH keys: `keyward connect ssh --key FILE`"));
+    }
+    let name = path.display().to_string();
+    if secrets.names(KEY) {
+        return Err(Failure::usage("the private key is given twice").hint("omit --key"));
+    }
+    let key = Typed::from_file(path)?;
+    match PrivateKey::parse(&Secret::new(key.text())) {
+        Ok(_) => {}
+        // The vault checks the passphrase.
+        Err(KeyError::Encrypted) if secrets.names(PASSPHRASE) => {}
+        Err(KeyError::Encrypted) => {
+            let typed = passphrase(path)?;
+            secrets.held_fields.push((PASSPHRASE.to_owned(), typed));
+        }
+        Err(error) => return Err(Failure::usage(format!("{name}: {error}"))),
+    }
+    secrets.held_fields.push((KEY.to_owned(), key));
+    Ok(())
+}
+
+fn passphrase(path: &Path) -> Result<Typed, Failure> {
+    let name = path.display();
+    if !secret::can_ask() {
+        return Err(Failure::usage(format!("{name} has a passphrase")).hint(
+            "give it with --secret-file passphrase=FILE, or make a key for the agent alone: \
+             ssh-keygen -t ed25519 -N '' -f FILE",
+        ));
+    }
+    Typed::from_prompt(&format!("passphrase of {name}"))
 }
 
 #[cfg(test)]

@@ -5,18 +5,19 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::api_path::path;
 use super::form::FilledForm;
-use super::given::ConnectionArguments;
+use super::options::ConnectionArguments;
 use super::options::New;
 use super::shape::Shapes;
 use super::state::note_warnings;
+use super::state::path;
 use super::{Add, connected, import};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::secret::Typed;
 use crate::cli::settings::Global;
-use crate::cli::{consent, output, provider, wait};
+use crate::cli::terminal::secret::Typed;
+use crate::cli::terminal::wait;
+use crate::cli::{consent, output, provider};
 use keyward_api::wire::{self, ConnectionCreated, ConnectionTested, ProviderView, TestOutcome};
 use keyward_model::{Connection, Shown};
 use keyward_state::directory::ConnectionState;

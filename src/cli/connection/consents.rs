@@ -6,7 +6,7 @@ use crate::cli::client::{Client, segment};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::table::{Table, TableLayout};
+use crate::cli::terminal::table::{Table, TableLayout};
 use keyward_api::wire::OpenConsent;
 use keyward_vault::oauth::{FlowState, FlowView};
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::failure::Failure;
 use crate::cli::resource::members;
-use crate::cli::table::moment;
+use crate::cli::terminal::table::moment;
 use keyward_model::{
     Connection, ConnectionShown, ReplacementReason, RotationState, Shown, in_days,
 };

@@ -1,17 +1,18 @@
-//! Completes the form of a connection from the command line: refuses secrets in arguments, reads
-//! them from stdin and files, and prompts for the rest.
+//! Completes the form of a connection from the command line: refuses secrets in arguments, reads them from stdin
+//! and files, and prompts for the rest. A database may have a connection string: `--field url=…` without a
+//! password, `--secret-env url=…` with one.
 
 use std::collections::BTreeMap;
 
-use super::given::{ConnectionArguments, exposed};
+use super::options::{ConnectionArguments, exposed};
 use super::secrets::{self, FieldSource};
 use super::shape::{self, Shapes};
-use super::url;
 use crate::cli::failure::Failure;
-use crate::cli::secret::{self, Typed};
+use crate::cli::terminal::secret::{self, Typed};
 use crate::cli::{output, terminal};
 use keyward_api::wire::{AuthView, FieldView, ProviderView, VariableView};
 use keyward_model::References;
+use keyward_rules::provider::connection_url::{ConnectionUrl, URL, UrlError};
 
 /// A complete form.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl ConnectionArguments {
     /// can be asked.
     pub(in crate::cli) fn complete(self, provider: &ProviderView) -> Result<FilledForm, Failure> {
         let auth = choose(provider, self.auth.as_deref())?;
-        let given = url::expanded(self, provider)?.named(auth)?;
+        let given = expanded_urls(self, provider)?.named(auth)?;
         given.check(auth)?;
         given.check_variables(provider)?;
         let asking = secret::can_ask() && !given.secrets.iter().any(FieldSource::is_stdin);
@@ -222,6 +223,56 @@ fn lacking(field: &FieldView) -> Failure {
         }
         false => format!("--field {name}=VALUE"),
     })
+}
+
+/// The arguments with the parts of the URL in its place. The server checks the parts as it checks any.
+///
+/// # Errors
+/// When the URL cannot be used, or an argument contains a password.
+pub(super) fn expanded_urls(
+    mut given: ConnectionArguments,
+    provider: &ProviderView,
+) -> Result<ConnectionArguments, Failure> {
+    let Some(protocol) = provider.protocol else { return Ok(given) };
+    let refused = |error: UrlError| Failure::usage(error.to_string());
+    if let Some(url) = given.fields.remove(URL) {
+        let parts = ConnectionUrl::parse(protocol, url.trim(), &[]).map_err(refused)?;
+        if parts.password.is_some() {
+            return Err(exposed(URL));
+        }
+        add(&mut given, parts)?;
+    }
+    if let Some(place) = given.secrets.iter().position(|source| source.field == URL) {
+        let url = given.secrets.remove(place).read()?;
+        let parts = ConnectionUrl::parse(protocol, url.text().trim(), &[]).map_err(refused)?;
+        add(&mut given, parts)?;
+    }
+    Ok(given)
+}
+
+fn add(given: &mut ConnectionArguments, parts: ConnectionUrl) -> Result<(), Failure> {
+    if !parts.ignored.is_empty() {
+        let names = parts.ignored.join(", ");
+        output::note(&format!(
+            "note: parameters of the URL that are for clients have no effect: {names}"
+        ));
+    }
+    let twice =
+        |name: &str| Failure::usage(UrlError::DuplicateParameter(name.to_owned()).to_string());
+    for (name, value) in parts.variables {
+        if given.variables.insert(name.clone(), value).is_some() {
+            return Err(twice(&name));
+        }
+    }
+    if let Some(user) = parts.user
+        && given.fields.insert("username".to_owned(), user).is_some()
+    {
+        return Err(twice("username"));
+    }
+    if let Some(password) = parts.password {
+        given.secrets.push(FieldSource::held("password", Typed::from(password.to_string())));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

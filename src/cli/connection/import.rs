@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::secret::Typed;
+use crate::cli::terminal::secret::Typed;
 
 /// Longest file that is read.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;

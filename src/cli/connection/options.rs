@@ -1,16 +1,15 @@
-//! The options that a new connection is made from.
+//! The options that a new connection is made from, its arguments, and the refusal of secrets among them.
 
 use std::collections::BTreeMap;
 
 use clap::Args;
 use serde::Serialize;
 
-use super::given::ConnectionArguments;
-use super::secrets::SecretArgs;
+use super::secrets::{FieldSource, SecretArgs};
 use crate::cli::agent::{pair, unique};
 use crate::cli::failure::Failure;
 use crate::cli::ownership::OwnershipArgs;
-use crate::cli::secret::Typed;
+use crate::cli::terminal::secret::Typed;
 use keyward_api::wire::ProviderView;
 use keyward_model::References;
 
@@ -102,4 +101,21 @@ impl Options {
             variables: unique(self.variables.clone())?,
         })
     }
+}
+
+#[derive(Debug, Default)]
+pub(in crate::cli) struct ConnectionArguments {
+    pub(in crate::cli) auth: Option<String>,
+    pub(in crate::cli) fields: BTreeMap<String, String>,
+    pub(in crate::cli) secrets: Vec<FieldSource>,
+    pub(in crate::cli) references: References,
+    pub(in crate::cli) variables: BTreeMap<String, String>,
+}
+
+pub(super) fn exposed(name: &str) -> Failure {
+    Failure::usage(format!("`{name}` is a secret: arguments can be read by other processes"))
+        .hint(format!(
+            "--secret-stdin {name}, --secret-file {name}=PATH, --secret-env {name}=VARIABLE, or type it \
+             when asked"
+        ))
 }

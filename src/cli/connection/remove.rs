@@ -3,13 +3,13 @@
 
 use serde::Serialize;
 
-use super::api_path::path;
+use super::state::path;
 use crate::cli::client::{Client, segment};
-use crate::cli::confirm::Removal;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::table::moment;
+use crate::cli::terminal::confirm::Removal;
+use crate::cli::terminal::table::moment;
 use keyward_api::wire::{ConnectionRemoved, List, ProviderSource};
 use keyward_model::{Agent, Connection, PluginAffected, Shown};
 

@@ -1,4 +1,5 @@
-//! `keyward connection request`: one request with a connection's credential, for people and scripts.
+//! Requests with a connection's credential: `keyward connection request` sends one for people and scripts, and
+//! `keyward connection test` shows what the test of the API found.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -8,12 +9,13 @@ use base64::prelude::BASE64_STANDARD;
 use clap::Args;
 use serde::de::IgnoredAny;
 
-use super::api_path::path;
+use super::state::path;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::{output, wait};
-use keyward_api::wire::{CallRequest, CallView};
+use crate::cli::terminal::wait;
+use keyward_api::wire::{CallRequest, CallView, ConnectionTested};
 
 /// What the API takes as a body.
 const BODY_BYTES_MAX: u64 = 512 * 1024;
@@ -116,4 +118,42 @@ fn print(answer: &CallView) -> Result<(), Failure> {
         bytes.push(b'\n');
     }
     output::print_bytes(&bytes).map(drop)
+}
+
+pub(super) async fn run_test(global: &Global, name: &str) -> Result<(), Failure> {
+    let client = Client::open_to_send(global).await?;
+    let found = ask_for_test(&client, name).await?;
+    match (global.json, found.ok) {
+        (true, true) => output::print_json(&found),
+        (true, false) => {
+            output::print_json(&found)?;
+            Err(Failure::silent(Exit::Failed))
+        }
+        (false, true) => output::print(&told(global, &found)),
+        (false, false) => Err(test_failure(global, found)),
+    }
+}
+
+/// Has a connection tested; shows that something is waited for.
+pub(in crate::cli) async fn ask_for_test(
+    client: &Client,
+    name: &str,
+) -> Result<ConnectionTested, Failure> {
+    let at = format!("{}/test", path(name));
+    wait::during(&format!("testing {name}"), client.post(&at, &serde_json::json!({}))).await
+}
+
+fn told(global: &Global, found: &ConnectionTested) -> String {
+    let hint = found.hint.as_ref().map(|hint| format!("{}\n", global.remedy(hint)));
+    let hint = hint.unwrap_or_default();
+    format!("{}: {}\n{hint}", found.name, found.message)
+}
+
+/// A test that failed, as commands fail.
+pub(in crate::cli) fn test_failure(global: &Global, found: ConnectionTested) -> Failure {
+    let failure = Failure::new(Exit::Failed, format!("{}: {}", found.name, found.message));
+    match found.hint {
+        Some(hint) => failure.hint(global.remedy(&hint)),
+        None => failure,
+    }
 }

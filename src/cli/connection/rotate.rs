@@ -1,23 +1,25 @@
-//! `keyward connection rotate`: another secret for a connection, tested before it is in force.
+//! `keyward connection rotate`: another secret for a connection, tested before it is in force. `keyward connection
+//! refresh`: a newer token, now.
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-use super::api_path::path;
-use super::given::ConnectionArguments;
+use super::options::ConnectionArguments;
 use super::secrets::SecretArgs;
 use super::shape::Shapes;
 use super::state::note_warnings;
+use super::state::path;
 use crate::cli::agent::{pair, unique};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::resource::Named;
-use crate::cli::secret::Typed;
 use crate::cli::settings::Global;
-use crate::cli::table::moment;
-use crate::cli::{output, provider, wait};
-use keyward_api::wire::Rotated;
+use crate::cli::terminal::secret::Typed;
+use crate::cli::terminal::table::moment;
+use crate::cli::terminal::wait;
+use crate::cli::{output, provider};
+use keyward_api::wire::{Rotated, TokenRefreshed};
 use keyward_model::{Connection, ManagedBy, References, Shown};
 use keyward_state::directory::RotationState;
 
@@ -176,4 +178,15 @@ fn told(now: &Rotated, keyward: &str) -> String {
         }
         None => text + "the old one is wiped: revoke it at the provider\n",
     }
+}
+
+pub(in crate::cli) async fn refresh(global: &Global, name: &str) -> Result<(), Failure> {
+    let client = Client::open_to_send(global).await?;
+    let at = format!("{}/refresh", path(name));
+    let now: TokenRefreshed = client.post(&at, &serde_json::json!({})).await?;
+    output::show(global.json, &now, |now| {
+        let ends = now.token.as_ref().and_then(|token| token.expires);
+        let ends = ends.map_or_else(String::new, |ends| format!(", good until {}", moment(ends)));
+        format!("connection {} has a new token{ends}\n", now.name)
+    })
 }

@@ -1,12 +1,18 @@
-//! Options that name the sources of secret fields: standard input, files and environment variables. Where the
-//! form has one secret field, its name may be omitted.
+//! Options that name the sources of secret fields: standard input, files, environment variables, and secret sources
+//! (`--secret-from FIELD=SOURCE:REF`). Where the form has one secret field, its name may be omitted.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use crate::cli::failure::Failure;
-use crate::cli::secret::Typed;
+use crate::cli::terminal::secret::Typed;
+use crate::cli::terminal::table::moment;
 use keyward_api::wire::AuthView;
+use keyward_base::time::format_duration;
+use keyward_model::{Connection, Failures, FetchedView, FieldReference, References, Shown};
 
 /// Sources of secrets, as arguments.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -77,7 +83,7 @@ impl FieldSource {
     ///
     /// # Errors
     /// When there is not exactly one.
-    pub(in crate::cli) fn named(mut self, auth: &AuthView) -> Result<Self, Failure> {
+    pub(in crate::cli) fn named_references(mut self, auth: &AuthView) -> Result<Self, Failure> {
         if !self.field.is_empty() {
             return Ok(self);
         }
@@ -141,6 +147,56 @@ fn variable(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// `FIELD=SOURCE:REF` of an argument.
+pub(in crate::cli) fn reference_argument(text: &str) -> Result<(String, FieldReference), String> {
+    let parts = text.split_once('=').and_then(|(field, rest)| {
+        let (from, reference) = rest.split_once(':')?;
+        Some((field, from, reference))
+    });
+    match parts {
+        Some((field, from, reference)) if ![field, from, reference].contains(&"") => {
+            let (from, reference) = (from.to_owned(), reference.to_owned());
+            Ok((field.to_owned(), FieldReference { from, reference }))
+        }
+        _ => Err("write FIELD=SOURCE:REF, such as api_key=vault:apps/openai#key".to_owned()),
+    }
+}
+
+/// The rows of `connection show`.
+pub(super) fn reference_rows(connection: &Shown<Connection>) -> Vec<(&'static str, String)> {
+    let facts = &connection.facts;
+    vec![
+        ("by reference", named_references(&connection.references)),
+        ("fetched", fetched_references(facts.fetched.as_ref())),
+        ("fetching fails", failing_references(facts.fetch_failing.as_ref())),
+    ]
+}
+
+/// Which fields are where.
+pub(in crate::cli) fn named_references(references: &References) -> String {
+    let references = references.iter();
+    let references = references.map(|(field, FieldReference { from, reference })| {
+        format!("{field} from {from}: {reference}")
+    });
+    references.collect::<Vec<_>>().join(", ")
+}
+
+/// When the values were fetched, and how long they are used.
+pub(in crate::cli) fn fetched_references(fetched: Option<&FetchedView>) -> String {
+    let Some(it) = fetched else { return String::new() };
+    let (at, kept) = (moment(it.at), moment(it.kept_until));
+    let age = u64::try_from(Timestamp::now().duration_since(it.at).as_secs()).unwrap_or_default();
+    let age = format_duration(Duration::from_secs(age));
+    format!("{at}, {age} ago; used until {kept} if the source cannot be asked")
+}
+
+/// Failures since then.
+pub(in crate::cli) fn failing_references(failing: Option<&Failures>) -> String {
+    let Some(it) = failing else { return String::new() };
+    let message = it.message.as_deref().unwrap_or("no answer");
+    format!("since {}, {} in a row: {message}", moment(it.since), it.count)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,5 +238,15 @@ mod tests {
         for bad in ["", "token=", "token=a-b", "ghp_x y"] {
             assert!(variable(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_reference_has_a_field_a_source_and_a_value() {
+        for bad in ["", "token", "token=vault", "=vault:a", "token=:a", "token=vault:"] {
+            assert!(reference_argument(bad).is_err(), "{bad}");
+        }
+        let (field, found) = reference_argument("token=op:op://dev/github/token=x:1").unwrap();
+        assert_eq!((&*field, &*found.from), ("token", "op"));
+        assert_eq!(found.reference, "op://dev/github/token=x:1");
     }
 }

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::api_path::path;
 use super::settings::{self, Cleared};
-use super::{description, references};
+use super::state::path;
+use super::{description, secrets};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
+use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::cli::{output, wait};
+use crate::cli::terminal::wait;
 use keyward_model::{Connection, FieldReference, References, Shown};
 
 #[derive(Debug, Args)]
@@ -31,7 +32,7 @@ pub(crate) struct Set {
     #[arg(long, value_name = "WHAT", value_parser = cleared)]
     clear: Vec<RemovedSetting>,
     /// set another reference for a field that has one; may be given several times
-    #[arg(long = "secret-from", value_name = "FIELD=SOURCE:REF", value_parser = references::argument)]
+    #[arg(long = "secret-from", value_name = "FIELD=SOURCE:REF", value_parser = secrets::reference_argument)]
     references: Vec<(String, FieldReference)>,
     /// test the change at the provider first, and keep it only if the test succeeds
     #[arg(long, conflicts_with = "references")]

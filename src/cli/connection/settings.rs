@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::failure::Failure;
 use crate::cli::resource::members;
-use crate::cli::table::fields;
+use crate::cli::terminal::table::fields;
 use keyward_base::keys::{Key, Section};
 use keyward_base::settings::{
     FieldText, Rate, RoleName, Settings, StatementKind, TablePattern, Wait, parse_attempts,

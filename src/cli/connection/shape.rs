@@ -2,7 +2,7 @@
 
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
-use crate::cli::secret::Typed;
+use crate::cli::terminal::secret::Typed;
 use keyward_api::wire::{AuthView, FieldView, ProviderView};
 use keyward_rules::provider::pasted::{self, KeyShapes, ValueMismatch};
 

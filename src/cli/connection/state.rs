@@ -1,7 +1,11 @@
-//! The state of a connection in words, and whether an agent may be bound to it.
+//! A connection in the API and in words: its path, its state, whether an agent may be bound to it, and a note about
+//! connections that the configuration declares and the store does not have yet.
 
+use crate::cli::client::segment;
+use crate::cli::failure::Failure;
 use crate::cli::output;
-use crate::cli::table::moment;
+use crate::cli::settings::Global;
+use crate::cli::terminal::table::moment;
 use keyward_model::{Agent, Connection, ManagedBy, Shown};
 use keyward_state::directory::ConnectionState;
 
@@ -63,4 +67,24 @@ pub(in crate::cli) fn how_to_bind(agent: &Shown<Agent>, connection: &str, keywar
         }
         Some(ManagedBy::Store) | None => format!("{keyward} agent bind {name} {connection}"),
     }
+}
+
+/// The path of a connection.
+pub(in crate::cli) fn path(name: &str) -> String {
+    format!("/api/v1/connections/{}", segment(name))
+}
+
+/// Notes declared connections that do not exist yet, because the gateway that creates them is not
+/// running.
+pub(super) fn declared_note(global: &Global, known: &[&str]) -> Result<(), Failure> {
+    let config = global.load()?;
+    let declared = config.connections.iter().map(|declared| &*declared.name);
+    let missing: Vec<_> = declared.filter(|name| !known.contains(name)).collect();
+    if !missing.is_empty() {
+        let missing = missing.join(", ");
+        output::note(&format!(
+            "note: the configuration declares {missing}: made when the gateway starts"
+        ));
+    }
+    Ok(())
 }

@@ -1,5 +1,6 @@
-//! Checks agents, connections and bindings: agents without connections, connections without agents, and
-//! connections that cannot be used.
+//! Checks agents, connections, bindings and plugins: agents without connections, connections without agents,
+//! connections that cannot be used, and slots of plugins without a working connection, except optional ones that
+//! were left empty.
 
 use std::collections::BTreeSet;
 
@@ -7,15 +8,15 @@ use jiff::Timestamp;
 
 use super::apps;
 use super::installation::{CheckedInstallation, Resources};
+use super::installation::{not_fetched, source_remedy};
 use super::report::DoctorReport;
-use super::source_values::{not_fetched, source_remedy};
 use crate::cli::client::Client;
 use crate::cli::connection::state::{how_to_bind, may_bind};
 use crate::cli::connection::{refresh_remedy, said, why};
-use crate::cli::output;
 use crate::cli::settings::Global;
-use keyward_model::{Agent, Connection, RuleShown, Shown, TokenShown, Visibility};
-use keyward_state::directory::ConnectionState;
+use crate::cli::{output, plugin};
+use keyward_model::{Agent, Connection, PluginView, RuleShown, Shown, TokenShown, Visibility};
+use keyward_state::directory::{ConnectionState, PluginState};
 
 const AGENTS: &str = "agents";
 const CONNECTIONS: &str = "connections";
@@ -202,6 +203,42 @@ fn check_connection(
             report.warn(CONNECTIONS, format!("{agent} is bound to connection {name}"), hint);
         }
         ConnectionState::Active | ConnectionState::Testing => {}
+    }
+}
+
+const PLUGINS: &str = "plugins";
+
+pub(super) async fn check_plugin(
+    install: &CheckedInstallation<'_>,
+    client: &Client,
+    report: &mut DoctorReport,
+) {
+    match client.list::<PluginView>("/api/v1/plugins", &[]).await {
+        Ok(all) => check_plugins(&all.items, install.global, report),
+        Err(failure) => {
+            let hint = failure.advice().unwrap_or("see the gateway's log");
+            report.fail(PLUGINS, failure.message(), hint);
+        }
+    }
+}
+
+fn check_plugins(plugins: &[PluginView], global: &Global, report: &mut DoctorReport) {
+    let before = report.checks.len();
+    for plugin in plugins {
+        let (name, agent) = (&plugin.name, &plugin.agent);
+        let lacks = plugin.missing.iter().find(|it| it.required || it.connection.is_some());
+        let hint = match (plugin.state, lacks) {
+            (PluginState::Paused, _) => plugin::paused_remedy(name),
+            (_, Some(lacks)) => lacks.hint.clone(),
+            (_, None) => continue,
+        };
+        let state = plugin::summary::state_of(plugin);
+        let message = format!("plugin {name} of agent {agent} is {state}");
+        report.warn(PLUGINS, message, global.remedy(&hint));
+    }
+    if report.checks.len() == before && !plugins.is_empty() {
+        let count = plugins.len();
+        report.ok(PLUGINS, format!("every plugin has the connections that it needs ({count})"));
     }
 }
 

@@ -3,11 +3,11 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::installation::{CheckedInstallation, Resources};
+use super::installation::{not_fetched, source_remedy};
 use super::report::DoctorReport;
-use super::source_values::{not_fetched, source_remedy};
 use crate::cli::client::Client;
 use crate::cli::settings::Global;
-use crate::cli::table::moment;
+use crate::cli::terminal::table::moment;
 use keyward_model::{App, Connection, Shown};
 
 const APPS: &str = "apps";

@@ -1,10 +1,12 @@
-//! The installation that is diagnosed, and its resources.
+//! The installation that is diagnosed, its resources, and values of secret sources that cannot be fetched.
 
 use std::path::PathBuf;
 
 use crate::cli::settings::Global;
 use keyward_app::config::Config;
-use keyward_model::{Agent, App, Connection, RuleShown, Shown};
+use keyward_model::{
+    Agent, App, Connection, Failures, FetchedView, FieldReference, RuleShown, Shown,
+};
 
 /// The context of the checks.
 pub(super) struct CheckedInstallation<'a> {
@@ -29,4 +31,24 @@ impl Resources {
             Some((rule.spec.agents.as_deref()?, rule.spec.use_connection.as_deref()?))
         })
     }
+}
+
+/// Since when values cannot be fetched, and until when the last ones are used.
+pub(super) fn not_fetched(failing: &Failures, fetched: Option<&FetchedView>) -> String {
+    let kept = fetched.map_or_else(
+        || "no earlier value may be used".to_owned(),
+        |it| format!("the last ones are used until {:.0}", it.kept_until),
+    );
+    format!(
+        "cannot be fetched since {:.0}; {} attempts failed ({}); {kept}",
+        failing.since,
+        failing.count,
+        failing.message.as_deref().unwrap_or("no answer")
+    )
+}
+
+/// What to look at when values cannot be fetched.
+pub(super) fn source_remedy(reference: Option<&FieldReference>, global: &Global) -> String {
+    let from = reference.map_or("", |it| it.from.as_str());
+    global.remedy(&format!("`keyward source show {from}`"))
 }

@@ -2,15 +2,12 @@
 //! its proxy. The probe answers for every host itself and connects to none. From what it sees, the
 //! report tells whether the program's HTTP stack would use the gateway, and what to change if not.
 
-mod absent_agent;
 mod answers;
-mod descendants;
 mod lease;
 mod listener;
 mod remedy;
 mod seen;
 mod sessions;
-mod shared;
 mod stack;
 mod verdict;
 mod watch;
@@ -42,9 +39,11 @@ use crate::cli::settings::Global;
 use keyward_api::SOCKET_NAME;
 use keyward_api::wire::{ExplainRequest, Explanation};
 use keyward_app::config::Config;
+use keyward_base::host::{Scheme, Target};
 use keyward_base::id::AgentId;
+use keyward_base::pattern::HostPattern;
 use keyward_base::time::Clock;
-use keyward_model::{Agent, Shown};
+use keyward_model::{Agent, Connection, Shown};
 use keyward_proxy::ca::authority::{Authority, platform_pem};
 
 /// Requests that the gateway explains.
@@ -159,7 +158,7 @@ async fn ended(
     mut lease: ProbeLease,
     listener: &ProbeListeners,
 ) -> Result<ExitedProgram, Failure> {
-    descendants::adopt();
+    watch::adopt_descendants();
     let environment = invocation.environment;
     let mut child = Child::spawn(invocation)?;
     let proxies = [listener.at(), listener.own()].into_iter().chain(lease.listeners.clone());
@@ -168,12 +167,12 @@ async fn ended(
         code = child.ended() => code?,
         never = watch.follow() => match never {},
         why = lease.broken() => {
-            descendants::kill().await;
+            watch::kill_descendants().await;
             let message = format!("the program was stopped: {why} and could have served it");
             return Err(Failure::new(Exit::Failed, message).hint("run it again"));
         }
     };
-    descendants::end().await;
+    watch::end_descendants().await;
     drop(lease);
     Ok(ExitedProgram { exit_code, watch })
 }
@@ -291,7 +290,7 @@ async fn explain(
         }
     }
     if !without_agent.is_empty() {
-        absent_agent::report(&client, global, &without_agent, report).await;
+        report_absent_agent(&client, global, &without_agent, report).await;
     }
     if more > 0 {
         report.ok("policy", format!("{more} more hosts were not checked against the rules"));
@@ -332,4 +331,53 @@ impl Drop for TemporaryFolder {
             tracing::warn!(%error, path = %self.path.display(), "the files of the probe are left");
         }
     }
+}
+
+/// Agents that are named.
+const NAMED_MAX: usize = 4;
+
+/// Warns of the requests, which no agent would send as this one.
+async fn report_absent_agent(
+    client: &Client,
+    global: &Global,
+    asked: &[&ProbedRequest],
+    report: &mut DoctorReport,
+) {
+    let agents = client.list::<Shown<Agent>>("/api/v1/agents", &[]).await;
+    let connections = client.list::<Shown<Connection>>("/api/v1/connections", &[]).await;
+    // Without them, the hint names no agents.
+    let agents = agents.map(|all| all.items).unwrap_or_default();
+    let connections = connections.map(|all| all.items).unwrap_or_default();
+    let targets: Vec<_> = asked.iter().filter_map(|asked| target(asked)).collect();
+    let named = agents_for(&targets, &agents, &connections);
+    let hint = match named.is_empty() {
+        true => format!("`{} connect` adds a connection for it", global.keyward()),
+        false => format!("name one that has a connection for the host: {}", named.join(", ")),
+    };
+    let message = format!("agent {DEFAULT_AGENT} does not exist yet: it would have no connection");
+    report.warn("policy", message, hint);
+}
+
+fn target(asked: &ProbedRequest) -> Option<Target> {
+    let scheme = if asked.url.starts_with("http://") { Scheme::Http } else { Scheme::Https };
+    Target::parse(scheme, &asked.host).ok()
+}
+
+/// `--agent NAME` of agents that are bound to a connection for one of the targets.
+fn agents_for(
+    targets: &[Target],
+    agents: &[Shown<Agent>],
+    connections: &[Shown<Connection>],
+) -> Vec<String> {
+    let is_asked = |host: &String| {
+        let pattern = HostPattern::parse(host);
+        pattern.is_ok_and(|pattern| targets.iter().any(|target| pattern.matches(target)))
+    };
+    let fits = connections.iter().filter(|it| it.facts.hosts.iter().any(is_asked));
+    let fits: Vec<_> = fits.map(|connection| &connection.id).collect();
+    let has_one = |agent: &&Shown<Agent>| {
+        agent.facts.bindings.iter().any(|binding| fits.contains(&&binding.connection))
+    };
+    let named = agents.iter().filter(has_one).take(NAMED_MAX);
+    named.map(|agent| format!("--agent {}", agent.name)).collect()
 }

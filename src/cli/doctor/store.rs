@@ -1,5 +1,8 @@
-//! Checks the store: a running gateway has it open, or the master key opens it.
+//! Checks the store and its backups: a running gateway has it open, or the master key opens it; and a scheduled
+//! backup is not too old.
 
+use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,9 +11,11 @@ use jiff::Timestamp;
 use super::authority::last_record;
 use super::installation::CheckedInstallation;
 use super::report::DoctorReport;
+use keyward_app as app;
 use keyward_app::config::StoreChoice;
 use keyward_app::{KEY_LOST_HINT, Services};
-use keyward_base::time::Clock;
+use keyward_backup::Schedule;
+use keyward_base::time::{Clock, format_duration};
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::Directory;
 use keyward_state::store::StoreError;
@@ -140,4 +145,72 @@ fn opened<T>(
 /// The process id in the lock file; a stale one belongs to no process.
 fn held_by(store: &Path) -> Option<u32> {
     std::fs::read_to_string(store.join("pid")).ok()?.trim().parse().ok()
+}
+
+const BACKUP_ID: &str = "backup";
+
+/// Reports the last scheduled backup. Without a schedule there is nothing to report.
+pub(super) fn check_backups(install: &CheckedInstallation<'_>, report: &mut DoctorReport) {
+    if let Some(schedule) = &install.config.backup.schedule {
+        let now = Timestamp::now();
+        judge(schedule, app::written_backups(&schedule.to, now), now, report);
+    }
+}
+
+fn judge(
+    schedule: &Schedule,
+    files: io::Result<BTreeMap<Timestamp, String>>,
+    now: Timestamp,
+    report: &mut DoctorReport,
+) {
+    let (folder, every) = (schedule.to.display(), schedule.every);
+    let files = match files {
+        Ok(files) => files,
+        Err(error) => {
+            let hint = "check the folder, and run this as the user of the gateway";
+            return report.warn(BACKUP_ID, format!("cannot read {folder}: {error}"), hint);
+        }
+    };
+    let hint = "start the gateway, and read its log: a failed backup says why";
+    let Some((created, file)) = files.last_key_value() else {
+        return report.warn(BACKUP_ID, format!("there is no scheduled backup in {folder}"), hint);
+    };
+    let age = now.duration_since(*created).unsigned_abs();
+    let about = std::time::Duration::from_secs(age.as_secs() / 60 * 60);
+    let message = format!("the last backup, {file}, is {} old", format_duration(about));
+    if age > every * 2 {
+        report.warn(BACKUP_ID, message, hint)
+    } else {
+        report.ok(BACKUP_ID, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_backup_that_is_missing_or_late_and_an_unreadable_folder_are_warnings() {
+        let every = Duration::from_secs(86_400);
+        let schedule = Schedule { every, to: "backups".into(), keep: 7 };
+        let now: Timestamp = "2026-01-10T00:00:00Z".parse().unwrap();
+        let judged = |files: io::Result<BTreeMap<Timestamp, String>>| {
+            let mut report = DoctorReport::default();
+            judge(&schedule, files, now, &mut report);
+            (report.failed(), report.checks[0].message.clone(), report.checks[0].hint.is_some())
+        };
+        let told = |files: &[&str]| {
+            judged(Ok(files.iter().map(|at| (at.parse().unwrap(), "FILE".to_owned())).collect()))
+        };
+        let none = "there is no scheduled backup in backups".to_owned();
+        assert_eq!(told(&[]), (false, none, true));
+        let late = "the last backup, FILE, is 49h old".to_owned();
+        assert_eq!(told(&["2026-01-01T00:00:00Z", "2026-01-07T23:00:00Z"]), (false, late, true));
+        let fresh = "the last backup, FILE, is 1h old".to_owned();
+        assert_eq!(told(&["2026-01-09T23:00:00Z"]), (false, fresh, false));
+        let unreadable = judged(Err(io::Error::other("it is locked")));
+        assert_eq!(unreadable, (false, "cannot read backups: it is locked".to_owned(), true));
+    }
 }

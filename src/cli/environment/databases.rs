@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::agent_environment::AgentEnvironment;
+use super::files::AgentEnvironment;
 use keyward_api::wire::DatabaseListenerView;
 use keyward_base::database::DatabaseProtocol;
 use keyward_model::{Connection, Shown};

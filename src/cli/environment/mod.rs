@@ -1,7 +1,6 @@
 //! The environment that makes a client use the gateway: variables (`table.rs`), the files that they name,
 //! and placeholders. `keyward run` passes it to a child process; `keyward env` prints it.
 
-mod agent_environment;
 mod databases;
 pub(crate) mod files;
 mod git;
@@ -11,7 +10,6 @@ pub(crate) mod outer;
 pub(super) mod placeholders;
 mod roots;
 pub(crate) mod table;
-mod truststore;
 pub(crate) mod unset;
 
 use std::ffi::OsString;
@@ -20,8 +18,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-pub(crate) use self::agent_environment::AgentEnvironment;
 use self::databases::Database;
+pub(crate) use self::files::AgentEnvironment;
 use self::files::{BUNDLE, EnvironmentFiles, NODE_SHIM, Paths, SourceFiles, TRUSTSTORE};
 use self::git::InheritedEntries;
 use self::options::{

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use zeroize::Zeroizing;
 
-use crate::cli::secret::Typed;
+use crate::cli::terminal::secret::Typed;
 use keyward_rules::inject::placeholder;
 
 /// How `keyward connect` takes a user name with a password.

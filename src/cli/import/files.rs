@@ -13,7 +13,7 @@ use super::candidate::ImportCandidate;
 use super::source::ImportPlace;
 use super::{dotenv, logins};
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::replace_file::{chown_like, replace_file, replace_file_like};
+use crate::cli::files::{chown_like, replace_file, replace_file_like};
 
 /// The folder of backups, beside the files whose values are replaced.
 const BACKUPS: &str = ".keyward-backup";

@@ -8,7 +8,7 @@ use super::recognise::{FoundAccount, FoundField};
 use super::report::Skipped;
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
-use crate::cli::secret::Typed;
+use crate::cli::terminal::secret::Typed;
 use keyward_api::wire::ProviderView;
 use keyward_model::{Agent, BindingShown, Connection, Shown};
 

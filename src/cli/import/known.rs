@@ -1,16 +1,16 @@
-//! [`relations`]: which found accounts are connected already. The vault compares their values with the secrets of
-//! connections; none comes out.
+//! [`relations`]: which found accounts are connected already, and [`names_of`], the names of new connections. The
+//! vault compares their values with the secrets of connections; none comes out.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 
-use super::naming::names_of;
+use super::logins;
 use super::recognise::FoundAccount;
 use crate::cli::client::Client;
-use crate::cli::connection::api_path::path;
+use crate::cli::connection::state::path;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::secret::Typed;
+use crate::cli::terminal::secret::Typed;
 use keyward_api::wire::Comparison;
 use keyward_model::{Agent, Connection, Shown};
 
@@ -127,4 +127,16 @@ fn is_of(connection: &Shown<Connection>, account: &FoundAccount) -> bool {
 
 fn existing(connection: &Shown<Connection>) -> Existing {
     Existing { id: connection.id.to_string(), name: connection.spec.name.clone() }
+}
+
+/// The provider, with the group where it is a profile; then the same with a number.
+pub(super) fn names_of(account: &FoundAccount) -> impl Iterator<Item = String> {
+    let is_plain = |group: &str| group.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    let base = match account.group.as_str() {
+        "default" | "environment" | "gh" | "gcloud" | logins::CODEX => account.provider.clone(),
+        profile if is_plain(profile) => format!("{}-{profile}", account.provider),
+        _ => account.provider.clone(),
+    };
+    let first = base.clone();
+    std::iter::once(first).chain((2..).map(move |number| format!("{base}-{number}")))
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::candidate::ImportCandidate;
-use crate::cli::secret::Typed;
+use crate::cli::terminal::secret::Typed;
 use keyward_api::wire::{AuthView, FieldView, ProviderView};
 use keyward_rules::provider::catalogue::is_part_of;
 

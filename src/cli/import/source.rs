@@ -9,10 +9,10 @@ use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
 use super::candidate::{BASIC, ImportCandidate, SourceContent};
-use super::{aws, dotenv, logins, pypirc, vaults};
+use super::{dotenv, logins, tool_files, vaults};
 use crate::cli::connect::tools::Tool;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::read_text::read_text;
+use crate::cli::files::read_text;
 
 /// Longest file that is read.
 const FILE_MIB_MAX: u64 = 1;
@@ -148,7 +148,7 @@ impl ImportPlace {
                     Self::Gcloud => gcloud(&name, text),
                     Self::Netrc => netrc(&name, &text),
                     Self::Npm => npm(&name, &text),
-                    Self::Pypirc => pypirc::pypirc(&name, text),
+                    Self::Pypirc => tool_files::pypirc(&name, text),
                     Self::Codex => logins::codex(&name, text),
                     _ => pip(&name, &text),
                 })
@@ -164,10 +164,13 @@ impl ImportPlace {
         let config = config.filter(|path| path.exists());
         let mut found = match (credentials.exists(), &config) {
             (false, Some(_)) => SourceContent::default(),
-            _ => aws::profiles(&credentials.display().to_string(), &text_of(&credentials)?),
+            _ => tool_files::aws_profiles(
+                &credentials.display().to_string(),
+                &text_of(&credentials)?,
+            ),
         };
         if let Some(path) = config {
-            let read = aws::profiles(&path.display().to_string(), &text_of(&path)?);
+            let read = tool_files::aws_profiles(&path.display().to_string(), &text_of(&path)?);
             found.candidates.extend(read.candidates);
             found.unusable.extend(read.unusable);
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use super::candidate::{ImportCandidate, SourceContent};
 use super::dotenv;
 use crate::cli::failure::Failure;
-use crate::cli::secret::Typed;
+use crate::cli::terminal::secret::Typed;
 use keyward_rules::provider::document::Document;
 
 /// What OneCLI posts to `/v1/migrate/import`, version 1.

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::references::references;
-use super::state::state_of;
+use super::summary;
+use super::summary::references;
+use super::summary::state_of;
 use super::wizard::PluginWizard;
-use super::{file, summary};
 use crate::cli::agent::{pair, unique};
 use crate::cli::client::Client;
 use crate::cli::connect::created::CreatedResources;
@@ -18,7 +18,8 @@ use crate::cli::connection::shape::Shapes;
 use crate::cli::environment::DEFAULT_AGENT;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::settings::Global;
-use crate::cli::{consent, output, secret};
+use crate::cli::terminal::secret;
+use crate::cli::{consent, output};
 use keyward_api::wire::List;
 use keyward_model::{
     Agent, Connection, PluginChangeOptions, PluginSpec, PluginView, Reference, Shown,
@@ -95,7 +96,7 @@ impl Install {
         shapes: &Shapes,
     ) -> Result<PluginInstallation, Failure> {
         let providers: Vec<_> = shapes.providers().iter().map(|it| it.id.as_str()).collect();
-        let manifest = file::read(&self.file, &providers)?;
+        let manifest = summary::read_manifest(&self.file, &providers)?;
         let agent = connect::agent(client, &self.agent, IN_PLUGINS).await?;
         let plugins: List<PluginView> = client.list("/api/v1/plugins", &[]).await?;
         let is_it = |plugin: &PluginView| {

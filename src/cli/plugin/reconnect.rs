@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use super::named::PluginArgument;
-use super::state::state_of;
+use super::summary::PluginArgument;
+use super::summary::state_of;
 use crate::cli::client::Client;
-use crate::cli::connection::api_path::path;
+use crate::cli::connection::state::path;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::settings::Global;
 use crate::cli::{consent, output};

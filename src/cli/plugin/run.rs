@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::file;
-use super::state::state_of;
+use super::summary;
+use super::summary::state_of;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use keyward_api::wire::{List, ProviderView};
@@ -21,7 +21,7 @@ pub(in crate::cli) async fn check_and_select(
 ) -> Result<(), Failure> {
     let all: List<ProviderView> = client.list("/api/v1/providers", &[]).await?;
     let providers: Vec<_> = all.items.iter().map(|provider| provider.id.as_str()).collect();
-    let manifest = file::read(path, &providers)?;
+    let manifest = summary::read_manifest(path, &providers)?;
     let plugins: List<PluginView> = client.list("/api/v1/plugins", &[]).await?;
     let mut of_agent =
         plugins.items.iter().filter(|plugin| plugin.agent_id.id() == Some(&agent.id));

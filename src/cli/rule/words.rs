@@ -2,7 +2,7 @@
 
 use unicode_width::UnicodeWidthStr;
 
-use crate::cli::table::{Table, TableCell, TableLayout, cut, fields, moment};
+use crate::cli::terminal::table::{Table, TableCell, TableLayout, cut, fields, moment};
 use keyward_model::{ManagedBy, RuleShown, RuleSpec};
 use keyward_rules::policy::explain::ActionKind;
 

@@ -14,12 +14,12 @@ use tokio::io::AsyncReadExt;
 use super::folder::{give, not_through_a_link};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::identity::Identity;
-use crate::cli::own_program::own_program;
+use crate::cli::files::own_program;
 use crate::cli::proxy_at::ProxyAt;
 use crate::cli::serve::READY;
 use crate::cli::settings::Global;
-use crate::cli::wait;
+use crate::cli::settings::Identity;
+use crate::cli::terminal::wait;
 use keyward_api::SOCKET_NAME;
 use keyward_app::create_private_dir;
 

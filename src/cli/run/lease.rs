@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use super::gateway::RunGateway;
 use crate::cli::client::{self, segment};
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::secret::Typed;
+use crate::cli::terminal::secret::Typed;
 use keyward_api::wire::TokenIssued;
 
 /// How long the gateway may take to revoke the token and end its stream.

@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 
 use super::gateway::RunGateway;
 use crate::cli::audit::follow::Followed;
-use crate::cli::audit::line;
+use crate::cli::audit::show;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use keyward_api::wire::Event;
@@ -99,7 +99,7 @@ impl Verbose {
 }
 
 fn show(record: &Event) {
-    if let Some(line) = line::of(record, output::colours_of_notes()) {
+    if let Some(line) = show::request_line(record, output::colours_of_notes()) {
         output::note(line.trim_end());
     }
 }

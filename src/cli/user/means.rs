@@ -9,9 +9,9 @@ use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::resource::path;
-use crate::cli::secret::{self, Typed};
 use crate::cli::settings::Global;
-use crate::cli::table::moment;
+use crate::cli::terminal::secret::{self, Typed};
+use crate::cli::terminal::table::moment;
 use keyward_api::wire::TotpView;
 use keyward_model::{PasskeyShown, Shown, User};
 

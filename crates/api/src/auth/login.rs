@@ -10,10 +10,10 @@ use keyward_model::{Login, Record};
 use super::{Caller, CallerIdentity, RENEWAL_FIELD};
 use crate::body::is_json;
 use crate::error::ApiError;
+use crate::request_id::SecureRequest;
 use crate::request_refusal::RequestRefusal;
 use crate::sign_in::cookie;
 use crate::state::{Admin, Deps};
-use crate::visit::SecureRequest;
 
 /// Fetch Metadata: the field in which a browser states where its request comes from.
 const SEC_FETCH_SITE: &str = "sec-fetch-site";

@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::browser::{BrowserSession, cookie_name};
+use super::offers::target;
 use super::offers::{ConnectChoice, Offers};
-use super::target::target;
 use crate::auth::Caller;
 use crate::connection_test::has_test;
+use crate::connections::activations;
+use crate::connections::rotations;
 use crate::context::Context;
 use crate::error::ApiError;
+use crate::request_id;
 use crate::state::Admin;
-use crate::{activations, request_id, rotations};
 use futures_util::FutureExt;
 use keyward_base::codes::Code;
 use keyward_base::secret::Secret;

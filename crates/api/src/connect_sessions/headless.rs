@@ -9,7 +9,7 @@ use axum::response::Response;
 use super::attempt::ConnectAttempt;
 use super::browser::BrowserSession;
 use super::offers::Offers;
-use super::refusals;
+use super::render;
 use crate::consents::see_other;
 use crate::context::Context;
 use crate::error::ApiError;
@@ -26,7 +26,7 @@ pub(super) async fn next(admin: &Admin, opened: &BrowserSession, again: bool) ->
     let has_failed = session.facts.state(now) == ConnectSessionState::Failed;
     if has_consented || (has_failed && !again) || !session.facts.is_live(now) {
         let url = opened.return_url(has_consented);
-        return url.map_or_else(|| refusals::ended(admin), |url| see_other(&url));
+        return url.map_or_else(|| render::ended_page(admin), |url| see_other(&url));
     }
     match begin(admin, opened).await {
         Ok(url) => see_other(&url),
@@ -47,7 +47,7 @@ async fn failed(admin: &Admin, opened: &BrowserSession, error: &ApiError) -> Res
     let noted = admin.deps().flows.fail_connect_session(&opened.session, &why).await;
     match (noted, opened.return_url(false)) {
         (Ok(_), Some(url)) => see_other(&url),
-        _ => refusals::failure(admin, error),
+        _ => render::failure_page(admin, error),
     }
 }
 

@@ -1,14 +1,14 @@
-//! [`Offers`]: which providers and auth methods can be used in a connect session, and the choice of one.
+//! [`Offers`]: which providers and auth methods can be used in a connect session, the choice of one, and the
+//! existing connection that the session reconnects, if any.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::target::target;
 use crate::error::ApiError;
 use crate::state::Admin;
 use crate::wire::{AuthView, ProviderView};
 use keyward_base::id::OrgId;
-use keyward_model::{ConnectSession, ConnectSessionSpec, Record};
+use keyward_model::{ConnectSession, ConnectSessionSpec, Connection, Record, Reference};
 use keyward_rules::provider::oauth::GrantText;
 use keyward_rules::provider::pasted::{self, KeyShapes, ValueMismatch};
 use keyward_rules::provider::{AuthMethod, Catalogue, CatalogueEntry, Field, Provider};
@@ -248,4 +248,14 @@ fn usable<'a>(
 fn scopes_of(auth: &AuthMethod, app: Option<&AppRecord>) -> Vec<String> {
     let Some(oauth) = auth.oauth.as_deref() else { return Vec::new() };
     app.map_or_else(|| oauth.scopes.clone(), |app| app.override_oauth(oauth).scopes)
+}
+
+/// The connection that a connect session connects again.
+pub(super) fn target(
+    admin: &Admin,
+    org: &OrgId,
+    spec: &ConnectSessionSpec,
+) -> Option<Arc<Record<Connection>>> {
+    let id = spec.connection.as_ref().and_then(Reference::id)?;
+    admin.deps().directory.view().connection(org, id).cloned()
 }

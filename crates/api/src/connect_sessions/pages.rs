@@ -13,10 +13,10 @@ use super::attempt::{ConnectAttempt, recorded};
 use super::browser::{BrowserSession, NewBrowser, PageMark};
 use super::form::{EnteredValues, FormProblem, FormReader, KeyForm};
 use super::headless;
+use super::offers::target;
 use super::offers::{ConnectChoice, ConnectOffer, Offers};
-use super::refusals::{ended, failure, foreign, unknown_browser};
 use super::render::{self, OtherAccount, PageFrame};
-use super::target::target;
+use super::render::{ended_page, failure_page, foreign_page, unknown_browser_page};
 use crate::body::Segments;
 use crate::consents::{ConsentVisit, form_of, see_other};
 use crate::error::ApiError;
@@ -97,7 +97,7 @@ async fn open(
     body: Body,
 ) -> Response {
     if !ConsentVisit(&headers).is_of_our_page(&admin.deps().public_url) {
-        return foreign(&admin);
+        return foreign_page(&admin);
     }
     let form = form_of(&admin, &headers, body, OPENING_BYTES_MAX).await;
     let page = form.and_then(|form| PageMark::of(&form));
@@ -126,7 +126,7 @@ async fn bind(
             answer
         }
         Err(ConnectStepError::OtherBrowser) => other_browser(admin, session).await,
-        Err(ConnectStepError::Ended) => ended(admin),
+        Err(ConnectStepError::Ended) => ended_page(admin),
         Err(ConnectStepError::Directory(error)) => ApiError::from(error).into_response(),
     }
 }
@@ -141,7 +141,7 @@ async fn linked(
     let view = admin.deps().directory.view();
     let found = view.connect_session_of_link(token).cloned();
     let found = found.filter(|session| view.connecting_user(session).is_some());
-    let Some(session) = found else { return Err(Box::new(ended(admin))) };
+    let Some(session) = found else { return Err(Box::new(ended_page(admin))) };
     let opened = BrowserSession::of(admin, &ConsentVisit(headers).cookies());
     if opened.is_some_and(|opened| opened.session.id == session.id) {
         // The platform sends a person here again for another attempt.
@@ -154,18 +154,18 @@ async fn linked(
     let is_entitled = view.entitled_user(&session).is_some();
     match is_entitled && session.facts.is_live(admin.deps().clock.now()) {
         true => Ok(session),
-        false => Err(Box::new(ended(admin))),
+        false => Err(Box::new(ended_page(admin))),
     }
 }
 
 /// Shows how far the connect session of this browser is.
 async fn show(State(admin): State<Admin>, uri: Uri, headers: HeaderMap) -> Response {
     let Some(mut opened) = BrowserSession::of(&admin, &ConsentVisit(&headers).cookies()) else {
-        return unknown_browser(&admin);
+        return unknown_browser_page(&admin);
     };
     match admin.deps().flows.settle_connect_session(&opened.session).await {
         Ok(session) => opened.session = session,
-        Err(error) => return failure(&admin, &error.into()),
+        Err(error) => return failure_page(&admin, &error.into()),
     }
     let asked = PageQuery::of(&uri);
     match opened.session.headless {
@@ -184,13 +184,13 @@ async fn shown(admin: &Admin, opened: &BrowserSession, asked: &PageQuery) -> Res
         return frame.done(provider.map_or(&*connected.provider, |provider| &provider.name));
     }
     if admin.deps().directory.view().entitled_user(session).is_none() {
-        return ended(admin);
+        return ended_page(admin);
     }
     if let Some(answer) = in_consent(admin, session, &frame, asked).await {
         return answer;
     }
     if !facts.is_live(admin.deps().clock.now()) {
-        return ended(admin);
+        return ended_page(admin);
     }
     let is_start = asked.provider.is_none() && asked.step.is_none();
     if let (true, ConnectSessionState::Failed, Some(why)) =
@@ -253,10 +253,12 @@ fn form(
 async fn step(State(admin): State<Admin>, uri: Uri, headers: HeaderMap, body: Body) -> Response {
     let (visit, asked) = (ConsentVisit(&headers), PageQuery::of(&uri));
     if !visit.is_of_our_page(&admin.deps().public_url) {
-        return foreign(&admin);
+        return foreign_page(&admin);
     }
     let cookies = visit.cookies();
-    let Some(opened) = BrowserSession::of(&admin, &cookies) else { return unknown_browser(&admin) };
+    let Some(opened) = BrowserSession::of(&admin, &cookies) else {
+        return unknown_browser_page(&admin);
+    };
     if opened.session.headless {
         // It has no forms.
         return see_other("session");
@@ -269,14 +271,14 @@ async fn step(State(admin): State<Admin>, uri: Uri, headers: HeaderMap, body: Bo
     if asked.step.as_deref() == Some("account") {
         return match attempt.decide(&cookies, asked.accepts).boxed().await {
             Ok(()) => see_other("session"),
-            Err(error) => failure(&admin, &error),
+            Err(error) => failure_page(&admin, &error),
         };
     }
     let offers = Offers::of(&admin, &opened.session);
     let chosen = offers.chosen(asked.provider.as_deref(), asked.auth.as_deref());
     let offer = match chosen {
         Ok(offer) => offer,
-        Err(error) => return failure(&admin, &error),
+        Err(error) => return failure_page(&admin, &error),
     };
     let frame =
         frame(&admin, &opened.session, opened.return_url(opened.session.facts.connected.is_some()));
@@ -317,7 +319,7 @@ impl Attempted<'_> {
     fn wrong(&self, error: &ApiError, entered: EnteredValues) -> Response {
         let text = error.text();
         if text.code.status().is_server_error() {
-            return failure(self.admin, error);
+            return failure_page(self.admin, error);
         }
         // Hints of refusals are for the command line.
         let problem = FormProblem {

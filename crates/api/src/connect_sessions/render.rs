@@ -1,5 +1,5 @@
-//! Renders the pages of a link. Each page is a function of what it shows, so that another renderer can replace this
-//! file. No page has a script or a secret.
+//! Renders the pages of a link, and those of links that cannot be used. Each page is a function of what it shows,
+//! so that another renderer can replace this file. No page has a script or a secret.
 
 use http::StatusCode;
 
@@ -7,7 +7,9 @@ use super::browser::PageMark;
 use super::form::{EnteredValues, FIELD, FormProblem, VARIABLE};
 use super::offers::{ConnectOffer, Offers};
 use crate::consents::asks_for;
+use crate::error::ApiError;
 use crate::html::{FormField, FormInput, HtmlPage, sentence};
+use crate::state::Admin;
 use axum::response::Response;
 use keyward_base::connect::Branding;
 use keyward_rules::provider::{AuthMethod, Field, Variable};
@@ -273,4 +275,31 @@ fn mark_wrong(fields: &mut [FormField], problem: &FormProblem) {
     for field in fields {
         field.wrong = is_only || problem.input.as_ref() == Some(&field.name);
     }
+}
+
+pub(super) const ASK_AGAIN: &str = "Ask for another link where you got this one.";
+
+pub(super) fn unknown_browser_page(admin: &Admin) -> Response {
+    let brand = admin.deps().connect.borrow().branding.clone();
+    let why = "This browser did not open the link, or the link has ended.";
+    refused(&brand, StatusCode::FORBIDDEN, why, ASK_AGAIN)
+}
+
+pub(super) fn foreign_page(admin: &Admin) -> Response {
+    let brand = admin.deps().connect.borrow().branding.clone();
+    let why = "This form was sent by another site.";
+    refused(&brand, StatusCode::FORBIDDEN, why, "Open the link, and use its own buttons.")
+}
+
+pub(super) fn ended_page(admin: &Admin) -> Response {
+    let brand = admin.deps().connect.borrow().branding.clone();
+    let why = "This link has ended: links work once, and for 30 minutes.";
+    refused(&brand, StatusCode::GONE, why, ASK_AGAIN)
+}
+
+pub(super) fn failure_page(admin: &Admin, error: &ApiError) -> Response {
+    let text = error.text();
+    let brand = admin.deps().connect.borrow().branding.clone();
+    let why = crate::html::sentence(&text.message);
+    refused(&brand, text.code.status(), &why, "Nothing was kept. Open the link again.")
 }

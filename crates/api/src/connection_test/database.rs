@@ -1,7 +1,7 @@
 //! The test of a connection to a database: Keyward logs in and asks the server who it is.
 
 use super::diagnosis::Diagnosis;
-use super::trial::Trial;
+use super::status::Trial;
 use crate::error::ApiError;
 use crate::state::Admin;
 use crate::wire::{ConnectionTested, TestOutcome, TestedDatabase};

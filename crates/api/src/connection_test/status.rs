@@ -1,12 +1,16 @@
-//! Stores what a manual test revealed about a connection: the account, its permissions, and whether its
-//! credential is certainly rejected.
+//! A credential that is tested before it is stored, and what a manual test revealed about a connection: the
+//! account, its permissions, and whether its credential is certainly rejected.
 
-use super::super::changes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::super::context;
 use super::super::context::Context;
 use super::super::error::ApiError;
 use super::super::state::Admin;
 use super::super::wire::{ConnectionTested, TestOutcome};
 use keyward_model::Connection;
+use keyward_rules::inject::credential::Credential;
 use keyward_rules::provider::AuthMethod;
 use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState};
 
@@ -89,7 +93,7 @@ pub(crate) async fn store_result(
     }
     if now.facts.state != connection.facts.state {
         admin.enforce().await?;
-        changes::publish(context, &now, "tested", &found.message).await;
+        context::publish_change(context, &now, "tested", &found.message).await;
     }
     Ok(())
 }
@@ -100,4 +104,11 @@ fn has_tokens(admin: &Admin, connection: &ConnectionRecord) -> bool {
     let provider = catalogue.get(&connection.provider);
     let auth = provider.and_then(|provider| provider.auth(connection.auth.as_deref()));
     auth.is_some_and(AuthMethod::has_tokens)
+}
+
+/// A credential of the connection that is tested before it is used.
+pub(crate) struct Trial {
+    pub(crate) credential: Arc<Credential>,
+    /// Its fields that are not secret.
+    pub(crate) shown: BTreeMap<String, String>,
 }

@@ -1,4 +1,5 @@
-//! Converts the errors of other crates into [`ApiError`]s.
+//! Converts the errors of other crates into [`ApiError`]s, and says which refusals depend on the resources that
+//! this gateway knows.
 
 use super::ApiError;
 use crate::request_refusal::RequestRefusal;
@@ -120,6 +121,24 @@ fn not_found_in(field: &'static str, error: &VaultError) -> ApiError {
     ApiError::NotFoundIn { field: field.into(), message: error.to_string(), hint: None }
 }
 
+impl ApiError {
+    /// Whether it depends on which resources this gateway knows, and refuses before anything is done.
+    pub(super) fn is_by_view(&self) -> bool {
+        matches!(
+            self,
+            Self::NotFound { .. }
+                | Self::NotFoundIn { .. }
+                | Self::NotYours { .. }
+                | Self::Taken { .. }
+                | Self::ManagedByFile { .. }
+                | Self::Environments { .. }
+                | Self::Stale { .. }
+                | Self::Field { .. }
+                | Self::Prevented { .. }
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -145,5 +164,12 @@ mod tests {
         assert_eq!(codes(unreached), [Code::StoreUnavailable; 2]);
         let failed = || StoreError::Io { action: "write a row", source: io() };
         assert_eq!(codes(failed), [Code::StoreFailed; 2]);
+    }
+
+    #[test]
+    fn a_request_with_a_wrong_password_is_not_run_again() {
+        let wrong = ApiError::WrongProof { field: "current", message: "is wrong", hint: None };
+        assert!(!wrong.is_by_view());
+        assert!(ApiError::field("user", "is unknown").is_by_view());
     }
 }

@@ -1,17 +1,24 @@
-//! [`DescribedRequest`]: parses the description of a request into the input of decisions.
+//! The question of `/explain`: the request, the agent as authentication would make it, and a base URL of this
+//! gateway, which the data path's parser converts into a question about the target.
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use crate::error::ApiError;
+use crate::state::Admin;
 use crate::wire::ExplainRequest;
+use keyward_base::agent::Agent;
+use keyward_base::codes::RefusalText;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::{DecodedPath, PathError};
+use keyward_model::Session;
+use keyward_proxy::base_url::{self, BaseUrl, BaseUrlError, ServedBaseUrls};
 use keyward_rules::git_push::PushedRefs;
 use keyward_rules::graphql::{NotUnderstood, Operations};
 use keyward_rules::inject::own_authorization::SentAuthorization;
 use keyward_rules::inject::strip;
 use keyward_rules::policy::{PolicyQuery, named_resources, overrides};
+use keyward_state::directory::AgentRecord;
 
 /// The field that names a connection; ignored if `connection` is given.
 const KEYWARD_CONNECTION: &str = "keyward-connection";
@@ -110,6 +117,88 @@ fn fields(ask: &ExplainRequest) -> Result<HeaderMap, ApiError> {
 fn named(ask: &ExplainRequest, fields: &HeaderMap) -> Option<String> {
     let field = fields.get(KEYWARD_CONNECTION).and_then(|value| value.to_str().ok());
     ask.connection.clone().or_else(|| field.map(|name| name.trim().to_owned()))
+}
+
+/// The question that a base URL of this gateway means; `None` for any other URL.
+///
+/// # Errors
+/// 422 when the data path would refuse it before evaluating rules.
+pub(super) fn behind(
+    admin: &Admin,
+    agent: &Agent,
+    ask: &ExplainRequest,
+) -> Result<Option<ExplainRequest>, ApiError> {
+    let Some((scheme, rest)) = own_scheme(admin, &ask.url) else { return Ok(None) };
+    let (authority, sent) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if !is_listener(admin, scheme, authority) {
+        return Ok(None);
+    }
+    let refused = |fault: &BaseUrlError| {
+        let RefusalText { message, hint, .. } = fault.text();
+        ApiError::field("url", format!("{message}: {}", hint.unwrap_or_default()))
+    };
+    let sent = sent.split('#').next().unwrap_or(sent);
+    let path = sent.split('?').next().unwrap_or(sent);
+    let place = match BaseUrl::read(scheme, Some(authority), path, &base_urls(admin)) {
+        // The URL of another server.
+        None | Some(Err(BaseUrlError::NotOurs)) => return Ok(None),
+        Some(place) => place.map_err(|fault| refused(&fault))?,
+    };
+    let policy = admin.deps().rulebook.current();
+    let (target, connection) =
+        base_url::target(&policy, agent, &place).map_err(|fault| refused(&fault))?;
+    if ask.connection.as_ref().is_some_and(|other| **other != *connection) {
+        return Err(ApiError::field("connection", "the base URL names another connection"));
+    }
+    let url = format!("{target}{}", place.upstream_path(sent));
+    Ok(Some(ExplainRequest { url, connection: Some(connection.to_string()), ..ask.clone() }))
+}
+
+/// Splits a URL that may be one of a listener into scheme and rest. If no listener runs, TLS is not assumed.
+fn own_scheme<'a>(admin: &Admin, url: &'a str) -> Option<(Scheme, &'a str)> {
+    let cleartext = url.strip_prefix("http://").map(|rest| (Scheme::Http, rest));
+    cleartext.or_else(|| {
+        let rest = url.strip_prefix("https://").filter(|_| admin.locations().is_some())?;
+        Some((Scheme::Https, rest))
+    })
+}
+
+/// Whether one of our listeners has the port; true if none runs.
+fn is_listener(admin: &Admin, scheme: Scheme, authority: &str) -> bool {
+    let Ok(asked) = Target::parse(scheme, authority) else { return false };
+    let ports = |at: &String| at.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    admin
+        .locations()
+        .is_none_or(|places| places.proxy.iter().filter_map(ports).any(|port| port == asked.port()))
+}
+
+fn base_urls(admin: &Admin) -> ServedBaseUrls {
+    admin
+        .deps()
+        .data_path
+        .upgrade()
+        .map_or_else(ServedBaseUrls::default, |path| path.base_urls.clone())
+}
+
+/// The agent as authentication would make it; no decision depends on the token.
+pub(super) fn as_agent(record: &AgentRecord) -> Agent {
+    let (id, org) = (record.id.clone(), record.org.clone());
+    Agent { id, org, name: record.name.as_str().into(), token: None, session: None }
+}
+
+/// The same in one of its sessions.
+pub(super) fn in_session(
+    admin: &Admin,
+    record: &AgentRecord,
+    session: &str,
+) -> Result<Agent, ApiError> {
+    let view = admin.deps().directory.view();
+    let found = view.find::<Session>(&record.org, session);
+    let agent = found.and_then(|session| view.in_session(session));
+    let agent = agent.filter(|agent| {
+        agent.id == record.id && view.is_still_authenticated(agent, admin.deps().clock.now())
+    });
+    agent.ok_or_else(|| ApiError::not_found("session", session))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use http::Uri;
 
-use super::agent::{as_agent, in_session};
+use super::question::{as_agent, in_session};
 use super::stop;
 use crate::context::Context;
 use crate::error::ApiError;

@@ -9,8 +9,8 @@ use axum::handler::Handler;
 use axum::routing::{MethodFilter, on};
 use http::Method;
 
-use super::answer::DescribedAnswer;
 use super::argument::Argument;
+use super::draft::DescribedAnswer;
 use super::draft::OperationDraft;
 use crate::body::no_params;
 use crate::handler::boxed;

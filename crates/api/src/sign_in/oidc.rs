@@ -26,8 +26,8 @@ use crate::consents::{self, see_other};
 use crate::error::ApiError;
 use crate::handler::get;
 use crate::html::{HtmlPage, sentence};
+use crate::request_id::SecureRequest;
 use crate::state::Admin;
-use crate::visit::SecureRequest;
 
 /// The cookie of a sign-in that has begun. RFC 6265bis §4.1.3 for the prefix.
 const SECURE_COOKIE: &str = "__Host-keyward-oidc";

@@ -1,10 +1,11 @@
-//! Hooks, their events and the schemes by which services sign.
+//! What answers hold beside the resource itself: hooks with their events and the schemes by which services sign,
+//! webhooks, secret sources, and apps.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use keyward_model::{Hook, SecretText, Shown};
+use keyward_model::{App, Hook, SecretText, Shown, Webhook};
 
 /// A hook with the key that signs its deliveries, shown once: absent if it was given, and for a queue.
 #[derive(Deserialize, JsonSchema, Serialize)]
@@ -113,4 +114,80 @@ pub struct HookAccepted {
     pub id: String,
     /// Whether it was accepted before, and is not delivered again.
     pub repeated: bool,
+}
+
+/// A type of events.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct EventType {
+    /// `connection.broken`
+    pub r#type: String,
+    /// When it happens.
+    pub meaning: String,
+    /// Names of the webhooks that receive it.
+    pub webhooks: Vec<String>,
+}
+
+/// A webhook with its signing key, shown once: absent if it was given.
+#[derive(Deserialize, JsonSchema, Serialize)]
+pub struct WebhookCreated {
+    /// The webhook.
+    #[serde(flatten)]
+    pub webhook: Shown<Webhook>,
+    /// `whsec_…`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing_key: Option<String>,
+}
+
+impl std::fmt::Debug for WebhookCreated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WebhookCreated").field("webhook", &self.webhook).finish_non_exhaustive()
+    }
+}
+
+/// What is fetched.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SourceTest {
+    /// A reference; default: all that connections have in the source.
+    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+}
+
+/// Which values could be fetched.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+pub struct SourceTested {
+    /// Whether all could.
+    pub ok: bool,
+    /// By reference.
+    pub tested: Vec<TestedReference>,
+}
+
+/// Whether one value could be fetched.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+pub struct TestedReference {
+    /// The reference.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// Whether it could.
+    pub ok: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// An app after a request to change it.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct AppChanged {
+    /// As it is now.
+    #[serde(flatten)]
+    pub app: Shown<App>,
+    /// Whether the request changed it.
+    #[serde(default)]
+    pub changed: bool,
+    /// Names of its connections that the provider refused, and that the next request tries again.
+    #[serde(default)]
+    pub retried: Vec<String>,
 }

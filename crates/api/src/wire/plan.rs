@@ -1,9 +1,10 @@
-//! The JSON of plans: what a configuration would change.
+//! The JSON of configurations: plans, which are what one would change, and exports.
 
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// Which configuration is planned.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
@@ -79,4 +80,24 @@ pub struct PlanProblem {
     /// What to do; absent where the message says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
+}
+
+/// The resources of an organisation as a configuration without secrets.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct ExportView {
+    /// The sections, as in the configuration file.
+    pub configuration: Map<String, Value>,
+    /// The environment variables that it refers to instead of secrets.
+    pub variables: Vec<ExportVariable>,
+    /// What a configuration cannot say, for people.
+    pub notes: Vec<String>,
+}
+
+/// A variable that has to be set.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct ExportVariable {
+    /// Its name.
+    pub name: String,
+    /// What its value is, for people.
+    pub secret_of: String,
 }

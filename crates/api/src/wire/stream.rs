@@ -1,14 +1,18 @@
-//! `/streams` as JSON.
+//! The JSON of what is in use: `/streams`, `/upstreams`, and refusals during a run, for the summary that `keyward
+//! run` prints.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use keyward_base::agent::AgentSession;
+use keyward_base::host::Target;
 use keyward_base::id::{AgentId, ConnectionId, ExchangeId, SessionId};
+use keyward_net::reach::{Reached, Unreached};
 use keyward_proxy::CountedExchange;
 
 pub use keyward_proxy::OpenKind as StreamKind;
+pub use keyward_state::observe::run_refusals::RefusedHost as HostRefusals;
 
 /// A request, a WebSocket or a tunnel of an agent that is open now.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -81,4 +85,68 @@ impl StreamView {
             None => self.target.clone(),
         }
     }
+}
+
+const OVER_CLEARTEXT: &str =
+    "it speaks no TLS, and a rule allows cleartext there: no certificate was checked";
+
+/// A host of a connection, and whether it is reached.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct UpstreamView {
+    /// With its port.
+    pub host: String,
+    /// Whether it answers and proves who it is; where a rule allows cleartext, whether it answers.
+    pub reached: bool,
+    /// The corporate proxy that it is reached by; absent: directly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
+    /// What is wrong; of a host that is reached over cleartext, what was not checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl UpstreamView {
+    /// What came of trying it.
+    pub fn new(target: &Target, tried: Result<Reached, Unreached>) -> Self {
+        let host = target.authority();
+        match tried {
+            Ok(Reached { proxy, cleartext }) => {
+                let proxy = proxy.map(|proxy| proxy.to_string());
+                let message = cleartext.then(|| OVER_CLEARTEXT.to_owned());
+                Self { host, reached: true, proxy, message, hint: None }
+            }
+            Err(Unreached { message, hint, .. }) => {
+                let (message, hint) = (Some(message), Some(hint));
+                Self { host, reached: false, proxy: None, message, hint }
+            }
+        }
+    }
+}
+
+/// `GET /agents/{agent}/tokens/{token}/refusals` of an open run.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct RunRefusals {
+    /// Requests that Keyward refused.
+    pub requests: u64,
+    /// Their hosts, at most 64, in the order of their first refusal.
+    pub hosts: Vec<HostRefusals>,
+    /// Connections whose credential the provider rejected with 401.
+    pub rejected: Vec<Rejected>,
+}
+
+/// A connection whose credential the provider rejected.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Rejected {
+    /// The connection's name.
+    pub connection: String,
+    /// The provider's name.
+    pub provider: String,
+    /// Requests.
+    pub requests: u64,
+    /// What a person can do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }

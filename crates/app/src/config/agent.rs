@@ -4,10 +4,10 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::declared::{Declared, DeclaredByName, InFile, known};
-use super::providers_in_file::KnownProviders;
 use super::reading::ConfigReading;
+use super::reading::KnownProviders;
 use super::secret::SecretSource;
-use super::{names, source};
+use super::{reading, source};
 use keyward_base::keys::section;
 use keyward_model::{Agent, BindingLimits, Connection};
 use keyward_rules::policy::OwnAuthorization;
@@ -109,7 +109,7 @@ pub(super) fn agents(
     let found = Declared::<Agent>::read(value, providers, reading);
     let connections = DeclaredByName::of(connections);
     for agent in &found {
-        names::check_not_token(&agent.name, &agent.with.path, reading);
+        reading::check_not_token(&agent.name, &agent.with.path, reading);
         uses(agent, &connections, reading);
         defaults(agent, &connections, reading);
         for (index, id) in agent.user_providers.iter().enumerate().filter(|(_, id)| *id != "*") {

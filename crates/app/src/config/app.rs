@@ -6,10 +6,10 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::declared::{Declared, InFile};
-use super::providers_in_file::KnownProviders;
 use super::reading::ConfigReading;
+use super::reading::KnownProviders;
 use super::secret::SecretSource;
-use super::{names, secret_sources, source};
+use super::{reading, secret_sources, source};
 use keyward_base::keys::section;
 use keyward_model::{App, References, Resource};
 use keyward_rules::provider::document::key_of;
@@ -91,7 +91,7 @@ pub(super) fn apps(
     let mut found = Declared::<App>::read(value, providers, reading);
     for app in &mut found {
         app.spec.references.append(&mut app.with.references);
-        names::check_not_token(&app.spec.name, &app.with.path, reading);
+        reading::check_not_token(&app.spec.name, &app.with.path, reading);
         if providers.catalogue.get(&app.spec.provider).is_some()
             && let Err(error) = completed(app, providers)
         {

@@ -8,10 +8,10 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::declared::{Declared, DeclaredByName, InFile};
-use super::providers_in_file::KnownProviders;
 use super::reading::ConfigReading;
+use super::reading::KnownProviders;
 use super::secret::SecretSource;
-use super::{names, secret_sources, source};
+use super::{reading, secret_sources, source};
 use keyward_base::id::OrgId;
 use keyward_base::keys::section;
 use keyward_base::secret::Secret;
@@ -88,7 +88,7 @@ pub(super) fn connections(
     let apps = DeclaredByName::of(apps);
     for Declared { org, spec, with, .. } in &mut found {
         let path = with.path.as_str();
-        names::check_not_token(&spec.name, path, reading);
+        reading::check_not_token(&spec.name, path, reading);
         let Some(provider) = providers.catalogue.get(&spec.provider) else { continue };
         let Some(auth) = auth(spec.auth.as_deref(), path, provider, reading) else { continue };
         let check = ConnectionCheck { path, org, provider, auth };

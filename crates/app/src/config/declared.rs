@@ -8,9 +8,9 @@ use std::ops::Deref;
 use serde::de::DeserializeOwned;
 use serde_yaml::{Mapping, Value};
 
-use super::names::EarlierNames;
-use super::providers_in_file::KnownProviders;
 use super::reading::ConfigReading;
+use super::reading::EarlierNames;
+use super::reading::KnownProviders;
 use keyward_base::id::OrgId;
 use keyward_base::keys::{Absent, Key, Section, Shape};
 use keyward_base::shared_map;

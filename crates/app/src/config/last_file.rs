@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::origin::FileBefore;
+use super::error::FileBefore;
 use super::{Config, StoreChoice};
 
 /// In the data directory.

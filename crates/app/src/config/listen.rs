@@ -1,19 +1,19 @@
-//! `listen:` and `public_url:`: where Keyward is reached.
+//! `listen:` and `public_url:`: where Keyward is reached by agents, over the network as the admin API, and by
+//! services that post webhooks.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use serde_yaml::Value;
 
-use super::addresses::{base_url, tcp};
-use super::listen_admin::{self, ListenAdmin};
-use super::listen_agents::{self, ListenAgent, ListenAgentText};
+use super::listen_at::{self, ListenAgent, ListenAgentText};
 use super::listen_at::{ListenAt, at};
 use super::listen_databases::{self, ListenDatabase, ListenDatabaseText};
-use super::listen_hooks::{self, ListenHooks, ListenHooksText};
 use super::listen_tls::{self, Certificate};
+use super::listen_tls::{base_url, tcp};
 use super::reading::ConfigReading;
-use keyward_base::host::Host;
+use keyward_base::host::{Host, Scheme, Target};
 use keyward_base::keys::section;
 use keyward_proxy::base_url::ServedBaseUrls;
 use keyward_rules::provider::document::{item_of, key_of};
@@ -129,17 +129,17 @@ pub(super) fn listen(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> 
     let mut listen = ListenSettings::default();
     let Some(text) = reading.section::<ListenText>(value, "listen") else { return listen };
     let (named, origins) = (&text.admin_proxies, &text.admin_cors);
-    listen.admin_access = listen_admin::admin(text.admin_tls.as_ref(), named, origins, reading);
+    listen.admin_access = admin(text.admin_tls.as_ref(), named, origins, reading);
     if let Some(admin) = &text.admin {
         listen.admin = tcp(admin, "listen.admin", reading).unwrap_or(listen.admin);
     }
     let metrics = text.metrics.as_deref();
     listen.metrics = metrics.and_then(|at| tcp(at, "listen.metrics", reading));
-    listen.hooks = listen_hooks::hooks(text.hooks.as_ref(), reading);
+    listen.hooks = hooks(text.hooks.as_ref(), reading);
     if let Some(proxy) = &text.proxy {
         listen.proxy = proxies(proxy, reading);
     }
-    listen.agents = listen_agents::agents(text.agents.as_ref(), reading);
+    listen.agents = listen_at::agents(text.agents.as_ref(), reading);
     listen.databases = listen_databases::databases(text.databases.as_ref(), reading);
     listen.base_urls = base_urls(text.base_urls, &text.base_url_hosts, reading);
     clashes(&listen, reading);
@@ -225,4 +225,102 @@ pub(super) fn public_url(
     let default = || format!("{scheme}://localhost:{}", listen.admin.port());
     let Some(url) = reading.section::<String>(value, "public_url") else { return default() };
     base_url(url, "public_url", reading)
+}
+
+/// Access to the admin listener over the network.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ListenAdmin {
+    /// The certificate, if the listener speaks TLS.
+    pub tls: Option<Certificate>,
+    /// Reverse proxies whose forwarded fields are believed.
+    pub proxies: Vec<IpNet>,
+    /// Origins of other sites whose pages may use the API.
+    pub origins: Vec<Target>,
+}
+
+/// Reads the three keys.
+pub(super) fn admin(
+    tls: Option<&Value>,
+    proxies: &[String],
+    origins: &[String],
+    reading: &mut ConfigReading<'_>,
+) -> ListenAdmin {
+    let tls = tls.and_then(|tls| listen_tls::certificate(tls, "listen.admin_tls", reading));
+    let network = |text: &str| {
+        network(text).ok_or_else(|| format!("`{text}` is not an address or a network"))
+    };
+    let remedy = "write `10.0.0.5` or `10.0.0.0/24`";
+    let proxies = reading.parsed(proxies, "listen.admin_proxies", network, remedy);
+    let origin =
+        |text: &str| origin(text).ok_or_else(|| format!("`{text}` is not the origin of a site"));
+    let remedy = "write `https://console.example.com`, without a path and without `*`";
+    let origins = reading.parsed(origins, "listen.admin_cors", origin, remedy);
+    ListenAdmin { tls, proxies, origins }
+}
+
+/// An address or a network. `/0` would believe every client.
+fn network(text: &str) -> Option<IpNet> {
+    let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().map(IpNet::from).ok())?;
+    (network.prefix_len() > 0 && network.trunc() == network).then_some(network)
+}
+
+/// `https://HOST` or `https://HOST:PORT`; without TLS only on this machine.
+fn origin(text: &str) -> Option<Target> {
+    let (scheme, authority) = match text.split_once("://")? {
+        ("https", rest) => (Scheme::Https, rest),
+        ("http", rest) => (Scheme::Http, rest),
+        _ => return None,
+    };
+    let origin = Target::parse(scheme, authority).ok()?;
+    (scheme == Scheme::Https || origin.host().is_this_machine()).then_some(origin)
+}
+
+/// The listener for webhooks.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ListenHooks {
+    /// The address; port 0 is any free one.
+    pub at: SocketAddr,
+    /// The URL at which services reach it, without a slash at its end; `None`: that of its address.
+    pub url: Option<String>,
+    /// What it proves itself by, if it speaks TLS.
+    pub tls: Option<Certificate>,
+}
+
+section! {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct ListenHooksText {
+        /// Port 0 means any free port.
+        #[key("`IP:PORT`", required)]
+        at: Option<String>,
+        /// The URL at which services reach it: the base of the hooks' URLs, by default that of `at`. Some services sign it.
+        #[key("URL of a server")]
+        url: Option<String>,
+        /// With `cert` and `key`, PEM files whose changes are applied, or without them with leaves of Keyward's CA for
+        /// its address, `localhost` and `names`. Then it speaks TLS only.
+        #[key("`{ cert, key, names }`")]
+        tls: Option<Value>,
+    }
+}
+
+impl ListenHooks {
+    /// The base of the hooks' URLs, for a listener that is bound here.
+    pub fn base(&self, bound: SocketAddr) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        self.url.clone().unwrap_or_else(|| format!("{scheme}://{bound}"))
+    }
+}
+
+pub(super) fn hooks(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> Option<ListenHooks> {
+    let path = "listen.hooks";
+    let text = reading.section::<ListenHooksText>(value, path)?;
+    let at = reading.required(text.at, "at", path);
+    if at.is_empty() {
+        return None;
+    }
+    let at = tcp(&at, "listen.hooks.at", reading)?;
+    let tls = text.tls.as_ref();
+    let tls = tls.and_then(|tls| listen_tls::certificate(tls, "listen.hooks.tls", reading));
+    let url = text.url.map(|url| base_url(url, "listen.hooks.url", reading));
+    Some(ListenHooks { at, url, tls })
 }

@@ -6,7 +6,7 @@ use serde_yaml::Value;
 
 use super::listen_at::{self, ListenAt};
 use super::listen_tls::{self, Certificate};
-use super::names;
+use super::reading;
 use super::reading::ConfigReading;
 use keyward_base::database::{DatabaseProtocol, ServerVersion};
 use keyward_base::id::OrgId;
@@ -98,10 +98,10 @@ fn database(
     reading: &mut ConfigReading<'_>,
 ) -> Option<ListenDatabase> {
     if let Some(agent) = &text.agent {
-        names::agent(agent, &key_of(path, "agent"), reading);
+        reading::agent(agent, &key_of(path, "agent"), reading);
     }
     if let Some(connection) = &text.connection {
-        names::check_not_token(connection, &key_of(path, "connection"), reading);
+        reading::check_not_token(connection, &key_of(path, "connection"), reading);
     }
     let org = reading.org(text.org.as_deref(), &key_of(path, "org"));
     if text.org.is_some() && text.agent.is_none() {

@@ -5,40 +5,28 @@
 //! group of them. Secrets are named here and read by `secret.rs` when they are needed. What names
 //! mean that only the store knows is left to `rulebook/` and `directory/`.
 
-mod addresses;
 mod agent;
 mod app;
 mod backup;
 mod checked_providers;
-mod connect;
 mod connection;
-mod corporate;
 mod declared;
 mod environment;
 mod error;
 mod file;
-mod hook;
 mod ignored_variables;
 mod last_file;
 mod limits;
 mod listen;
-mod listen_admin;
-mod listen_agents;
 mod listen_at;
 mod listen_databases;
-mod listen_hooks;
 mod listen_tls;
 mod load;
 mod manifest;
 mod mentions;
-mod names;
 mod oauth;
-mod oidc;
-mod origin;
 mod parse;
 mod plugin;
-mod postgres;
-mod providers_in_file;
 mod reading;
 pub mod reference;
 mod reload;
@@ -74,30 +62,30 @@ use keyward_state::rulebook::PlacedRule;
 
 pub use self::listen_at::ListenAt;
 pub use agent::{AgentInFile, UseItem};
-pub use corporate::{ProxyLoginError, UpstreamProxy};
 pub use declared::{Declared, DeclaredByName, InFile};
 pub use environment::VariableSource;
 pub use error::ConfigError;
-pub use hook::HookSecrets;
 pub(crate) use ignored_variables::ignored_variables;
+pub use listen::ListenAdmin;
+pub use listen::ListenHooks;
 pub use listen::ListenSettings;
-pub use listen_admin::ListenAdmin;
-pub use listen_agents::ListenAgent;
+pub use listen_at::ListenAgent;
 pub use listen_databases::ListenDatabase;
-pub use listen_hooks::ListenHooks;
 pub use listen_tls::{Certificate, ListenTls};
 pub use load::data_dir;
 pub use manifest::{ManifestError, manifest, manifest_file};
-pub use oidc::OidcSources;
 pub use plugin::{DeclaredPlugin, ManifestSource};
-pub use postgres::{PostgresChoice, PostgresTls};
 pub use rule_cases::{PlacedCase, rule_cases};
 pub use secret::{SecretSource, SecretSourceError};
 pub use secret_sources::SourceCredentials;
+pub use sign_in::OidcSources;
 pub use sign_in::SignIn;
 pub use state::{AuditTo, CaPaths, Log, StoreChoice};
+pub use state::{PostgresChoice, PostgresTls};
 pub use telemetry::{MetricsAccess, Otlp};
 pub use upstream::Upstream;
+pub use upstream::{ProxyLoginError, UpstreamProxy};
+pub use webhook::HookSecrets;
 pub use yaml::yaml;
 
 /// The whole configuration. Every key has a default.
@@ -161,7 +149,7 @@ pub struct Config {
     /// Whether the gateway takes the listening sockets of the one that serves the data directory.
     pub takes_over: bool,
     /// Where it came from.
-    origin: origin::ConfigOrigin,
+    origin: error::ConfigOrigin,
 }
 
 impl Config {

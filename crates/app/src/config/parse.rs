@@ -11,17 +11,17 @@ use super::backup::BackupText;
 use super::checked_providers::CheckedProviders;
 use super::declared::{Declared, DeclaredItem};
 use super::environment::VariableSource;
+use super::error::ConfigOrigin;
 use super::listen::ListenText;
-use super::origin::ConfigOrigin;
 use super::plugin::PluginText;
-use super::providers_in_file::KnownProviders;
+use super::reading::KnownProviders;
 use super::reading::{ConfigReading, Folders};
 use super::state::{AuditText, CaText, StoreChoice, StoreText};
 use super::telemetry::TelemetryText;
 use super::upstream::UpstreamText;
 use super::{
-    Config, agent, app, backup, connect, connection, limits, listen, oauth, plugin, rule,
-    secret_sources, sign_in, source, state, telemetry, upstream, webhook,
+    Config, agent, app, backup, connection, limits, listen, oauth, plugin, rule, secret_sources,
+    sign_in, source, state, telemetry, upstream, webhook,
 };
 use keyward_base::connect::ConnectSettings;
 use keyward_base::keys::section;
@@ -204,7 +204,7 @@ impl Sections {
             oauth: oauth::oauth(self.oauth.as_ref(), reading),
             rotation: connection::rotation(self.rotation.as_ref(), reading),
             backup: backup::backup(self.backup.as_ref(), reading),
-            connect: connect::connect(self.connect.as_ref(), reading),
+            connect: sign_in::connect(self.connect.as_ref(), reading),
             webhooks: Declared::read(self.webhooks.as_ref(), &known, reading),
             sources: secret_sources::sources(self.sources.as_ref(), &known, reading),
             hooks: Declared::read(self.hooks.as_ref(), &known, reading),

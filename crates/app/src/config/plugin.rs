@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::manifest;
-use super::providers_in_file::KnownProviders;
 use super::reading::ConfigReading;
+use super::reading::KnownProviders;
 use keyward_base::id::OrgId;
 use keyward_base::keys::section;
 use keyward_rules::provider::document::{item_of, key_of};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::checked_providers::KEPT_FROM;
 use super::error::ConfigError;
-use super::origin::ConfigOrigin;
+use super::error::ConfigOrigin;
 use super::secret::SecretSource;
 use super::{Certificate, Config, DeclaredPlugin, file};
 use keyward_rules::provider::Configured;

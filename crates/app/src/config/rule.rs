@@ -4,8 +4,8 @@
 use serde_yaml::Value;
 
 use super::declared::{org_of, with_org};
-use super::names::{self, EarlierNames};
 use super::reading::ConfigReading;
+use super::reading::{self, EarlierNames};
 use keyward_base::keys::{Key, Section};
 use keyward_model::RuleSpec;
 use keyward_rules::policy::explain::ActionKind;
@@ -41,7 +41,7 @@ pub(super) fn rules(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> V
         let org = org_of(org.as_ref(), &path, reading);
         if let Some(name) = &spec.name {
             earlier.add(&org, name, &path, reading);
-            names::check_not_token(name, &path, reading);
+            reading::check_not_token(name, &path, reading);
         }
         reading.no_empty_lists(&item, &LISTS, &path);
         for refusal in spec.refusals() {

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::declared::{Declared, InFile};
-use super::providers_in_file::KnownProviders;
 use super::reading::ConfigReading;
+use super::reading::KnownProviders;
 use super::secret::SecretSource;
 use super::source;
 use keyward_base::keys::section;

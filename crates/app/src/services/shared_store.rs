@@ -1,14 +1,20 @@
-//! The store of several replicas: from its configuration to a connected [`PostgresStore`].
+//! The store of a configuration: embedded, or that of several replicas, from its configuration to a connected
+//! [`PostgresStore`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use rustls::ClientConfig;
 use tokio_postgres::config::{Host, SslMode};
 
-use crate::config::{Config, PostgresChoice, PostgresTls};
+use crate::config::{Config, PostgresChoice, PostgresTls, StoreChoice};
+use crate::restore;
 use keyward_net::tls;
+use keyward_state::store::memory::MemoryStore;
 use keyward_state::store::postgres::{PostgresSettings, PostgresStore};
+use keyward_state::store::sled::SledStore;
+use keyward_state::store::{Store, StoreError};
 
 /// Connects to the database.
 pub(super) async fn open_postgres(
@@ -56,6 +62,42 @@ fn without_ssl_mode(url: &str) -> String {
     let Some((base, query)) = url.split_once('?') else { return url.to_owned() };
     let kept: Vec<_> = query.split('&').filter(|it| !it.starts_with("sslmode=")).collect();
     if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) }
+}
+
+/// How long [`leave_store`] waits.
+const LEAVE_MAX: Duration = Duration::from_secs(2);
+
+/// Opens it, and completes a restore that was interrupted.
+pub(crate) async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(match &config.store {
+        StoreChoice::Memory => Arc::new(MemoryStore::new()),
+        StoreChoice::Postgres(choice) => Arc::new(open_postgres(config, choice).await?),
+        StoreChoice::Sled { path } => match SledStore::open(path).await {
+            Ok(store) => {
+                restore::complete(config, path)?;
+                Arc::new(store)
+            }
+            // The system's message does not name the path.
+            Err(error @ StoreError::Io { .. }) => {
+                return Err(error).with_context(|| format!("cannot use {}", path.display()));
+            }
+            Err(error) => return Err(error.into()),
+        },
+    })
+}
+
+/// Ends the presence of this process, so that the next command does not wait for it.
+pub(crate) async fn leave_store(store: &dyn Store) {
+    let Some(shared) = store.shared() else { return };
+    let error = match tokio::time::timeout(LEAVE_MAX, shared.leave()).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the store does not answer".to_owned(),
+    };
+    tracing::debug!(
+        error,
+        "cannot remove this process from the list of replicas: its entry expires"
+    );
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! `/agents/{name}`: what an agent reaches and by which rule, its connections, its tokens, and how to run it.
 
 mod bindings;
-mod end_users;
 mod settings;
 
 use axum::Router;
@@ -113,7 +112,7 @@ fn page(visit: &Visit, view: &View) -> Markup {
         }
         (streams::section(visit, streams::Owner::Agent, &view.streams))
         @if edits_all || !agent.spec.user_providers.is_empty() {
-            (end_users::panel(agent, view.tag.as_deref(), edits_all))
+            (settings::end_users_panel(agent, view.tag.as_deref(), edits_all))
         }
         @if !view.sessions.items.is_empty() || view.sessions.next.is_some() {
             section.panel #sessions data-live { header { h2 { "Sessions of end users" } } (sessions(view, writes)) }

@@ -1,7 +1,5 @@
 //! `/audit`: the audit log: what agents did and what people changed, with counts and the check of its hash chain.
 
-mod chains;
-
 use axum::Router;
 use axum::extract::{Path, Query};
 use http::StatusCode;
@@ -437,7 +435,7 @@ async fn verify(visit: Visit) -> Result<Page, PageError> {
             ]))
             p.small.muted { "Keep number and hash of the last record elsewhere: they show later that nothing was cut off the end." }
         } }
-        @if !told.chains.is_empty() { (chains::show(&told.chains)) }
+        @if !told.chains.is_empty() { (super::replicas::show_chains(&told.chains)) }
     };
     Ok(Page::new(&visit, Section::Audit, "Verify audit log", content))
 }

@@ -1,7 +1,6 @@
 //! `/connections/{name}`: its state with the remedy, what was granted, who uses it, and what was done to it.
 
 mod access;
-mod listeners;
 mod request;
 mod sessions;
 
@@ -59,7 +58,7 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, PageError>
     let asked = format!("/audit?changed={}&limit={CHANGES}", connection.id);
     let changes: Option<List<Event>> = visit.once(&asked).await?;
     let changes = changes.map(|list| list.items);
-    let listeners = listeners::read(&visit, &connection).await?;
+    let listeners = sessions::read_listeners(&visit, &connection).await?;
     let view = View { connection, tag, usage, provider, streams, changes, listeners };
     Ok(Page::new(&visit, Section::Connections, &view.connection.spec.name, page(&visit, &view)))
 }
@@ -295,7 +294,7 @@ fn about(view: &View) -> Markup {
         ("Hosts", (!shown.hosts.is_empty()).then(|| chips(&shown.hosts))),
         ("Database", shown.database.as_ref().map(|url| html! { code { (url) } })),
         ("Sessions", shown.database.as_ref().map(|_| sessions::rights(&spec.settings))),
-        ("Listeners", view.listeners.as_ref().map(|all| listeners::show(all))),
+        ("Listeners", view.listeners.as_ref().map(|all| sessions::show(all))),
         ("Public key", key.map(|key| html! { code { (key.public_key) } })),
         ("Accounts", key.map(|key| chips(&key.users))),
         ("Servers", key.map(|key| chips(&key.servers))),

@@ -2,13 +2,12 @@
 
 mod install;
 mod manifest;
-mod slot;
 
 use axum::Router;
 use axum::extract::{Path, Query};
 use maud::{Markup, html};
 
-use self::slot::{choices, limits, more};
+use self::manifest::{choices, limits, more};
 use super::connections::{renewal_verb, state_of};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;

@@ -3,9 +3,7 @@
 
 mod form;
 mod list;
-mod query;
 mod sentence;
-mod shared;
 mod tester;
 
 use axum::Router;
@@ -20,11 +18,11 @@ use keyward_api::handler::get;
 use keyward_api::wire::List;
 use keyward_model::{Agent, ManagedBy, RuleShown, Shown};
 
-use self::query::PageQuery;
+use self::tester::PageQuery;
 pub(super) use list::file_line;
+use list::{remove_button, shadow_notice};
 use sentence::Sentence;
 pub(super) use sentence::decider;
-use shared::{remove, shadow};
 
 /// Agents that a form offers; the names of others are typed.
 const AGENTS: usize = 200;
@@ -88,10 +86,10 @@ async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, PageError> 
         (head(html! { (title) }, Some(Sentence::of(&rule.spec).show()), html! {
             @if is_ours { a.button href=(format!("{path}/edit")) { "Edit rule" } }
         }))
-        @if let Some(earlier) = &rule.status.shadowed_by { (shadow(earlier)) }
+        @if let Some(earlier) = &rule.status.shadowed_by { (shadow_notice(earlier)) }
         section.panel { div.body { (about(&rule)) } }
         @if is_ours {
-            (danger_zone(&remove(&rule, tag.as_deref()).show()))
+            (danger_zone(&remove_button(&rule, tag.as_deref()).show()))
         }
     };
     Ok(Page::new(&visit, Section::Rules, &title, content))

@@ -1,11 +1,11 @@
-//! `/settings`: the health of the gateway: its listeners, configuration, CA, master keys and organisations. The checks
-//! that take time, of hosts and of the configuration, have pages of their own.
+//! `/settings`: the health of the gateway: its listeners, configuration, CA, master keys, backups and
+//! organisations. The checks that take time, of hosts and of the configuration, have pages of their own.
 
 use axum::Router;
 use axum::extract::State;
 use maud::{Markup, html};
 
-use super::{backups, replicas};
+use super::replicas;
 use crate::frame::{Page, Section, sign_out};
 use crate::parts::{
     Action, Field, Subpage, Tone, ago, chips, empty, facts, head, now, settings_nav, state,
@@ -89,7 +89,7 @@ async fn show(State(console): State<Console>, visit: Visit) -> Result<Page, Page
                     section.panel #keys-of-store data-live { header { h2 { "Master keys" } } (master_keys(keys, is_operator)) }
                 }
                 @if let Some(backup) = &view.backup {
-                    section.panel #backups data-live { header { h2 { "Backups" } (backups::in_short(backup)) } div.body { (backups::show(backup, is_operator)) } }
+                    section.panel #backups data-live { header { h2 { "Backups" } (backups_in_short(backup)) } div.body { (show_backups(backup, is_operator)) } }
                 }
                 @if is_operator {
                     section.panel #store { header { h2 { "Store" } } div.body {
@@ -347,4 +347,40 @@ async fn hosts(visit: Visit) -> Result<Page, PageError> {
         }
     };
     Ok(Page::new(&visit, Section::Settings, "Upstream hosts", content))
+}
+
+/// The word beside the title.
+pub(super) fn backups_in_short(view: &BackupView) -> Markup {
+    match (view.failed, &view.every) {
+        (Some(_), _) => state(Tone::Bad, "failed"),
+        (None, Some(_)) => state(Tone::Ok, "scheduled"),
+        (None, None) => state(Tone::Warn, "not scheduled"),
+    }
+}
+
+/// `downloads`: whether the reader may have one.
+pub(super) fn show_backups(view: &BackupView, downloads: bool) -> Markup {
+    let last = view.last.as_ref().map(|last| {
+        html! { (ago(last.created)) " " code { (last.file) } " " (last.bytes) " bytes" }
+    });
+    let failure = view.failed.zip(view.failure.as_ref());
+    let has_recipients = !view.recipients.is_empty();
+    html! {
+        @if let Some((at, why)) = failure {
+            p.wrong-box { "The last attempt failed " (ago(at)) ": " (why) }
+        }
+        (facts(&[
+            ("Every", view.every.as_ref().map(|every| html! { (every) ", " (view.keep.unwrap_or_default()) " files are kept" })),
+            ("Folder", view.to.as_ref().map(|to| html! { code { (to) } })),
+            ("Last", last),
+            ("Encrypted for", has_recipients.then(|| html! { @for recipient in &view.recipients { p { code { (recipient) } } } })),
+        ]))
+        @if !has_recipients {
+            p.muted { "Name " code { "recipients" } " under " code { "backup" } " in the configuration to download backups here. " code { "keyward backup" } " works without them." }
+        }
+        p.small.muted { "A person who can open a backup has every secret of every organisation." }
+        @if downloads && has_recipients {
+            div.actions { button data-download="/backup" { "Download a backup" } }
+        }
+    }
 }

@@ -1,8 +1,9 @@
-//! Scopes with their words.
+//! Words about apps: what their client id and secret are called, and scopes.
 
 use maud::{Markup, html};
 
-use keyward_api::wire::ProviderView;
+use crate::visit::capital;
+use keyward_api::wire::{AuthView, ProviderView};
 use keyward_rules::provider::scope_words::ScopeWords;
 
 /// Scopes, each with what it allows, as far as the service's words are known. `missing` were not granted.
@@ -35,6 +36,16 @@ pub(crate) fn known_scopes(provider: &ProviderView) -> Markup {
             }
         }
     }
+}
+
+/// Labels of the client's id and secret, in the words of the service.
+pub(crate) fn client_labels(auth: Option<&AuthView>) -> [String; 2] {
+    client_words(auth).map(capital)
+}
+
+/// The same words within a sentence.
+pub(crate) fn client_words(auth: Option<&AuthView>) -> [&str; 2] {
+    auth.map_or(["client id", "client secret"], AuthView::client_words)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::seen::{HandshakeFailure, OtherProtocol, ProbeEvent, ProbedRequest, RequestRoute};
-use super::shared::{ListenerKind, ProbeState};
+use super::seen::{ListenerKind, ProbeState};
 use keyward_base::host::{Scheme, Target};
 use keyward_net::tls::ALPN_HTTP2;
 use keyward_proxy::base_url::{BaseUrl, ServedBaseUrls};

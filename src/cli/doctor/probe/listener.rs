@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::answers;
-use super::shared::{EVENTS_MAX, ListenerKind, Observations, ProbeState};
+use super::seen::{EVENTS_MAX, ListenerKind, Observations, ProbeState};
 use crate::cli::failure::Failure;
 use keyward_base::time::Clock;
 use keyward_proxy::Preface;

@@ -2,7 +2,7 @@
 //! connection is tested.
 
 use crate::cli::client::{Client, segment};
-use crate::cli::connection::test;
+use crate::cli::connection::request;
 use crate::cli::doctor::report::DoctorReport;
 use crate::cli::environment::EnvironmentFacts;
 use crate::cli::failure::Failure;
@@ -55,12 +55,12 @@ impl DatabaseSessions {
             report.warn("database", message, format!("keyward agent token revoke {agent} {id}"));
         }
         for database in &facts.databases {
-            let failure = match test::ask(&self.client, &database.connection).await {
+            let failure = match request::ask_for_test(&self.client, &database.connection).await {
                 Ok(found) if found.ok => {
                     report.ok("database", format!("{}: {}", found.name, found.message));
                     continue;
                 }
-                Ok(found) => test::failure(global, found),
+                Ok(found) => request::test_failure(global, found),
                 Err(failure) => failure,
             };
             report.fail("database", failure.message(), failure.advice().unwrap_or_default());

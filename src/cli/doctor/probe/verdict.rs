@@ -6,10 +6,10 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 
 use super::remedy::{self, Evidence, ProbedAgent, ProxyProblem};
+use super::seen::Observations;
 use super::seen::{
     CarriedCredential, HandshakeFailure, OtherProtocol, ProbeEvent, ProbedRequest, RequestRoute,
 };
-use super::shared::Observations;
 use super::stack::{RecognisedProgram, Stack};
 use super::watch::{Process, ProcessWatch};
 use crate::cli::doctor::report::{CheckStatus, DoctorReport};

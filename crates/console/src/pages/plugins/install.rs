@@ -7,7 +7,7 @@ use axum::extract::Query;
 use maud::{Markup, html};
 
 use super::manifest::{ManifestProblem, changes, read};
-use super::slot::{choices, hosts, limits, more};
+use super::manifest::{choices, hosts, limits, more};
 use crate::frame::{Page, Section};
 use crate::pages::connections::state_of;
 use crate::parts::{head, mark, remedy};

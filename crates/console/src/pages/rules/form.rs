@@ -2,9 +2,9 @@
 
 use maud::{Markup, html};
 
-use super::query::PageQuery;
 use super::sentence::Sentence;
-use super::{list, shared, tester};
+use super::tester::PageQuery;
+use super::{list, tester};
 use crate::frame::{Page, Section};
 use crate::parts::{Field, head, own_authorization};
 use crate::visit::{PageError, Tagged, Visit, segment};
@@ -168,9 +168,9 @@ pub(super) async fn edit(
     let content = html! {
         p.crumb { a href="/rules" { "Rules" } " / " a href=(path) { (name) } }
         (head(html! { "Edit rule" }, Some(Sentence::of(&rule.body.spec).show()), html! {
-            (shared::remove(&rule.body, rule.tag.as_deref()).show())
+            (list::remove_button(&rule.body, rule.tag.as_deref()).show())
         }))
-        @if let Some(earlier) = earlier { (shared::shadow(earlier)) }
+        @if let Some(earlier) = earlier { (list::shadow_notice(earlier)) }
         section.panel { div.body { (show(&form)) } }
     };
     Ok(Page::new(visit, Section::Rules, "Edit rule", content))

@@ -1,14 +1,15 @@
-//! The list of rules in their order, each with what it says about the tested request.
+//! The list of rules in their order, each with what it says about the tested request, and with the notice that it
+//! has no effect and the button that removes it.
 
 use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::query::PageQuery;
 use super::sentence::Sentence;
+use super::tester::PageQuery;
 use super::tester::Tested;
 use crate::icons::Icon;
-use crate::parts::{count, empty};
+use crate::parts::{Action, count, empty};
 use crate::visit::{Visit, segment, with_query};
 use keyward_api::wire::{Explanation, List, RuleOutcome};
 use keyward_model::{ManagedBy, RuleShown};
@@ -243,6 +244,35 @@ fn default(view: &View<'_>, rule: &RuleShown) -> Markup {
             p.grow { b { "Everything else" } " " (what) "." }
             @if let Some(fit) = fit { (verdict(fit)) }
         } }
+    }
+}
+
+/// The notice that a rule has no effect, with the rule that comes before it.
+pub(super) fn shadow_notice(earlier: &str) -> Markup {
+    let name = written_name(earlier);
+    html! {
+        div.notice.warn { div.grow {
+            b { "It has no effect" }
+            p.small { "Rule " a href=(format!("/rules/{}", segment(name))) { (name) } " comes first and decides all of its requests. Move it before that rule, or remove it." }
+        } }
+    }
+}
+
+/// The button that removes a rule, with what the removal changes.
+pub(super) fn remove_button<'a>(rule: &'a RuleShown, tag: Option<&'a str>) -> Action<'a> {
+    let name = rule.spec.name.as_deref().unwrap_or(&rule.id);
+    let loss = match rule.spec.action.map_or("inject", |action| action.as_str()) {
+        "deny" => "Requests that it blocks are decided by the rules after it, and may be sent.",
+        _ => "Requests that only this rule allows are refused.",
+    };
+    Action {
+        to: Some("/rules"),
+        tag,
+        ..Action::removal(
+            format!("DELETE /rules/{}", segment(name)),
+            "Remove rule",
+            format!("Remove rule {name}?\n{loss}"),
+        )
     }
 }
 

@@ -1,8 +1,9 @@
 //! The tester: explains one request of an agent, and shows a line for a file of rule tests that expects the same.
+//! It is part of the query of the page of rules.
 
 use maud::{Markup, PreEscaped, html};
+use serde::Deserialize;
 
-use super::query::PageQuery;
 use super::sentence::decider;
 use crate::pages::traffic::decided;
 use crate::visit::{PageError, Visit, segment, sentence};
@@ -190,6 +191,20 @@ pub(super) fn current_decision(now: &Explanation) -> Markup {
         @if let Some(by) = decider(now) { " because of " (by) }
         (PreEscaped("."))
     }
+}
+
+/// The query of the page: the request of the tester, and that of a new rule.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct PageQuery {
+    pub(super) agent: Option<String>,
+    pub(super) method: Option<String>,
+    pub(super) url: Option<String>,
+    pub(super) graphql: Option<String>,
+    pub(super) new: Option<String>,
+    pub(super) host: Option<String>,
+    pub(super) path: Option<String>,
+    pub(super) from: usize,
 }
 
 #[cfg(test)]

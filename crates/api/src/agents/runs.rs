@@ -1,0 +1,216 @@
+//! `POST /runs`: a token that is valid while the response is read. The first line of the response is the token;
+//! nothing follows until either side ends it. When the reader exits, the kernel closes its stream and the token
+//! is revoked at once.
+//!
+//! The token also has a short expiry, which is renewed meanwhile, so that a killed gateway leaves no token that
+//! is valid for long.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::Body as Answer;
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::mpsc;
+
+use super::why_paused;
+use crate::agents::run_counter::OpenRun;
+use crate::audit_log::Run;
+use crate::auth::Caller;
+use crate::body::Body;
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::openapi::{JsonLinesAnswer, Routes};
+use crate::resource;
+use crate::state::Admin;
+use crate::tokens::shown_once;
+use crate::wire::{NewRun, SecretText, TokenIssued};
+use keyward_base::id::{AgentId, OrgId, TokenId};
+use keyward_base::secret::Secret;
+use keyward_model::Agent;
+use keyward_state::crypto::token::TokenHash;
+use keyward_state::directory::AgentRecord;
+use keyward_state::observe::change::Change;
+use keyward_state::observe::event::Outcome;
+
+/// How long a token stays valid after the gateway was killed.
+const LIFE: SignedDuration = SignedDuration::from_secs(120);
+/// Short, so that a machine wakes from sleep with valid tokens soon.
+const RENEW_EVERY: Duration = Duration::from_secs(15);
+
+/// A run's token and its owner.
+struct RunToken {
+    admin: Admin,
+    org: OrgId,
+    agent: AgentId,
+    token: TokenId,
+    /// Who started the run.
+    caller: Caller,
+    /// The run as logged.
+    run: Run,
+    open: OpenRun,
+}
+
+pub(crate) fn routes() -> Routes {
+    Routes::new().post(
+        "/runs",
+        ["openRun", "Open a run: a token that is valid while the answer is read"],
+        open,
+    )
+}
+
+async fn open(
+    context: Context,
+    Body(new): Body<NewRun>,
+) -> Result<JsonLinesAnswer<TokenIssued, 201>, ApiError> {
+    let Context { admin, caller } = &context;
+    // Only a gateway has runs, and a run must not prevent it from stopping.
+    if admin.locations().is_none() {
+        return Err(ApiError::NoSuchPath);
+    }
+    let open = admin.runs().count();
+    if !admin.accepts_work() {
+        return Err(ApiError::Draining);
+    }
+    let agent = resource::found::<Agent>(&context, &new.agent)?;
+    let action = if new.token.is_some() { "resumed" } else { "started" };
+    let label = Some(new.label.clone());
+    let run = Run { action, agent: agent.name.clone(), token: None, label };
+    caller.record_run(run.clone());
+    if admin.deps().directory.view().is_inactive(&agent) {
+        // The program of a paused agent would only get refusals.
+        let (why, hint) = why_paused(&agent);
+        let message = format!("agent `{}` is paused: {why}", agent.name);
+        return Err(ApiError::field("agent", message).hint(hint));
+    }
+    let expires = admin.deps().clock.now() + LIFE;
+    let (token, line) = take_token(admin, &agent, new, expires).await?;
+    let run = Run { token: Some(token.clone()), ..run };
+    caller.record_run(run.clone());
+    admin.runs().tokens.lock().insert(token.clone(), false);
+    admin.deps().metrics.run_refusals.watch(&token);
+    let (lines, body) = mpsc::channel(1);
+    let (org, agent) = (agent.org.clone(), agent.id.clone());
+    let (admin, caller) = (admin.clone(), caller.clone());
+    let held = RunToken { admin, org, agent, token, caller, run, open };
+    // In a separate task: revoking the token must complete when the reader is gone.
+    tokio::spawn(held.until_closed(lines));
+    let first = futures_util::stream::iter([Ok::<_, Infallible>(line)]);
+    let rest = futures_util::stream::unfold(body, |mut body| async move {
+        body.recv().await.map(|line| (Ok(line), body))
+    });
+    let body = Answer::from_stream(futures_util::StreamExt::chain(first, rest));
+    Ok(JsonLinesAnswer::new(body))
+}
+
+/// Issues a new token, or resumes the one that the run had before a restart of the gateway; also returns the
+/// line that shows it.
+async fn take_token(
+    admin: &Admin,
+    agent: &AgentRecord,
+    new: NewRun,
+    expires: Timestamp,
+) -> Result<(TokenId, Bytes), ApiError> {
+    let (directory, org) = (&admin.deps().directory, agent.org.clone());
+    if let Some(SecretText(token)) = new.token {
+        // A revoked token is not resumed.
+        let known = known(agent, &token).ok_or_else(|| ApiError::not_found("token", &new.label))?;
+        directory.renew_token(&org, &agent.id, &known, expires).await?;
+        return Ok((known, Bytes::from_static(b"{}\n")));
+    }
+    let label = Some(new.label);
+    let issued = directory.add_token(&org, &agent.id, label.clone(), Some(expires), None).await?;
+    let mut line = serde_json::to_vec(&shown_once(&issued, label)?).map_err(ApiError::internal)?;
+    line.push(b'\n');
+    Ok((issued.id, line.into()))
+}
+
+fn known(agent: &AgentRecord, token: &Secret) -> Option<TokenId> {
+    let hash = TokenHash::of_secret(token).to_hex();
+    let found = agent.facts.tokens.iter().find(|known| known.hash == hash);
+    found.map(|token| token.id.clone())
+}
+
+impl Drop for RunToken {
+    fn drop(&mut self) {
+        self.open.forget(&self.token);
+        self.admin.deps().metrics.run_refusals.forget(&self.token);
+    }
+}
+
+impl RunToken {
+    /// Renews the token until its reader is gone or the caller has no access any more, then revokes it; ends the
+    /// response when the token was revoked. A gateway that stops ends the response and leaves the token to its expiry,
+    /// because the run may continue with the next gateway.
+    async fn until_closed(self, lines: mpsc::Sender<Bytes>) {
+        let mut tick = tokio::time::interval(RENEW_EVERY);
+        tick.tick().await;
+        let mut changes = self.admin.deps().directory.changes();
+        let ended = loop {
+            if !self.exists() {
+                break Some("its token was revoked");
+            }
+            tokio::select! {
+                () = lines.closed() => {
+                    self.release().await;
+                    break Some("its program ended");
+                }
+                () = self.caller.authentication_end(self.admin.deps()) => {
+                    // With another role it may be opened again, with the same token.
+                    if !self.caller.has_live_credential(self.admin.deps()) {
+                        self.release().await;
+                    }
+                    break Some("its caller has no access any more");
+                }
+                () = self.admin.drain_started() => break None,
+                changed = changes.changed() => if changed.is_err() { break None },
+                _ = tick.tick() => if !self.renew().await { break Some("its token ended") },
+            }
+        };
+        if let Some(why) = ended {
+            self.tell(why).await;
+        }
+        // Uncounted before the response ends, so that a reader who sees the end finds the run gone.
+        drop(self);
+        drop(lines);
+    }
+
+    /// Records the end of the run, unless a request that ended it does.
+    async fn tell(&self, why: &str) {
+        let is_told = self.admin.runs().tokens.lock().remove(&self.token);
+        if is_told == Some(true) {
+            return;
+        }
+        let deps = self.admin.deps();
+        let change = Change::new(&self.caller.actor(), "run", "ended").because(why);
+        let mut event = change.event(deps.clock.now(), &self.org, Outcome::Completed);
+        Run { action: "ended", ..self.run.clone() }.write(&mut event);
+        deps.changes.record(event).await;
+    }
+
+    fn exists(&self) -> bool {
+        let view = self.admin.deps().directory.view();
+        let agent = view.agent(&self.org, &self.agent);
+        agent.is_some_and(|agent| agent.facts.tokens.iter().any(|token| token.id == self.token))
+    }
+
+    async fn renew(&self) -> bool {
+        let (deps, org) = (self.admin.deps(), &self.org);
+        let expires = deps.clock.now() + LIFE;
+        let renewed = deps.directory.renew_token(org, &self.agent, &self.token, expires).await;
+        if let Err(error) = &renewed {
+            // The token was revoked, its agent removed, or it expired while the machine slept: the program asks
+            // again.
+            tracing::info!(token = %self.token, %error, "a run's token was not renewed");
+        }
+        renewed.is_ok()
+    }
+
+    async fn release(&self) {
+        let (directory, org) = (&self.admin.deps().directory, &self.org);
+        let revoked = directory.revoke_token(org, &self.agent, &self.token).await;
+        if let Err(error) = revoked {
+            tracing::debug!(token = %self.token, %error, "a run's token was gone already");
+        }
+    }
+}
