@@ -560,7 +560,7 @@ mod tests {
             }),
             ended_request(|it| it.outcome = Outcome::UpstreamAborted),
         ];
-        let text: String = lines.iter().filter_map(|record| of(record, false)).collect();
+        let text: String = lines.iter().filter_map(|record| request_line(record, false)).collect();
         insta::assert_snapshot!(text, @r"
         08:00:00Z  GET     200  api.acme.test/v1/items
         08:00:00Z  GET     200  api.acme.test/v1/items  work

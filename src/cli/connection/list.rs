@@ -105,7 +105,7 @@ pub(super) async fn show_usage(
     name: &str,
 ) -> Result<(), Failure> {
     let usage: UsageView = client.get(&format!("{}/usage", path(name))).await?;
-    output::show(global.json, &usage, |usage| shown(usage, &output::layout(global)))
+    output::show(global.json, &usage, |usage| shown_usage(usage, &output::layout(global)))
 }
 
 fn shown_usage(usage: &UsageView, layout: &TableLayout) -> String {

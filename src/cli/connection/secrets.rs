@@ -83,7 +83,7 @@ impl FieldSource {
     ///
     /// # Errors
     /// When there is not exactly one.
-    pub(in crate::cli) fn named_references(mut self, auth: &AuthView) -> Result<Self, Failure> {
+    pub(in crate::cli) fn named(mut self, auth: &AuthView) -> Result<Self, Failure> {
         if !self.field.is_empty() {
             return Ok(self);
         }

@@ -309,11 +309,11 @@ impl<'de> Deserialize<'de> for LimitId {
 mod as_text {
     use super::*;
 
-    fn serialize<S: Serializer>(rate: &Rate, to: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(rate: &Rate, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(rate)
     }
 
-    fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Rate, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Rate, D::Error> {
         String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
     }
 }
