@@ -12,6 +12,7 @@ mod paths;
 mod proofs;
 mod rules;
 mod rust;
+mod size;
 mod tables;
 
 use comments::cites_what_is_here;

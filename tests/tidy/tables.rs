@@ -187,3 +187,24 @@ pub(super) const FILE_LINES_MAX: usize = 500;
 
 /// In `crates/proxy/`, where every peer has its longest function: a screen.
 pub(super) const PROXY_FUNCTION_LINES_MAX: usize = 59;
+
+/// The most lines of shipped code of each crate, as `size` counts them.
+pub(super) const CODE_LINES_MAX: &[(&str, usize)] = &[
+    ("api", 20_010),
+    ("app", 12_339),
+    ("backup", 700),
+    ("base", 3_539),
+    ("console", 10_561),
+    ("databases", 9_425),
+    ("envelope", 184),
+    ("hooks", 2_009),
+    ("inbox", 1_706),
+    ("keyward", 26_074),
+    ("model", 5_337),
+    ("net", 2_970),
+    ("proxy", 16_412),
+    ("rules", 17_679),
+    ("ssh", 645),
+    ("state", 19_463),
+    ("vault", 21_093),
+];

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::runs::{Cases, other_parts};
 use super::*;
 
-const CASES: Cases = Cases { usual: 10_000, soak: 1_000_000, parts: PARTS };
+const CASES: Cases = Cases { usual: 5_000, soak: 1_000_000, parts: PARTS };
 
 fn lives() -> impl Strategy<Value = Option<u32>> {
     prop_oneof![Just(None), Just(Some(1)), (2_u32..120).prop_map(Some), Just(Some(3_600))]
