@@ -1,5 +1,5 @@
 //! The main use case, end to end, on loopback: `curl` (and Python, if it is installed) calls three HTTPS
-//! APIs that accept only live credentials, but holds no credential.
+//! APIs that accept only live credentials, but holds no credential. Where `curl` is missing, `apt-get` installs it.
 //!
 //! `cargo demo` exits with 0 if every check passed.
 //! `cargo demo --stay` keeps it running and prints commands to try.
@@ -40,6 +40,13 @@ const DENIED: &str = "elsewhere.demo.test";
 /// Refused uploads of each size, each on a stream of its own.
 const UPLOADS: usize = 20;
 
+/// Installs curl as root or by sudo, as `tests/run` installs programs.
+const INSTALL_CURL: &str = "\
+set -e
+as_root() { if [ \"$(id -u)\" = 0 ]; then \"$@\"; else sudo \"$@\"; fi; }
+as_root apt-get update -q
+as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends curl";
+
 /// A body that curl has sent before the refusal comes, and one that it has not.
 const UPLOAD_BYTES: [usize; 2] = [3, 300_000];
 
@@ -64,6 +71,7 @@ struct Claims {
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
+    install_curl()?;
     let stay = std::env::args().any(|argument| argument == "--stay");
     let stage = Stage::set_up().await?;
     let mut claims = Claims::default();
@@ -77,6 +85,16 @@ async fn main() -> Result<ExitCode> {
     claims.state("no file of the gateway holds the live credential", !holds(&data, &live)?);
     println!("\n{} claims held, {} did not", claims.held, claims.broken);
     Ok(if claims.broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Installs curl where it is missing.
+fn install_curl() -> Result<()> {
+    if Command::new("curl").arg("--version").output().is_ok() {
+        return Ok(());
+    }
+    println!("curl is missing: apt-get installs it");
+    let status = Command::new("sh").args(["-c", INSTALL_CURL]).status()?;
+    status.success().then_some(()).context("curl is missing: install it")
 }
 
 impl Stage {
@@ -258,7 +276,7 @@ impl Stage {
     fn curl(&self, arguments: &[String]) -> Result<Output> {
         let mut command = Command::new("curl");
         command.args(["--silent", "--show-error", "--max-time", "20"]).args(arguments);
-        self.as_agent(&mut command).output().context("curl cannot be started: install it")
+        self.as_agent(&mut command).output().context("curl cannot be started")
     }
 
     /// The environment that makes programs use the gateway.
