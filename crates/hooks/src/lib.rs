@@ -6,7 +6,7 @@
 //! fetched, [`Scheme::key_place`] returns its location, and [`Scheme::read_with`] replaces both.
 
 mod challenge;
-mod challenge_form;
+mod challenge_rule;
 mod fetched;
 mod key;
 mod proof;
@@ -21,7 +21,7 @@ mod written;
 #[cfg(test)]
 mod tests;
 
-pub use challenge_form::{ChallengeAction, EventAnswer};
+pub use challenge_rule::{ChallengeAction, EventAnswer};
 pub use fetched::key_place::{HookMessage, KeyPlace};
 pub use key::SecretError;
 pub use rejection::Rejection;

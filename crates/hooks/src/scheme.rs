@@ -1,10 +1,11 @@
 //! [`Scheme`]: how a service signs. Found by id, among those of `schemes.yaml` and those that an id itself describes.
 
+use http::Method;
 use jiff::{SignedDuration, Timestamp};
 
 use keyward_base::secret::Secret;
 
-use crate::challenge_form::{ChallengeForm, EventAnswer};
+use crate::challenge_rule::{ChallengePlace, ChallengeRule, EventAnswer};
 use crate::fetched::form::FetchedForm;
 use crate::key::{SecretError, VerificationKey};
 use crate::request::HookRequest;
@@ -25,7 +26,7 @@ pub struct Scheme {
     pub(crate) name: String,
     pub(crate) docs: String,
     pub(crate) secret_label: String,
-    pub(crate) challenge: Option<ChallengeForm>,
+    pub(crate) challenges: Vec<ChallengeRule>,
     pub(crate) answer: EventAnswer,
     /// Whether different events may have the same bytes.
     pub(crate) repeats: bool,
@@ -60,17 +61,17 @@ impl Scheme {
 
     /// Whether the service hands the secret over in a first request, so that none is needed before.
     pub fn learns_secret(&self) -> bool {
-        matches!(self.challenge, Some(ChallengeForm::Asana | ChallengeForm::Notion))
+        self.challenges.iter().any(|rule| rule.learn.is_some())
     }
 
     /// Whether a person must enter the secret that the service handed over there before it sends events.
     pub fn confirms_secret(&self) -> bool {
-        self.challenge == Some(ChallengeForm::Notion)
+        self.challenges.iter().any(|rule| matches!(rule.learn, Some(ChallengePlace::Body(_))))
     }
 
     /// Whether the service checks the URL by a HEAD request.
     pub fn checks_by_head(&self) -> bool {
-        self.challenge == Some(ChallengeForm::Head)
+        self.challenges.iter().any(|rule| rule.method == Some(Method::HEAD))
     }
 
     /// How the service expects that its events are answered.
@@ -88,8 +89,8 @@ impl Scheme {
         self.redelivers
     }
 
-    /// Whether the whole body is signed. Otherwise a sender of a valid signature could have changed it: Mailgun signs a
-    /// token beside it, Adyen some fields, and others send only a token.
+    /// Whether the whole body is signed. Otherwise a sender of a valid signature could have changed it: some services sign a
+    /// token beside it or some fields, and others send only a token.
     pub fn signs_body(&self) -> bool {
         self.fetched.is_none_or(FetchedForm::signs_body)
             && self.ways.iter().all(|way| {
@@ -125,16 +126,16 @@ impl Scheme {
         secrets: &[Secret],
         now: Timestamp,
     ) -> Result<VerifiedRequest, Rejection> {
-        if self.challenge.is_some_and(|form| form.may_have_signed(incoming.body)) {
+        if self.challenges.iter().any(|rule| rule.may_have_signed(incoming.body)) {
             return Err(Rejection::BodyStrange);
         }
         self.verify_signature(&HookRequest::new(incoming), secrets, now)
     }
 
-    /// The verify token that a person enters at the service beside the URL, where it asks for one (Meta). It is derived
+    /// The verify token that a person enters at the service beside the URL, where it asks for one. It is derived
     /// from the secret, so that no second one must be kept, and does not disclose it.
     pub fn verify_token(&self, secret: &Secret) -> Option<String> {
-        self.challenge.filter(|form| *form == ChallengeForm::Meta)?;
+        self.challenges.iter().find(|rule| rule.verify_token.is_some())?;
         self.usable_keys(std::slice::from_ref(secret)).next()?.verify_token()
     }
 

@@ -7,12 +7,6 @@ use std::sync::LazyLock;
 use http::HeaderName;
 use parking_lot::Mutex;
 
-use crate::challenge_form::EventAnswer;
-use crate::key::{KeyForm, SignatureAlgorithm};
-use crate::request::{Encoding, SignatureLayout};
-use crate::scheme::BODY_BYTES_MAX;
-use crate::template::SignedTemplate;
-use crate::verify::{ValuePlace, Way};
 use crate::{Scheme, written};
 
 /// Schemes that ids describe are kept for the life of the process, so their number is bounded.
@@ -62,39 +56,26 @@ impl Scheme {
         let (form, header) = id.split_once(':')?;
         let header = HeaderName::from_str(header).ok()?;
         let (encoding, hash) = form.split_once('-')?;
-        let (encoding, written) = match encoding {
-            "hex" => (Encoding::Hex, "hexadecimal digits"),
-            "base64" => (Encoding::Base64, "base64"),
+        let as_written = match encoding {
+            "hex" => "hexadecimal digits",
+            "base64" => "base64",
             _ => return None,
         };
-        let (algorithm, name) = match hash {
-            "sha1" => (SignatureAlgorithm::HmacSha1, "HMAC-SHA-1"),
-            "sha256" => (SignatureAlgorithm::HmacSha256, "HMAC-SHA-256"),
-            "sha512" => (SignatureAlgorithm::HmacSha512, "HMAC-SHA-512"),
+        let name = match hash {
+            "sha1" => "SHA-1",
+            "sha256" => "SHA-256",
+            "sha512" => "SHA-512",
             _ => return None,
         };
-        Some(Self {
-            id: format!("{form}:{header}"),
-            name: format!("{name} of the body in {header}, as {written}"),
-            docs: HMAC.to_owned(),
-            secret_label: "signing secret".to_owned(),
-            challenge: None,
-            answer: EventAnswer::default(),
-            repeats: false,
-            redelivers: false,
-            body_bytes_max: BODY_BYTES_MAX,
-            fetched: None,
-            ways: vec![Way {
-                key: KeyForm::Text,
-                algorithm,
-                signature: ValuePlace::Headers(vec![header]),
-                layout: SignatureLayout::Whole,
-                encoding,
-                signed: SignedTemplate::body(),
-                items: None,
-                time: None,
-                id: None,
-            }],
-        })
+        // A name of a header has no quotes.
+        let text = format!(
+            "- id: \"{form}:{header}\"
+  name: \"HMAC-{name} of the body in {header}, as {as_written}\"
+  docs: {HMAC}
+  secret: signing secret
+  by:
+  - {{ headers: [\"{header}\"], encoding: {encoding}, algorithm: hmac-{hash}, signed: '{{body}}' }}"
+        );
+        written::read(&text).ok()?.pop()
     }
 }

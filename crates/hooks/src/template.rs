@@ -73,11 +73,6 @@ impl SignedTemplate {
         Ok(Self(pieces))
     }
 
-    /// The body alone.
-    pub(crate) fn body() -> Self {
-        Self(vec![TemplatePiece::Body])
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

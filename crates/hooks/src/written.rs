@@ -6,9 +6,8 @@ use http::HeaderName;
 use jiff::SignedDuration;
 use serde::Deserialize;
 
-use super::challenge_form::ChallengeForm;
 use super::fetched::form::FetchedForm;
-use crate::challenge_form::EventAnswer;
+use crate::challenge_rule::{ChallengeRule, EventAnswer};
 use crate::key::{KeyForm, SignatureAlgorithm};
 use crate::request::{Encoding, SignatureLayout};
 use crate::scheme::{BODY_BYTES_MAX, Scheme};
@@ -26,7 +25,8 @@ struct WrittenScheme {
     /// What the service calls the secret.
     secret: String,
     /// How it proves the URL or hands over the secret.
-    challenge: Option<ChallengeForm>,
+    #[serde(default)]
+    challenges: Vec<ChallengeRule>,
     /// How it expects that events are answered.
     #[serde(default)]
     answer: EventAnswer,
@@ -106,10 +106,11 @@ pub(crate) fn read(text: &str) -> Result<Vec<Scheme>, String> {
 }
 
 fn scheme(written: WrittenScheme) -> Result<Scheme, String> {
-    let WrittenScheme { id, name, docs, secret, challenge, answer, .. } = written;
+    let WrittenScheme { id, name, docs, secret, challenges, answer, .. } = written;
     let WrittenScheme { repeats, redelivers, body_max, by, fetched, .. } = written;
     let ways = by.into_iter().map(way).collect::<Result<Vec<_>, _>>();
     let ways = ways.map_err(|why| format!("{id}: {why}"))?;
+    challenges.iter().try_for_each(ChallengeRule::check).map_err(|why| format!("{id}: {why}"))?;
     if ways.is_empty() == fetched.is_none() {
         return Err(format!("{id}: either `by` or `fetched` is needed"));
     }
@@ -118,7 +119,7 @@ fn scheme(written: WrittenScheme) -> Result<Scheme, String> {
         name,
         docs,
         secret_label: secret,
-        challenge,
+        challenges,
         answer,
         repeats,
         redelivers,
@@ -233,6 +234,10 @@ mod tests {
             ("name: A", "name: A\n  colour: red", "unknown field"),
             ("window_s: 300", "window_s: -1", "expected u32"),
             ("{body}", "{boddy}", "boddy"),
+            ("  by:", "  challenges: [{ echo: body:/a, learn: body:/a }]\n  by:", "exclude"),
+            ("  by:", "  challenges: [{ json: { a: '{mac-hex}' } }]\n  by:", "needs a `token`"),
+            ("  by:", "  challenges: [{ echo: body:a }]\n  by:", "no place"),
+            ("  by:", "  challenges: [{ method: 'G T' }]\n  by:", "method"),
         ] {
             let text = SOUND.replace(from, to);
             assert_ne!(text, SOUND, "{from}");
