@@ -10,20 +10,18 @@ use percent_encoding::percent_decode_str;
 
 use super::PatternError;
 
-/// `/repos/**`, `/v1/*/items`, `/bot*/sendMessage`. `*` matches one segment or part of one; a final `**`
-/// matches any rest, including none. A trailing slash makes no difference.
+/// `/repos/**`, `/v1/*/items`, `/bot*/sendMessage`, `/**/info/refs`. `*` matches one segment or part of one; `**`
+/// matches any number of segments, including none. A trailing slash makes no difference.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct PathPattern {
-    segments: Vec<Segment>,
-    /// Whether the pattern ends in `**`.
-    open: bool,
-}
+pub struct PathPattern(Vec<Segment>);
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 enum Segment {
     Literal(Box<str>),
     /// The texts between the stars: two or more, the first and last anchored.
     Stars(Vec<Box<str>>),
+    /// `**`; never two in a row.
+    Any,
 }
 
 /// A request path in the form that decisions use: percent-decoded once, without dot segments.
@@ -76,24 +74,17 @@ impl PathPattern {
     /// When the text is not a pattern, or no decoded path can match it.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let error = || PatternError::Path(text.to_owned());
-        let body = text.strip_prefix('/').ok_or_else(error)?;
-        let (body, open) = match body.strip_suffix("**") {
-            Some("") => ("", true),
-            Some(rest) => (rest.strip_suffix('/').ok_or_else(error)?, true),
-            None => (body.strip_suffix('/').unwrap_or(body), false),
-        };
-        if body.contains("**") {
+        let segments = || segments(text).ok_or_else(error);
+        if segments()?.any(|segment| segment != ANY && segment.contains(ANY)) {
             return Err(error());
         }
-        let matchable = body.is_empty() || body.split('/').all(is_matchable);
-        if !matchable || text.starts_with("//") || body.contains(UNMATCHABLE) {
+        let is_matchable = segments()?.all(is_matchable);
+        if !is_matchable || text.starts_with("//") || text.contains(UNMATCHABLE) {
             return Err(PatternError::Unmatchable(text.to_owned()));
         }
-        let segments = match body {
-            "" => Vec::new(),
-            body => body.split('/').map(Segment::of).collect(),
-        };
-        Ok(Self { segments, open })
+        let mut parsed: Vec<Segment> = segments()?.map(Segment::of).collect();
+        parsed.dedup_by(|next, one| *next == Segment::Any && *one == Segment::Any);
+        Ok(Self(parsed))
     }
 
     /// Whether the pattern matches the path, with its letters in the same case. An ambiguous path is split at its literal
@@ -109,7 +100,7 @@ impl PathPattern {
 
     /// Whether the pattern could match some reading of the path, or some value of its masks. If the only ambiguities
     /// are encoded slashes and ends of segments, all readings have the same segments before the first of them; clients
-    /// of real services send such paths (`/api/v4/projects/group%2Fname`).
+    /// of real services send such paths (`/api/v4/projects/group%2Fname`). A `**` may match all that follows.
     pub fn may_match(&self, path: &DecodedPath, case: LetterCase) -> bool {
         if !path.ambiguous {
             return self.meets(path, |segment, text| segment.may_match(text, case));
@@ -119,33 +110,65 @@ impl PathPattern {
         };
         let is_sure = |segment: &&str| !segment.contains('%') && !has_trimmed_end(segment);
         let sure = body.split('/').take_while(is_sure);
-        self.segments.iter().zip(sure).all(|(segment, text)| segment.may_match(text, case))
+        let wanted = self.0.iter().take_while(|segment| **segment != Segment::Any);
+        wanted.zip(sure).all(|(segment, text)| segment.may_match(text, case))
     }
 
+    /// Each run of segments after a `**` is matched where it first fits, which is sufficient because `**` matches
+    /// anything. At most as many segments are compared as the product of the two lengths.
     fn meets(&self, path: &DecodedPath, is_met: impl Fn(&Segment, &str) -> bool) -> bool {
-        let Some(body) = path.text.strip_prefix('/') else { return false };
-        let body = body.strip_suffix('/').unwrap_or(body);
-        let mut given = body.split('/').skip(usize::from(body.is_empty()));
-        for segment in &self.segments {
-            if !given.next().is_some_and(|text| is_met(segment, text)) {
-                return false;
+        let Some(mut given) = segments(&path.text) else { return false };
+        let mut wanted = &self.0[..];
+        // What follows the last `**`, and where it is tried.
+        let mut tried = None;
+        loop {
+            match wanted.split_first() {
+                Some((Segment::Any, [])) => return true,
+                Some((Segment::Any, after)) => {
+                    tried = Some((after, given.clone()));
+                    wanted = after;
+                    continue;
+                }
+                Some((segment, after)) => match given.next() {
+                    None => return false,
+                    Some(text) if is_met(segment, text) => {
+                        wanted = after;
+                        continue;
+                    }
+                    Some(_) => {}
+                },
+                None if given.next().is_none() => return true,
+                None => {}
             }
+            let Some((after, from)) = &mut tried else { return false };
+            from.next();
+            (wanted, given) = (*after, from.clone());
         }
-        self.open || given.next().is_none()
     }
 
     /// Length of the literal beginning in bytes, plus one if the whole pattern is literal. A higher value is
     /// more specific.
     pub fn specificity(&self) -> usize {
         let mut bytes = 0;
-        for segment in &self.segments {
+        for segment in &self.0 {
             match segment {
                 Segment::Literal(text) => bytes += 1 + text.len(),
                 Segment::Stars(texts) => return bytes + 1 + texts.first().map_or(0, |t| t.len()),
+                Segment::Any => return bytes,
             }
         }
-        bytes + usize::from(!self.open)
+        bytes + 1
     }
+}
+
+/// `**`, which is a segment of its own.
+const ANY: &str = "**";
+
+/// The segments of a path or pattern, without that after a trailing slash; `None` if it does not begin with a slash.
+fn segments(path: &str) -> Option<impl Iterator<Item = &str> + Clone> {
+    let body = path.strip_prefix('/')?;
+    let body = body.strip_suffix('/').unwrap_or(body);
+    Some(body.split('/').skip(usize::from(body.is_empty())))
 }
 
 /// Characters that an unambiguous decoded path never contains, and those that only occur in a query.
@@ -157,9 +180,10 @@ fn is_matchable(segment: &str) -> bool {
 
 impl Segment {
     fn of(text: &str) -> Self {
-        match text.contains('*') {
-            true => Self::Stars(text.split('*').map(Into::into).collect()),
-            false => Self::Literal(text.into()),
+        match text {
+            ANY => Self::Any,
+            text if text.contains('*') => Self::Stars(text.split('*').map(Into::into).collect()),
+            text => Self::Literal(text.into()),
         }
     }
 
@@ -167,6 +191,7 @@ impl Segment {
         match self {
             Self::Literal(literal) => case.is_same(literal, text),
             Self::Stars(texts) => !text.is_empty() && matches_stars(texts, text, case),
+            Self::Any => true,
         }
     }
 
@@ -192,6 +217,7 @@ impl Segment {
                 (begins(begin, before) || begins(before, begin))
                     && (ends(end, after) || ends(after, end))
             }
+            Self::Any => true,
         }
     }
 }
@@ -215,17 +241,14 @@ fn matches_stars(texts: &[Box<str>], text: &str, case: LetterCase) -> bool {
 
 impl fmt::Display for PathPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for segment in &self.segments {
+        for segment in &self.0 {
             match segment {
                 Segment::Literal(text) => write!(f, "/{text}")?,
                 Segment::Stars(texts) => write!(f, "/{}", texts.join("*"))?,
+                Segment::Any => write!(f, "/{ANY}")?,
             }
         }
-        match (self.open, self.segments.is_empty()) {
-            (true, _) => f.write_str("/**"),
-            (false, true) => f.write_str("/"),
-            (false, false) => Ok(()),
-        }
+        if self.0.is_empty() { f.write_str("/") } else { Ok(()) }
     }
 }
 
@@ -422,7 +445,8 @@ mod tests {
 
     #[test]
     fn invalid_path_patterns_are_refused() {
-        for bad in ["", "*", "**", "repos", "repos/**", "/a**", "/**/b", "/a/**b", "/***", "/a/***"]
+        for bad in
+            ["", "*", "**", "repos", "repos/**", "/a**", "/**b/c", "/a/**b", "/***", "/a/***"]
         {
             assert_eq!(PathPattern::parse(bad), Err(PatternError::Path(bad.to_owned())), "{bad}");
         }
@@ -521,6 +545,8 @@ mod tests {
             assert!(!token.may_match(&path(raw), Distinct), "{raw}");
         }
         assert!(pattern("/api/*/token").may_match(&path("/api/a%2fb"), Distinct));
+        assert!(pattern("/api/**/token").may_match(&path("/api/x/a%2fb"), Distinct));
+        assert!(!pattern("/api/**/token").may_match(&path("/v1/a%2fb"), Distinct));
         assert!(!token.may_match(&path("/OAuth/a%2fb"), Distinct));
         assert!(token.may_match(&path("/OAuth/a%2fb"), Ignored));
     }
@@ -588,6 +614,19 @@ mod tests {
             ("/**", "*"),
             ("/*", "/"),
             ("/a/b", "/a%2fb"),
+            ("/**/b", "/"),
+            ("/**/b", "/a"),
+            ("/**/b", "/b/a"),
+            ("/**/b", "/xb"),
+            ("/**/b/c", "/b/x/c"),
+            ("/a/**/b", "/b"),
+            ("/a/**/b", "/x/a/b"),
+            ("/a/**/b", "/a%2fb"),
+            ("/a/**/b", "/a/x%2fb"),
+            ("/*/*/**/refs", "/a/refs"),
+            ("/**/a/**/a", "/x/a"),
+            ("/**/*", "/"),
+            ("/**/b", "*"),
         ] {
             assert!(!pattern(text).matches(&path(raw)), "{text} {raw}");
         }
@@ -611,6 +650,16 @@ mod tests {
             ("/a b", "/a%20b"),
             ("/admin", "/%61dmin"),
             ("/@*", "/@scope%2fname"),
+            ("/**/b", "/b"),
+            ("/**/b", "/b/b/a/b/"),
+            ("/a/**/b", "/a/b"),
+            ("/a/**/b", "/a/x/y/b"),
+            ("/a/**/b/**", "/a/x/b"),
+            ("/a/**/b/**", "/a/b/b/c"),
+            ("/**/b/c/**/d", "/b/x/b/c/c/d"),
+            ("/*/*/**/refs", "/a/b/c/refs"),
+            ("/**/*.git/**", "/a/b.git/c"),
+            ("/**/**/b", "/a/b"),
         ] {
             assert!(pattern(text).matches(&path(raw)), "{text} {raw}");
         }
@@ -618,7 +667,7 @@ mod tests {
 
     #[test]
     fn the_longer_literal_beginning_is_more_specific() {
-        let order = ["/**", "/*", "/v1/**", "/v1/*", "/v1/a*", "/v1/ab/**", "/v1/ab"];
+        let order = ["/**/x", "/*", "/v1/**", "/v1/*", "/v1/a*", "/v1/ab/**", "/v1/ab"];
         for pair in order.windows(2) {
             let (less, more) = (pattern(pair[0]), pattern(pair[1]));
             assert!(less.specificity() < more.specificity(), "{pair:?}");
@@ -632,6 +681,7 @@ mod tests {
             ("/bot*/sendMessage", "/Bot1/sendmessage"),
             ("/a*bc*D", "/A-x-BC-d"),
             ("/*.json", "/x.JSON"),
+            ("/**/Info/refs", "/x/y/info/REFS"),
             ("/admin", "/%41dmin"),
         ] {
             let (pattern, path) = (pattern(text), path(raw));
@@ -649,6 +699,31 @@ mod tests {
         }
     }
 
+    /// Every number of segments is tried for each `**`.
+    fn naive(wanted: &str, given: &str) -> bool {
+        fn split(text: &str) -> Vec<&str> {
+            text.split('/').skip(1).collect()
+        }
+        fn fits(wanted: &[&str], given: &[&str]) -> bool {
+            match (wanted.split_first(), given.split_first()) {
+                (None, rest) => rest.is_none(),
+                (Some((&ANY, after)), _) => (0..=given.len()).any(|at| fits(after, &given[at..])),
+                (Some(_), None) => false,
+                (Some((one, after)), Some((text, rest))) => {
+                    Segment::of(one).matches(text, Distinct) && fits(after, rest)
+                }
+            }
+        }
+        fits(&split(wanted), &split(given))
+    }
+
+    #[test]
+    fn a_path_of_many_segments_is_matched_in_time_of_the_product_of_the_lengths() {
+        let many = pattern(&format!("{}/c", "/**/a/b".repeat(50)));
+        assert!(!many.matches(&path(&"/a/b".repeat(2_000))));
+        assert!(!many.matches(&path(&"/a/a".repeat(2_000))));
+    }
+
     fn masked(prefix: &str, rest: &str) -> DecodedPath {
         DecodedPath::join(prefix, rest).expect(rest)
     }
@@ -664,6 +739,9 @@ mod tests {
             ("/bot1*/sendMessage", false, true),
             ("/*x/sendMessage", false, true),
             ("/bot1:k/sendMessage", false, true),
+            ("/**/sendMessage", true, true),
+            ("/**/bot1/**/sendMessage", false, true),
+            ("/**/bat1/**", false, false),
             ("/bot/sendMessage", false, false),
             ("/bat*/sendMessage", false, false),
             ("/bot*/getMe", false, false),
@@ -720,13 +798,21 @@ mod tests {
             before in "[a-c]{0,2}",
             after in "[a-c]{0,2}",
             value in "[a-c]{1,3}",
-            text in "/([a-c*]{1,5})(/x)?",
+            text in "(/\\*\\*)?/([a-c*]{1,5})(/x|/\\*\\*|/\\*\\*/x)?",
         ) {
             let Ok(pattern) = PathPattern::parse(&text) else { return Ok(()) };
             let known = path(&format!("/{before}{value}{after}/x"));
             let masked = masked(&format!("/{before}\u{1b}{after}"), "x");
             prop_assert!(!pattern.matches(&masked) || pattern.matches(&known));
             prop_assert!(pattern.may_match(&masked, Distinct) || !pattern.matches(&known));
+        }
+
+        #[test]
+        fn a_pattern_matches_what_all_ways_of_sharing_out_its_segments_find(
+            text in "(/(a|b|[ab]?\\*|\\*\\*)){0,5}",
+            raw in "(/[ab]{1,2}){0,6}",
+        ) {
+            prop_assert_eq!(pattern(&format!("{text}/")).matches(&path(&raw)), naive(&text, &raw));
         }
 
         #[test]
@@ -749,7 +835,7 @@ mod tests {
         #[test]
         fn an_encoded_path_matches_the_same_patterns_as_the_plain_path(
             plain in "(/[a-z~:@]{1,6}){1,3}",
-            text in "(/([a-z]{1,3}|\\*|[a-z]\\*)){1,3}(/\\*\\*)?",
+            text in "(/([a-z]{1,3}|\\*\\*?|[a-z]\\*)){1,3}(/\\*\\*)?",
         ) {
             let encoded: String = plain
                 .chars()
