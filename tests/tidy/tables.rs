@@ -52,7 +52,7 @@ pub(super) const FLOORS: &[(&str, &str)] = &[
         "policy",
         "base graphql host_sets inject rules::actions rules::aws_host rules::branches rules::git_push",
     ),
-    ("rules", "base graphql"),
+    ("rules", "base graphql inject::names"),
     ("model", "base host_sets inject policy provider rules::branches"),
     ("crypto", "base envelope"),
     ("store", "base"),
