@@ -13,15 +13,18 @@ use super::PatternError;
 /// `/repos/**`, `/v1/*/items`, `/bot*/sendMessage`, `/**/info/refs`. `*` matches one segment or part of one; `**`
 /// matches any number of segments, including none. A trailing slash makes no difference.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct PathPattern(Vec<Segment>);
+pub struct PathPattern {
+    /// What stands before the first `**`.
+    begin: Vec<Segment>,
+    /// What stands behind each.
+    runs: Vec<Vec<Segment>>,
+}
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 enum Segment {
     Literal(Box<str>),
     /// The texts between the stars: two or more, the first and last anchored.
     Stars(Vec<Box<str>>),
-    /// `**`; never two in a row.
-    Any,
 }
 
 /// A request path in the form that decisions use: percent-decoded once, without dot segments.
@@ -74,17 +77,17 @@ impl PathPattern {
     /// When the text is not a pattern, or no decoded path can match it.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let error = || PatternError::Path(text.to_owned());
-        let segments = || segments(text).ok_or_else(error);
-        if segments()?.any(|segment| segment != ANY && segment.contains(ANY)) {
+        let parts: Vec<&str> = segments(text).ok_or_else(error)?.collect();
+        if parts.iter().any(|part| *part != ANY && part.contains(ANY)) {
             return Err(error());
         }
-        let is_matchable = segments()?.all(is_matchable);
-        if !is_matchable || text.starts_with("//") || text.contains(UNMATCHABLE) {
+        let fit = parts.iter().copied().all(is_matchable);
+        if !fit || text.starts_with("//") || text.contains(UNMATCHABLE) {
             return Err(PatternError::Unmatchable(text.to_owned()));
         }
-        let mut parsed: Vec<Segment> = segments()?.map(Segment::of).collect();
-        parsed.dedup_by(|next, one| *next == Segment::Any && *one == Segment::Any);
-        Ok(Self(parsed))
+        let run = |parts: &[&str]| parts.iter().copied().map(Segment::of).collect::<Vec<_>>();
+        let mut runs = parts.split(|part| *part == ANY).map(run);
+        Ok(Self { begin: runs.next().unwrap_or_default(), runs: runs.collect() })
     }
 
     /// Whether the pattern matches the path, with its letters in the same case. An ambiguous path is split at its literal
@@ -110,54 +113,40 @@ impl PathPattern {
         };
         let is_sure = |segment: &&str| !segment.contains('%') && !has_trimmed_end(segment);
         let sure = body.split('/').take_while(is_sure);
-        let wanted = self.0.iter().take_while(|segment| **segment != Segment::Any);
-        wanted.zip(sure).all(|(segment, text)| segment.may_match(text, case))
+        self.begin.iter().zip(sure).all(|(segment, text)| segment.may_match(text, case))
     }
 
-    /// Each run of segments after a `**` is matched where it first fits, which is sufficient because `**` matches
-    /// anything. At most as many segments are compared as the product of the two lengths.
+    /// Each run but the last is matched where it first fits, which is sufficient because `**` matches anything. At most
+    /// as many segments are compared as the product of the two lengths.
     fn meets(&self, path: &DecodedPath, is_met: impl Fn(&Segment, &str) -> bool) -> bool {
         let Some(mut given) = segments(&path.text) else { return false };
-        let mut wanted = &self.0[..];
-        // What follows the last `**`, and where it is tried.
-        let mut tried = None;
-        loop {
-            match wanted.split_first() {
-                Some((Segment::Any, [])) => return true,
-                Some((Segment::Any, after)) => {
-                    tried = Some((after, given.clone()));
-                    wanted = after;
-                    continue;
-                }
-                Some((segment, after)) => match given.next() {
-                    None => return false,
-                    Some(text) if is_met(segment, text) => {
-                        wanted = after;
-                        continue;
-                    }
-                    Some(_) => {}
-                },
-                None if given.next().is_none() => return true,
-                None => {}
-            }
-            let Some((after, from)) = &mut tried else { return false };
-            from.next();
-            (wanted, given) = (*after, from.clone());
+        if !begins(&mut given, &self.begin, &is_met) {
+            return false;
         }
+        let [runs @ .., last] = &self.runs[..] else { return given.next().is_none() };
+        for run in runs {
+            while !begins(&mut given.clone(), run, &is_met) {
+                if given.next().is_none() {
+                    return false;
+                }
+            }
+            given.by_ref().take(run.len()).for_each(drop);
+        }
+        let more = given.clone().count().checked_sub(last.len());
+        more.is_some_and(|more| begins(&mut given.skip(more), last, &is_met))
     }
 
     /// Length of the literal beginning in bytes, plus one if the whole pattern is literal. A higher value is
     /// more specific.
     pub fn specificity(&self) -> usize {
         let mut bytes = 0;
-        for segment in &self.0 {
+        for segment in &self.begin {
             match segment {
                 Segment::Literal(text) => bytes += 1 + text.len(),
                 Segment::Stars(texts) => return bytes + 1 + texts.first().map_or(0, |t| t.len()),
-                Segment::Any => return bytes,
             }
         }
-        bytes + 1
+        bytes + usize::from(self.runs.is_empty())
     }
 }
 
@@ -171,6 +160,15 @@ fn segments(path: &str) -> Option<impl Iterator<Item = &str> + Clone> {
     Some(body.split('/').skip(usize::from(body.is_empty())))
 }
 
+/// Takes the segments of the run, as far as they are met. Whether all are.
+fn begins<'t>(
+    given: &mut impl Iterator<Item = &'t str>,
+    run: &[Segment],
+    is_met: impl Fn(&Segment, &str) -> bool,
+) -> bool {
+    run.iter().all(|segment| given.next().is_some_and(|text| is_met(segment, text)))
+}
+
 /// Characters that an unambiguous decoded path never contains, and those that only occur in a query.
 const UNMATCHABLE: [char; 5] = ['\\', '%', ';', '?', '#'];
 
@@ -180,10 +178,9 @@ fn is_matchable(segment: &str) -> bool {
 
 impl Segment {
     fn of(text: &str) -> Self {
-        match text {
-            ANY => Self::Any,
-            text if text.contains('*') => Self::Stars(text.split('*').map(Into::into).collect()),
-            text => Self::Literal(text.into()),
+        match text.contains('*') {
+            true => Self::Stars(text.split('*').map(Into::into).collect()),
+            false => Self::Literal(text.into()),
         }
     }
 
@@ -191,7 +188,6 @@ impl Segment {
         match self {
             Self::Literal(literal) => case.is_same(literal, text),
             Self::Stars(texts) => !text.is_empty() && matches_stars(texts, text, case),
-            Self::Any => true,
         }
     }
 
@@ -217,7 +213,6 @@ impl Segment {
                 (begins(begin, before) || begins(before, begin))
                     && (ends(end, after) || ends(after, end))
             }
-            Self::Any => true,
         }
     }
 }
@@ -241,14 +236,14 @@ fn matches_stars(texts: &[Box<str>], text: &str, case: LetterCase) -> bool {
 
 impl fmt::Display for PathPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for segment in &self.0 {
-            match segment {
-                Segment::Literal(text) => write!(f, "/{text}")?,
-                Segment::Stars(texts) => write!(f, "/{}", texts.join("*"))?,
-                Segment::Any => write!(f, "/{ANY}")?,
-            }
-        }
-        if self.0.is_empty() { f.write_str("/") } else { Ok(()) }
+        let part = |segment: &Segment| match segment {
+            Segment::Literal(text) => format!("/{text}"),
+            Segment::Stars(texts) => format!("/{}", texts.join("*")),
+        };
+        let run = |run: &Vec<Segment>| run.iter().map(part).collect::<String>();
+        let runs: Vec<String> = std::iter::once(&self.begin).chain(&self.runs).map(run).collect();
+        let text = runs.join("/**");
+        f.write_str(if text.is_empty() { "/" } else { &text })
     }
 }
 
