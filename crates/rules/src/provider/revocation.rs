@@ -1,9 +1,9 @@
-//! [`RevokeText`]: how a grant is revoked at the service. `revocations.tsv` has the requests that are not those of RFC 7009.
+//! [`RevokeText`]: how a grant is revoked at the service. `revocations.yaml` has the requests that are not those of RFC 7009.
 
 use std::sync::LazyLock;
 
-use http::Method;
-use serde::de::{Deserialize, Deserializer, Error};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 
 use super::keys::ClientAuthText;
 
@@ -24,13 +24,14 @@ pub enum RevokeText {
 }
 
 /// A request that revokes access by the access token, which must be valid.
-#[derive(Debug, Eq, PartialEq)]
+#[derive(Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
 pub struct RevocationRequest {
-    name: &'static str,
-    pub method: Method,
+    name: String,
+    pub method: String,
     pub client_auth: Option<ClientAuthText>,
     /// Scheme of `Authorization`, and `access_token` or `client_secret`.
-    pub authorization: Option<(&'static str, &'static str)>,
+    pub authorization: Option<(String, String)>,
     /// Where `access_token` is; `None`: in no other place.
     pub place: Option<RevokedTokenPlace>,
     /// The status by which the service says that it does not know the token.
@@ -38,7 +39,8 @@ pub struct RevocationRequest {
 }
 
 /// Where the access token is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
 pub enum RevokedTokenPlace {
     Query,
     /// The body, as a member.
@@ -46,44 +48,15 @@ pub enum RevokedTokenPlace {
 }
 
 static REQUESTS: LazyLock<Vec<RevocationRequest>> = LazyLock::new(|| {
-    let rows = include_str!("revocations.tsv").lines().filter(|line| !line.starts_with('#'));
-    rows.map(|row| RevocationRequest::read(row).expect("the table is sound: a test reads it"))
-        .collect()
+    let requests = serde_yaml::from_str(include_str!("revocations.yaml"));
+    requests.expect("the table is sound: a test reads it")
 });
 
 /// The words of provider files.
 static WORDS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
-    let requests = REQUESTS.iter().map(|request| request.name);
+    let requests = REQUESTS.iter().map(|request| request.name.as_str());
     ["rfc7009", "basic", "token"].into_iter().chain(requests).chain(["none"]).collect()
 });
-
-impl RevocationRequest {
-    fn read(row: &'static str) -> Option<Self> {
-        let columns: Vec<&'static str> = row.split('\t').collect();
-        let [name, method, client, authorization, place, unknown] = columns[..] else {
-            return None;
-        };
-        Some(Self {
-            name,
-            method: method.parse().ok()?,
-            client_auth: match client {
-                "-" => None,
-                "none" => Some(ClientAuthText::None),
-                "body" => Some(ClientAuthText::Body),
-                "basic" => Some(ClientAuthText::Basic),
-                _ => return None,
-            },
-            authorization: authorization.split_once(' '),
-            place: match place {
-                "-" => None,
-                "query" => Some(RevokedTokenPlace::Query),
-                "json" => Some(RevokedTokenPlace::Json),
-                _ => return None,
-            },
-            unknown: unknown.parse().ok(),
-        })
-    }
-}
 
 impl<'de> Deserialize<'de> for RevokeText {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -107,18 +80,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_that_cannot_be_read_is_refused_and_each_request_has_the_access_token() {
-        for row in [
-            "bearer\tPOST\t-\tBearer access_token\t-",
-            "bearer\t\t-\tBearer access_token\t-\t-",
-            "bearer\tPOST\tmtls\t-\tjson\t-",
-            "bearer\tPOST\t-\t-\tform\t-",
-        ] {
-            assert_eq!(RevocationRequest::read(row), None, "{row}");
-        }
+    fn each_request_has_the_access_token_in_one_place() {
         for request in REQUESTS.iter() {
-            let in_field = request.authorization.is_some_and(|(_, value)| value == "access_token");
-            assert!(in_field != request.place.is_some(), "{request:?}");
+            let named = request.authorization.as_ref().map(|(_, value)| value.as_str());
+            assert!((named == Some("access_token")) != request.place.is_some(), "{request:?}");
+            assert!(request.method.parse::<http::Method>().is_ok(), "{request:?}");
         }
     }
 }

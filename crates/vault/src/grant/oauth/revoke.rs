@@ -183,8 +183,8 @@ async fn send(
         Some(method) => ask.prove(method, url, &mut params)?,
         None => ClientProof::default(),
     };
-    if let Some((scheme, value)) = request.authorization {
-        let secret = match value {
+    if let Some((scheme, value)) = &request.authorization {
+        let secret = match &**value {
             "client_secret" => ask.client.secret.client_secret.as_ref(),
             _ => Some(token),
         };
@@ -192,7 +192,8 @@ async fn send(
     }
     let in_query = request.place == Some(RevokedTokenPlace::Query);
     let url = if in_query { params.in_query(url) } else { Zeroizing::new(url.to_owned()) };
-    let mut sent = ask.request(request.method.clone(), &url, Bytes::new())?;
+    let method = request.method.parse().map_err(|_| bad_endpoint())?;
+    let mut sent = ask.request(method, &url, Bytes::new())?;
     if request.place == Some(RevokedTokenPlace::Json) {
         let json = HeaderValue::from_static("application/json");
         sent.headers_mut().insert(header::CONTENT_TYPE, json);
