@@ -207,8 +207,10 @@ impl ActionScope {
 
     fn has_path(&self, path: &DecodedPath, share: ScopeShare) -> Result<bool, Unclear> {
         let case = share.letter_case();
-        let matches = |pattern: &PathPattern| pattern.matches_in(path, case);
-        let may_match = |pattern: &PathPattern| pattern.may_match(path, case);
+        let plain = if share == ScopeShare::Any { path.without_format() } else { None };
+        let readings = || std::iter::once(path).chain(&plain);
+        let matches = |pattern: &PathPattern| readings().any(|it| pattern.matches_in(it, case));
+        let may_match = |pattern: &PathPattern| readings().any(|it| pattern.may_match(it, case));
         match &self.paths[..] {
             [] => Ok(true),
             // These scopes are for other methods than the rest of the action, which must not make each `group%2Fname`

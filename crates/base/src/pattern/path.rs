@@ -325,6 +325,15 @@ impl DecodedPath {
         self.with_slashes.as_deref()
     }
 
+    /// The path without what follows the first dot of its last segment, where some servers read a format: `merge.json` is
+    /// `merge` there. `None` if that is no other path.
+    pub fn without_format(&self) -> Option<Self> {
+        let (before, last) = self.text.trim_end_matches('/').rsplit_once('/')?;
+        let (name, _) = last.split_once('.').filter(|(name, _)| !name.is_empty())?;
+        let text = format!("{before}/{name}").into();
+        Some(Self { text, raw: None, ambiguous: self.ambiguous, with_slashes: None })
+    }
+
     /// Whether servers may read the path differently: it has an encoded slash, an empty segment, `.`, `;`, a segment
     /// that ends in a dot or a space, or an invalid percent escape. No decision may then depend on the path.
     pub fn ambiguous(&self) -> bool {
