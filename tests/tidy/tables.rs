@@ -222,22 +222,22 @@ pub(super) const CRATES_OF_VENDORS: &[&str] = &["aws_lc_rs", "aws_sigv4::", "aws
 
 /// Where a vendor or a product may be named, by its words, and why.
 pub(super) const MAY_NAME_VENDORS: &[(&str, &str, &str)] = &[
-    (
-        "crates/rules/src/",
-        "amazon aws github",
-        "the published kinds `aws_sigv4`, `aws_role` and `github_app`",
-    ),
+    ("crates/rules/src/", "aws", "the published kinds `aws_sigv4` and `aws_role`"),
+    ("crates/rules/src/provider/", "github", "the published kind `github_app`"),
+    ("crates/rules/src/inject/scrub/flush_points.rs", "amazon", "a media type"),
     (
         "crates/rules/src/host_sets/mod.rs",
-        "docker hugging npm onedrive rubygems terraform zoom",
+        "docker github hugging npm onedrive rubygems terraform zoom",
         "published ids of sets of hosts",
     ),
     ("crates/proxy/src/", "aws", "the published kind `aws_sigv4`"),
     ("crates/databases/src/login.rs", "aws", "the published kind `aws_sigv4`"),
+    ("crates/vault/src/grant/", "aws github", "the published kinds `aws_sigv4` and `github_app`"),
+    ("crates/vault/src/grant/oauth/aws_role.rs", "amazon", "the published kind `aws_role`"),
     (
-        "crates/vault/src/grant/",
-        "amazon aws github google",
-        "the published kinds `aws_sigv4`, `aws_role`, `github_app` and `service_account`",
+        "crates/vault/src/grant/oauth/service_account.rs",
+        "google",
+        "the published kind `service_account`",
     ),
     (
         "crates/vault/src/sources/",
