@@ -93,7 +93,7 @@ pub(crate) fn blank_test_items(code: &str) -> (String, String) {
 
 /// Where the items are that follow `#[cfg(test)]`, with it.
 pub(crate) fn test_items(code: &str) -> impl Iterator<Item = Range<usize>> {
-    let of = |(at, attribute): (usize, &str)| at..block_end(code, at + attribute.len());
+    let of = move |(at, attribute): (usize, &str)| at..block_end(code, at + attribute.len());
     code.match_indices(CFG_TEST).map(of)
 }
 
