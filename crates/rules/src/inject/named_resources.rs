@@ -391,7 +391,7 @@ mod tests {
                 HeaderName::from_static("destination"),
                 HeaderValue::from_static(to),
             )]);
-            let copy = "COPY".parse().unwrap();
+            let copy: Method = "COPY".parse().unwrap();
             let found = named_resources(&target, [&copy].into_iter(), &path, None, &fields);
             found.unwrap()[0].path.ambiguous()
         };
