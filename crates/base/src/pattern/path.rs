@@ -790,6 +790,21 @@ mod tests {
     }
 
     #[test]
+    fn a_format_is_what_follows_the_first_dot_of_the_last_segment() {
+        for (raw, plain) in [
+            ("/a/merge.json", Some("/a/merge")),
+            ("/a/merge%2ea.b/", Some("/a/merge")),
+            ("/a.b/merge", None),
+            ("/a/.well-known", None),
+            ("/", None),
+            ("*", None),
+        ] {
+            let found = path(raw).without_format();
+            assert_eq!(found.as_ref().map(DecodedPath::as_str), plain, "{raw}");
+        }
+    }
+
+    #[test]
     fn a_decoded_path_keeps_its_raw_text() {
         for raw in ["/", "/a", "/%61/b%20c", "/a%2fb", "*"] {
             assert_eq!(path(raw).raw(), raw);
