@@ -110,11 +110,10 @@ const TOKEN_REQUEST_BYTES_MAX: u64 = 4_096;
 pub fn may_request_token(inbound: &Inbound) -> bool {
     let (head, target) = (&inbound.head, inbound.target());
     let length = || head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse::<u64>().ok();
-    let is_here =
-        |(host, path): (&str, &str)| head.uri.path() == path && target.host().name() == Some(host);
+    let name = target.host().name();
     head.method == Method::POST
         && target.scheme() == Scheme::Https
-        && token_endpoints().any(is_here)
+        && token_endpoints().any(|(host, path)| name == Some(host) && head.uri.path() == path)
         && length().is_some_and(|bytes| bytes <= TOKEN_REQUEST_BYTES_MAX)
 }
 
