@@ -14,6 +14,7 @@ mod rules;
 mod rust;
 mod size;
 mod tables;
+mod vendors;
 
 use comments::cites_what_is_here;
 use package::{machine_names, package, sources};

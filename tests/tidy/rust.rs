@@ -1,16 +1,28 @@
 //! The part of Rust's grammar that the checks of `main.rs` need: comments, literals, test items, paths from the root,
 //! functions. Offsets and lines of blanked text are those of the source.
 
+use std::ops::Range;
+
 /// Replaces comments and the insides of string and character literals by blanks.
 pub(crate) fn blank_comments_and_literals(text: &str) -> String {
+    blanked(text, |_| false)
+}
+
+/// The same, except for literals without a space: names, where others are texts for people.
+pub(crate) fn blank_comments_and_texts(text: &str) -> String {
+    blanked(text, |literal| !literal.contains(' '))
+}
+
+fn blanked(text: &str, is_kept: fn(&str) -> bool) -> String {
     let bytes = text.as_bytes();
     let mut out = bytes.to_vec();
     let mut at = 0;
     while at < bytes.len() {
         let rest = &text[at..];
+        let is_comment = rest.starts_with("//") || rest.starts_with("/*");
         let skipped = if rest.starts_with("//") {
             rest.find('\n').unwrap_or(rest.len())
-        } else if rest.starts_with("/*") {
+        } else if is_comment {
             rest.find("*/").map_or(rest.len(), |end| end + 2)
         } else if let Some(length) = raw_string(rest) {
             length
@@ -22,10 +34,8 @@ pub(crate) fn blank_comments_and_literals(text: &str) -> String {
             at += rest.chars().next().map_or(1, char::len_utf8);
             continue;
         };
-        for byte in &mut out[at..at + skipped] {
-            if *byte != b'\n' {
-                *byte = b' ';
-            }
+        if is_comment || !is_kept(&text[at..at + skipped]) {
+            out[at..at + skipped].copy_from_slice(blank(&text[at..at + skipped]).as_bytes());
         }
         at += skipped;
     }
@@ -74,12 +84,17 @@ pub(crate) fn blank(code: &str) -> String {
 /// stands where it stood.
 pub(crate) fn blank_test_items(code: &str) -> (String, String) {
     let (mut shipped, mut tests) = (code.to_owned(), blank(code));
-    for (at, attribute) in code.match_indices(CFG_TEST) {
-        let end = block_end(code, at + attribute.len());
-        shipped.replace_range(at..end, &blank(&code[at..end]));
-        tests.replace_range(at..end, &code[at..end]);
+    for item in test_items(code) {
+        shipped.replace_range(item.clone(), &blank(&code[item.clone()]));
+        tests.replace_range(item.clone(), &code[item]);
     }
     (shipped, tests)
+}
+
+/// Where the items are that follow `#[cfg(test)]`, with it.
+pub(crate) fn test_items(code: &str) -> impl Iterator<Item = Range<usize>> {
+    let of = move |(at, attribute): (usize, &str)| at..block_end(code, at + attribute.len());
+    code.match_indices(CFG_TEST).map(of)
 }
 
 /// Names of modules in files of their own that `#[cfg(test)]` stands before.

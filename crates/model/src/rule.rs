@@ -50,7 +50,7 @@ section! {
         #[key("list of methods")]
         #[serde(default)]
         pub methods: Vec<String>,
-        /// `*` is one segment or a part of one, a final `**` any rest; default: all paths. A rule that denies ignores the
+        /// `*` is one segment or a part of one, `**` any number of them; default: all paths. A rule that denies ignores the
         /// case of letters. If the credential is in the path, see
         /// [rules](../guides/rules.md#paths-that-contain-a-credential).
         #[key("list of path patterns")]

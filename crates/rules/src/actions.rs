@@ -2,11 +2,11 @@
 //! as `clone`, is a list of them. Providers declare actions, rules name them, `policy` matches requests.
 
 use http::Method;
-use percent_encoding::percent_decode_str;
 
 use crate::aws_host;
 use crate::git_push::{PushUnclear, RequestedPush};
 use crate::graphql::{NotUnderstood, OperationScope, RequestedOperations, RootField};
+use crate::inject::names::{decoded, may_be_name};
 use keyward_base::host::Target;
 use keyward_base::pattern::{DecodedPath, HostPattern, LetterCase, PathPattern};
 
@@ -207,8 +207,10 @@ impl ActionScope {
 
     fn has_path(&self, path: &DecodedPath, share: ScopeShare) -> Result<bool, Unclear> {
         let case = share.letter_case();
-        let matches = |pattern: &PathPattern| pattern.matches_in(path, case);
-        let may_match = |pattern: &PathPattern| pattern.may_match(path, case);
+        let plain = if share == ScopeShare::Any { path.without_format() } else { None };
+        let readings = || std::iter::once(path).chain(&plain);
+        let matches = |pattern: &PathPattern| readings().any(|it| pattern.matches_in(it, case));
+        let may_match = |pattern: &PathPattern| readings().any(|it| pattern.may_match(it, case));
         match &self.paths[..] {
             [] => Ok(true),
             // These scopes are for other methods than the rest of the action, which must not make each `group%2Fname`
@@ -308,28 +310,15 @@ fn parameters<'a>(
     query.split(separators).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
-/// Whether some server reads the parameter as `name`: servers ignore case, PHP removes leading spaces and cuts at a NUL.
-fn may_be_name(given: &str, name: &str) -> bool {
-    let given = decoded(given);
-    let read = given.trim_start_matches(' ').split(['\0', '[']).next().unwrap_or_default();
-    given.eq_ignore_ascii_case(name) || read.eq_ignore_ascii_case(name)
-}
-
-/// The same for its value, whose spaces servers remove too.
+/// Whether some server reads the value as `value`: servers ignore case and surrounding spaces, some cut at a NUL.
 fn may_be_value(given: &str, value: &str) -> bool {
     let given = decoded(given);
     let given = given.split('\0').next().unwrap_or_default();
     given.trim().eq_ignore_ascii_case(value)
 }
 
-/// Each value that some server reads as that of the parameter.
-pub(crate) fn values_of<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = String> + 'a {
-    let given = parameters(query, &['&', ';']).filter(move |(given, _)| may_be_name(given, name));
-    given.map(|(_, value)| decoded(value))
-}
-
 fn may_have_name(query: &str, separators: &[char], name: &str) -> bool {
-    parameters(query, separators).any(|(given, _)| may_be_name(given, name))
+    parameters(query, separators).any(|(given, _)| may_be_name(&decoded(given), name))
 }
 
 /// Whether the query has the parameter with this value; `None` is any.
@@ -351,7 +340,8 @@ fn has_given(
 
 fn may_have_parameter(query: &str, name: &str, value: Option<&str>) -> bool {
     let is_meant = |text| value.is_none_or(|value| may_be_value(text, value));
-    parameters(query, &['&', ';']).any(|(given, text)| may_be_name(given, name) && is_meant(text))
+    parameters(query, &['&', ';'])
+        .any(|(given, text)| may_be_name(&decoded(given), name) && is_meant(text))
 }
 
 /// The same as servers read it that split the query there. `None` if they may also read another value: they take the first
@@ -362,15 +352,12 @@ fn has_parameter(
     name: &str,
     value: Option<&str>,
 ) -> Option<bool> {
-    let given = parameters(query, separators).filter(|(given, _)| may_be_name(given, name));
+    let given =
+        parameters(query, separators).filter(|(given, _)| may_be_name(&decoded(given), name));
     let is_meant = |text| value.is_none_or(|value| decoded(text) == value);
     let mut found = given.map(|(given, text)| decoded(given) == name && is_meant(text));
     let first = found.next().unwrap_or(false);
     found.all(|other| other == first).then_some(first)
-}
-
-fn decoded(piece: &str) -> String {
-    percent_decode_str(&piece.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]

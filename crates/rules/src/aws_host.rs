@@ -1,131 +1,51 @@
 //! Region and service of an AWS host, for requests that the agent did not sign and for actions of one service.
-//!
-//! <https://docs.aws.amazon.com/general/latest/gr/rande.html>
+//! `aws_hosts.tsv` has the names.
+
+use std::sync::LazyLock;
+
+/// The table.
+#[derive(Default)]
+struct AwsHosts {
+    partitions: Vec<Partition>,
+    /// Ends of hosts of several regions, and the service.
+    of_regions: Vec<(&'static str, &'static str)>,
+    /// Names in hosts, and those in signatures.
+    renamed: Vec<(&'static str, &'static str)>,
+}
 
 /// Regions with accounts of their own.
-/// <https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html>
 struct Partition {
     /// What its hosts end with.
     suffix: &'static str,
     /// The region of its services with one endpoint for all regions.
     global_region: &'static str,
     /// These services, by their names in signatures.
-    global_services: &'static [&'static str],
+    global_services: Vec<&'static str>,
 }
 
-static PARTITIONS: [Partition; 3] = [
-    Partition {
-        suffix: ".us-gov.amazonaws.com",
-        global_region: "us-gov-west-1",
-        global_services: &["health", "iam", "route53"],
-    },
-    Partition {
-        suffix: ".amazonaws.com",
-        global_region: "us-east-1",
-        global_services: &[
-            "autoscaling",
-            "budgets",
-            "cloudfront",
-            "ec2",
-            "elasticmapreduce",
-            "health",
-            "iam",
-            "route53",
-            "s3",
-            "savingsplans",
-            "sdb",
-            "sqs",
-            "sts",
-            "waf",
-        ],
-    },
-    Partition {
-        suffix: ".amazonaws.com.cn",
-        global_region: "cn-northwest-1",
-        global_services: &["budgets", "health", "route53"],
-    },
-];
+static HOSTS: LazyLock<AwsHosts> = LazyLock::new(|| {
+    let table = AwsHosts::read(include_str!("aws_hosts.tsv"));
+    table.expect("the table is sound: a test reads it")
+});
 
-/// Names in hosts that differ from the name in signatures; `*.` is for any labels, at least one. The first that fits
-/// decides. Most are those of botocore's data.
-/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>
-const RENAMED: &[(&str, &str)] = &[
-    ("account-access-runtime", "account-access"),
-    ("agent-registry-control", "agent-registry"),
-    ("agreement-marketplace", "aws-marketplace"),
-    ("analytics-omics", "omics"),
-    ("api.tunneling.iot", "IoTSecuredTunneling"),
-    ("appconfigdata", "appconfig"),
-    ("appstream2", "appstream"),
-    ("appsync-api", "appsync"),
-    ("appsync-realtime-api", "appsync"),
-    ("aps-workspaces", "aps"),
-    ("bedrock-agent", "bedrock"),
-    ("bedrock-agent-runtime", "bedrock"),
-    ("bedrock-agentcore-control", "bedrock-agentcore"),
-    ("bedrock-data-automation", "bedrock"),
-    ("bedrock-data-automation-runtime", "bedrock"),
-    ("bedrock-runtime", "bedrock"),
-    ("cassandra-streams", "cassandra"),
-    ("cloudhsmv2", "cloudhsm"),
-    ("cloudsearchdomain", "cloudsearch"),
-    ("cloudwatch-omni", "cloudwatch"),
-    ("contact-lens", "connect"),
-    ("control-kinesis", "kinesis"),
-    ("control-storage-omics", "omics"),
-    ("data-kinesis", "kinesis"),
-    ("data-lakeformation", "lakeformation"),
-    ("data-servicediscovery", "servicediscovery"),
-    ("data-signer", "signer"),
-    ("ddb", "dynamodb"),
-    ("deployment-marketplace", "aws-marketplace"),
-    ("discovery-marketplace", "aws-marketplace"),
-    ("email", "ses"),
-    ("entitlement-marketplace", "aws-marketplace"),
-    ("eventsv2", "events"),
-    ("forecastquery", "forecast"),
-    ("iam-toolbox", "iam"),
-    ("identity-chime", "chime"),
-    ("*.jobs.iot", "iot-jobs-data"),
-    ("*.iot", "iotdata"),
-    ("ivsrealtime", "ivs"),
-    ("mail-manager", "ses"),
-    ("marketplace", "aws-marketplace"),
-    ("media-pipelines-chime", "chime"),
-    ("meetings-chime", "chime"),
-    ("memory-db", "memorydb"),
-    ("messaging-chime", "chime"),
-    ("migrationhub-config", "mgh"),
-    ("models-v2-lex", "lex"),
-    ("neptune", "neptune-db"),
-    ("oidc", "sso-oauth"),
-    ("participant.connect", "execute-api"),
-    ("partnercentral-prm", "partnercentral"),
-    ("personalize-events", "personalize"),
-    ("personalize-runtime", "personalize"),
-    ("portal.sso", "awsssoportal"),
-    ("query-lakeformation", "lakeformation"),
-    ("queue", "sqs"),
-    ("reporting-marketplace", "aws-marketplace"),
-    ("runtime-medical-imaging", "medical-imaging"),
-    ("runtime-v2-lex", "lex"),
-    ("s3-accelerate", "s3"),
-    ("s3-accesspoint", "s3"),
-    ("s3-control", "s3"),
-    ("s3-external-1", "s3"),
-    ("s3express-control", "s3express"),
-    ("servicecatalog-appregistry", "servicecatalog"),
-    ("sms-voice.pinpoint", "sms-voice"),
-    ("pinpoint", "mobiletargeting"),
-    ("storage-omics", "omics"),
-    ("stream-logs", "logs"),
-    ("streaming-logs", "logs"),
-    ("sync-states", "states"),
-    ("tags-omics", "omics"),
-    ("transcribestreaming", "transcribe"),
-    ("voice-chime", "chime"),
-    ("workflows-omics", "omics"),
-];
+impl AwsHosts {
+    fn read(text: &'static str) -> Option<Self> {
+        let mut hosts = Self::default();
+        for row in text.lines().filter(|row| !row.starts_with('#')) {
+            let columns: Vec<&'static str> = row.split('\t').collect();
+            match columns[..] {
+                ["partition", suffix, global_region, services] => {
+                    let global_services = services.split(' ').collect();
+                    hosts.partitions.push(Partition { suffix, global_region, global_services });
+                }
+                ["regions", suffix, service] => hosts.of_regions.push((suffix, service)),
+                ["name", name, signed] => hosts.renamed.push((name, signed)),
+                _ => return None,
+            }
+        }
+        Some(hosts)
+    }
+}
 
 /// Names of services, as [`api_of`] gives them.
 pub fn services() -> impl Iterator<Item = &'static str> {
@@ -139,7 +59,7 @@ fn listed() -> impl Iterator<Item = (&'static str, &'static str)> {
 
 /// The partition of a host of AWS, and the labels before its suffix.
 fn partition_of(host: &str) -> Option<(&'static Partition, &str)> {
-    PARTITIONS.iter().find_map(|one| Some((one, host.strip_suffix(one.suffix)?)))
+    HOSTS.partitions.iter().find_map(|one| Some((one, host.strip_suffix(one.suffix)?)))
 }
 
 /// Whether it is a host of AWS, not of a compatible service.
@@ -176,7 +96,7 @@ pub fn scope_of(host: &str) -> Option<(&str, &str)> {
 fn signed_name(labels: &str) -> &str {
     let labels = labels.strip_suffix(".dualstack").unwrap_or(labels);
     let labels = labels.strip_suffix("-fips").unwrap_or(labels);
-    if let Some((_, signed)) = RENAMED.iter().find(|(name, _)| fits(labels, name)) {
+    if let Some((_, signed)) = HOSTS.renamed.iter().find(|(name, _)| fits(labels, name)) {
         return signed;
     }
     match labels.rsplit('.').next().unwrap_or(labels) {
@@ -186,7 +106,7 @@ fn signed_name(labels: &str) -> &str {
     }
 }
 
-/// Whether the last of the labels are those of a name in [`RENAMED`].
+/// Whether the last of the labels are those of a name in the table.
 fn fits(labels: &str, name: &str) -> bool {
     match name.strip_prefix('*') {
         Some(rest) => labels.ends_with(rest),
@@ -197,15 +117,9 @@ fn fits(labels: &str, name: &str) -> bool {
 }
 
 /// The service of a host of several regions. Its requests are signed for all regions.
-///
-/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/MultiRegionAccessPointRequests.html>
-/// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-ge-calling.html>
 pub fn multi_region_service(host: &str) -> Option<&'static str> {
-    let services = [
-        (".accesspoint.s3-global.amazonaws.com", "s3"),
-        (".endpoint.events.amazonaws.com", "events"),
-    ];
-    services.into_iter().find_map(|(suffix, service)| host.ends_with(suffix).then_some(service))
+    let found = HOSTS.of_regions.iter().find(|(suffix, _)| host.ends_with(suffix));
+    found.map(|(_, service)| *service)
 }
 
 /// The service whose API the host has: its name in signatures, except that the control of S3 (access points, jobs,
@@ -249,6 +163,13 @@ fn is_region(label: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_that_cannot_be_read_is_no_table() {
+        for row in ["name\tiot", "partition\t.a\tb", "region\t.a\tb", ""] {
+            assert_eq!(AwsHosts::read(row).is_none(), !row.is_empty(), "{row}");
+        }
+    }
 
     #[test]
     fn only_multi_region_hosts_give_a_service_without_a_region() {

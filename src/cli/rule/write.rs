@@ -59,7 +59,7 @@ struct Lists {
     /// a method; several times
     #[arg(long = "method", value_name = "METHOD")]
     methods: Vec<String>,
-    /// a path; `*` is one segment, a final `**` any rest; several times
+    /// a path; `*` is one segment, `**` any number of them; several times
     #[arg(long = "path", value_name = "PATH")]
     paths: Vec<String>,
     /// a named action: `clone`, or `github:push` without --use; several times

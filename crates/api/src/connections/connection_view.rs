@@ -111,19 +111,18 @@ pub(crate) fn scopes(admin: &Admin, connection: &ConnectionRecord, shown: &mut C
 /// the permissions of `.default` instead of it
 /// (<https://learn.microsoft.com/entra/identity-platform/scopes-oidc#the-default-scope>).
 pub(crate) fn not_granted(requested: &[String], granted: &[String]) -> Vec<String> {
-    let is_listed = |scope: &String| {
-        granted.iter().any(|it| it == scope || it.strip_prefix(GOOGLE_USERINFO) == Some(scope))
+    // A scope of OpenID Connect may be listed as `https://HOST/PATH/userinfo.email`
+    // (<https://developers.google.com/identity/protocols/oauth2/scopes>).
+    let is_same = |it: &String, scope: &String| {
+        it == scope || it.strip_suffix(&**scope).is_some_and(|it| it.ends_with("/userinfo."))
     };
+    let is_listed = |scope: &String| granted.iter().any(|it| is_same(it, scope));
     let is_missing = |scope: &&String| {
         let is_unlisted = *scope == "offline_access" || scope.ends_with("/.default");
         !is_unlisted && !granted.is_empty() && !is_listed(scope)
     };
     requested.iter().filter(is_missing).cloned().collect()
 }
-
-/// The answers of Google have this before `email` and `profile`
-/// (<https://developers.google.com/identity/protocols/oauth2/scopes>).
-const GOOGLE_USERINFO: &str = "https://www.googleapis.com/auth/userinfo.";
 
 /// The hosts that the connection owns; none when its provider left the catalogue.
 pub(crate) fn hosts(catalogue: &Catalogue, connection: &ConnectionRecord) -> Vec<String> {

@@ -22,7 +22,7 @@ pub enum PatternError {
     /// Text that is not an absolute path pattern.
     #[error(
         "`{0}` is not a path pattern: begin with `/`; `*` means one segment or a part of it, and \
-         `**`, only at the end, any rest"
+         `**`, as a whole segment, any number of them"
     )]
     Path(String),
     /// A pattern that no decoded path can match, because of escapes, dot segments or a query.

@@ -10,13 +10,14 @@ use percent_encoding::percent_decode_str;
 
 use super::PatternError;
 
-/// `/repos/**`, `/v1/*/items`, `/bot*/sendMessage`. `*` matches one segment or part of one; a final `**`
-/// matches any rest, including none. A trailing slash makes no difference.
+/// `/repos/**`, `/v1/*/items`, `/bot*/sendMessage`, `/**/info/refs`. `*` matches one segment or part of one; `**`
+/// matches any number of segments, including none. A trailing slash makes no difference.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct PathPattern {
-    segments: Vec<Segment>,
-    /// Whether the pattern ends in `**`.
-    open: bool,
+    /// What stands before the first `**`.
+    begin: Vec<Segment>,
+    /// What stands behind each.
+    runs: Vec<Vec<Segment>>,
 }
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -76,24 +77,17 @@ impl PathPattern {
     /// When the text is not a pattern, or no decoded path can match it.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let error = || PatternError::Path(text.to_owned());
-        let body = text.strip_prefix('/').ok_or_else(error)?;
-        let (body, open) = match body.strip_suffix("**") {
-            Some("") => ("", true),
-            Some(rest) => (rest.strip_suffix('/').ok_or_else(error)?, true),
-            None => (body.strip_suffix('/').unwrap_or(body), false),
-        };
-        if body.contains("**") {
+        let parts: Vec<&str> = segments(text).ok_or_else(error)?.collect();
+        if parts.iter().any(|part| *part != ANY && part.contains(ANY)) {
             return Err(error());
         }
-        let matchable = body.is_empty() || body.split('/').all(is_matchable);
-        if !matchable || text.starts_with("//") || body.contains(UNMATCHABLE) {
+        let fit = parts.iter().copied().all(is_matchable);
+        if !fit || text.starts_with("//") || text.contains(UNMATCHABLE) {
             return Err(PatternError::Unmatchable(text.to_owned()));
         }
-        let segments = match body {
-            "" => Vec::new(),
-            body => body.split('/').map(Segment::of).collect(),
-        };
-        Ok(Self { segments, open })
+        let run = |parts: &[&str]| parts.iter().copied().map(Segment::of).collect::<Vec<_>>();
+        let mut runs = parts.split(|part| *part == ANY).map(run);
+        Ok(Self { begin: runs.next().unwrap_or_default(), runs: runs.collect() })
     }
 
     /// Whether the pattern matches the path, with its letters in the same case. An ambiguous path is split at its literal
@@ -109,7 +103,7 @@ impl PathPattern {
 
     /// Whether the pattern could match some reading of the path, or some value of its masks. If the only ambiguities
     /// are encoded slashes and ends of segments, all readings have the same segments before the first of them; clients
-    /// of real services send such paths (`/api/v4/projects/group%2Fname`).
+    /// of real services send such paths (`/api/v4/projects/group%2Fname`). A `**` may match all that follows.
     pub fn may_match(&self, path: &DecodedPath, case: LetterCase) -> bool {
         if !path.ambiguous {
             return self.meets(path, |segment, text| segment.may_match(text, case));
@@ -119,33 +113,60 @@ impl PathPattern {
         };
         let is_sure = |segment: &&str| !segment.contains('%') && !has_trimmed_end(segment);
         let sure = body.split('/').take_while(is_sure);
-        self.segments.iter().zip(sure).all(|(segment, text)| segment.may_match(text, case))
+        self.begin.iter().zip(sure).all(|(segment, text)| segment.may_match(text, case))
     }
 
+    /// Each run but the last is matched where it first fits, which is sufficient because `**` matches anything. At most
+    /// as many segments are compared as the product of the two lengths.
     fn meets(&self, path: &DecodedPath, is_met: impl Fn(&Segment, &str) -> bool) -> bool {
-        let Some(body) = path.text.strip_prefix('/') else { return false };
-        let body = body.strip_suffix('/').unwrap_or(body);
-        let mut given = body.split('/').skip(usize::from(body.is_empty()));
-        for segment in &self.segments {
-            if !given.next().is_some_and(|text| is_met(segment, text)) {
-                return false;
-            }
+        let Some(mut given) = segments(&path.text) else { return false };
+        if !begins(&mut given, &self.begin, &is_met) {
+            return false;
         }
-        self.open || given.next().is_none()
+        let [runs @ .., last] = &self.runs[..] else { return given.next().is_none() };
+        for run in runs {
+            while !begins(&mut given.clone(), run, &is_met) {
+                if given.next().is_none() {
+                    return false;
+                }
+            }
+            given.by_ref().take(run.len()).for_each(drop);
+        }
+        let more = given.clone().count().checked_sub(last.len());
+        more.is_some_and(|more| begins(&mut given.skip(more), last, &is_met))
     }
 
     /// Length of the literal beginning in bytes, plus one if the whole pattern is literal. A higher value is
     /// more specific.
     pub fn specificity(&self) -> usize {
         let mut bytes = 0;
-        for segment in &self.segments {
+        for segment in &self.begin {
             match segment {
                 Segment::Literal(text) => bytes += 1 + text.len(),
                 Segment::Stars(texts) => return bytes + 1 + texts.first().map_or(0, |t| t.len()),
             }
         }
-        bytes + usize::from(!self.open)
+        bytes + usize::from(self.runs.is_empty())
     }
+}
+
+/// `**`, which is a segment of its own.
+const ANY: &str = "**";
+
+/// The segments of a path or pattern, without that after a trailing slash; `None` if it does not begin with a slash.
+fn segments(path: &str) -> Option<impl Iterator<Item = &str> + Clone> {
+    let body = path.strip_prefix('/')?;
+    let body = body.strip_suffix('/').unwrap_or(body);
+    Some(body.split('/').skip(usize::from(body.is_empty())))
+}
+
+/// Takes the segments of the run, as far as they are met. Whether all are.
+fn begins<'t>(
+    given: &mut impl Iterator<Item = &'t str>,
+    run: &[Segment],
+    is_met: impl Fn(&Segment, &str) -> bool,
+) -> bool {
+    run.iter().all(|segment| given.next().is_some_and(|text| is_met(segment, text)))
 }
 
 /// Characters that an unambiguous decoded path never contains, and those that only occur in a query.
@@ -215,17 +236,14 @@ fn matches_stars(texts: &[Box<str>], text: &str, case: LetterCase) -> bool {
 
 impl fmt::Display for PathPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for segment in &self.segments {
-            match segment {
-                Segment::Literal(text) => write!(f, "/{text}")?,
-                Segment::Stars(texts) => write!(f, "/{}", texts.join("*"))?,
-            }
-        }
-        match (self.open, self.segments.is_empty()) {
-            (true, _) => f.write_str("/**"),
-            (false, true) => f.write_str("/"),
-            (false, false) => Ok(()),
-        }
+        let part = |segment: &Segment| match segment {
+            Segment::Literal(text) => format!("/{text}"),
+            Segment::Stars(texts) => format!("/{}", texts.join("*")),
+        };
+        let run = |run: &Vec<Segment>| run.iter().map(part).collect::<String>();
+        let runs: Vec<String> = std::iter::once(&self.begin).chain(&self.runs).map(run).collect();
+        let text = runs.join("/**");
+        f.write_str(if text.is_empty() { "/" } else { &text })
     }
 }
 
@@ -305,6 +323,15 @@ impl DecodedPath {
     /// reading.
     pub fn with_slashes_in_segments(&self) -> Option<&Self> {
         self.with_slashes.as_deref()
+    }
+
+    /// The path without what follows the first dot of its last segment, where some servers read a format: `merge.json` is
+    /// `merge` there. `None` if that is no other path.
+    pub fn without_format(&self) -> Option<Self> {
+        let (before, last) = self.text.trim_end_matches('/').rsplit_once('/')?;
+        let (name, _) = last.split_once('.').filter(|(name, _)| !name.is_empty())?;
+        let text = format!("{before}/{name}").into();
+        Some(Self { text, raw: None, ambiguous: self.ambiguous, with_slashes: None })
     }
 
     /// Whether servers may read the path differently: it has an encoded slash, an empty segment, `.`, `;`, a segment
@@ -422,7 +449,8 @@ mod tests {
 
     #[test]
     fn invalid_path_patterns_are_refused() {
-        for bad in ["", "*", "**", "repos", "repos/**", "/a**", "/**/b", "/a/**b", "/***", "/a/***"]
+        for bad in
+            ["", "*", "**", "repos", "repos/**", "/a**", "/**b/c", "/a/**b", "/***", "/a/***"]
         {
             assert_eq!(PathPattern::parse(bad), Err(PatternError::Path(bad.to_owned())), "{bad}");
         }
@@ -521,6 +549,8 @@ mod tests {
             assert!(!token.may_match(&path(raw), Distinct), "{raw}");
         }
         assert!(pattern("/api/*/token").may_match(&path("/api/a%2fb"), Distinct));
+        assert!(pattern("/api/**/token").may_match(&path("/api/x/a%2fb"), Distinct));
+        assert!(!pattern("/api/**/token").may_match(&path("/v1/a%2fb"), Distinct));
         assert!(!token.may_match(&path("/OAuth/a%2fb"), Distinct));
         assert!(token.may_match(&path("/OAuth/a%2fb"), Ignored));
     }
@@ -588,6 +618,19 @@ mod tests {
             ("/**", "*"),
             ("/*", "/"),
             ("/a/b", "/a%2fb"),
+            ("/**/b", "/"),
+            ("/**/b", "/a"),
+            ("/**/b", "/b/a"),
+            ("/**/b", "/xb"),
+            ("/**/b/c", "/b/x/c"),
+            ("/a/**/b", "/b"),
+            ("/a/**/b", "/x/a/b"),
+            ("/a/**/b", "/a%2fb"),
+            ("/a/**/b", "/a/x%2fb"),
+            ("/*/*/**/refs", "/a/refs"),
+            ("/**/a/**/a", "/x/a"),
+            ("/**/*", "/"),
+            ("/**/b", "*"),
         ] {
             assert!(!pattern(text).matches(&path(raw)), "{text} {raw}");
         }
@@ -611,6 +654,16 @@ mod tests {
             ("/a b", "/a%20b"),
             ("/admin", "/%61dmin"),
             ("/@*", "/@scope%2fname"),
+            ("/**/b", "/b"),
+            ("/**/b", "/b/b/a/b/"),
+            ("/a/**/b", "/a/b"),
+            ("/a/**/b", "/a/x/y/b"),
+            ("/a/**/b/**", "/a/x/b"),
+            ("/a/**/b/**", "/a/b/b/c"),
+            ("/**/b/c/**/d", "/b/x/b/c/c/d"),
+            ("/*/*/**/refs", "/a/b/c/refs"),
+            ("/**/*.git/**", "/a/b.git/c"),
+            ("/**/**/b", "/a/b"),
         ] {
             assert!(pattern(text).matches(&path(raw)), "{text} {raw}");
         }
@@ -618,7 +671,7 @@ mod tests {
 
     #[test]
     fn the_longer_literal_beginning_is_more_specific() {
-        let order = ["/**", "/*", "/v1/**", "/v1/*", "/v1/a*", "/v1/ab/**", "/v1/ab"];
+        let order = ["/**/x", "/*", "/v1/**", "/v1/*", "/v1/a*", "/v1/ab/**", "/v1/ab"];
         for pair in order.windows(2) {
             let (less, more) = (pattern(pair[0]), pattern(pair[1]));
             assert!(less.specificity() < more.specificity(), "{pair:?}");
@@ -632,6 +685,7 @@ mod tests {
             ("/bot*/sendMessage", "/Bot1/sendmessage"),
             ("/a*bc*D", "/A-x-BC-d"),
             ("/*.json", "/x.JSON"),
+            ("/**/Info/refs", "/x/y/info/REFS"),
             ("/admin", "/%41dmin"),
         ] {
             let (pattern, path) = (pattern(text), path(raw));
@@ -649,6 +703,31 @@ mod tests {
         }
     }
 
+    /// Every number of segments is tried for each `**`.
+    fn naive(wanted: &str, given: &str) -> bool {
+        fn split(text: &str) -> Vec<&str> {
+            text.split('/').skip(1).collect()
+        }
+        fn fits(wanted: &[&str], given: &[&str]) -> bool {
+            match (wanted.split_first(), given.split_first()) {
+                (None, rest) => rest.is_none(),
+                (Some((&ANY, after)), _) => (0..=given.len()).any(|at| fits(after, &given[at..])),
+                (Some(_), None) => false,
+                (Some((one, after)), Some((text, rest))) => {
+                    Segment::of(one).matches(text, Distinct) && fits(after, rest)
+                }
+            }
+        }
+        fits(&split(wanted), &split(given))
+    }
+
+    #[test]
+    fn a_path_of_many_segments_is_matched_in_time_of_the_product_of_the_lengths() {
+        let many = pattern(&format!("{}/c", "/**/a/b".repeat(50)));
+        assert!(!many.matches(&path(&"/a/b".repeat(2_000))));
+        assert!(!many.matches(&path(&"/a/a".repeat(2_000))));
+    }
+
     fn masked(prefix: &str, rest: &str) -> DecodedPath {
         DecodedPath::join(prefix, rest).expect(rest)
     }
@@ -664,6 +743,9 @@ mod tests {
             ("/bot1*/sendMessage", false, true),
             ("/*x/sendMessage", false, true),
             ("/bot1:k/sendMessage", false, true),
+            ("/**/sendMessage", true, true),
+            ("/**/bot1/**/sendMessage", false, true),
+            ("/**/bat1/**", false, false),
             ("/bot/sendMessage", false, false),
             ("/bat*/sendMessage", false, false),
             ("/bot*/getMe", false, false),
@@ -708,6 +790,21 @@ mod tests {
     }
 
     #[test]
+    fn a_format_is_what_follows_the_first_dot_of_the_last_segment() {
+        for (raw, plain) in [
+            ("/a/merge.json", Some("/a/merge")),
+            ("/a/merge%2ea.b/", Some("/a/merge")),
+            ("/a.b/merge", None),
+            ("/a/.well-known", None),
+            ("/", None),
+            ("*", None),
+        ] {
+            let found = path(raw).without_format();
+            assert_eq!(found.as_ref().map(DecodedPath::as_str), plain, "{raw}");
+        }
+    }
+
+    #[test]
     fn a_decoded_path_keeps_its_raw_text() {
         for raw in ["/", "/a", "/%61/b%20c", "/a%2fb", "*"] {
             assert_eq!(path(raw).raw(), raw);
@@ -720,13 +817,21 @@ mod tests {
             before in "[a-c]{0,2}",
             after in "[a-c]{0,2}",
             value in "[a-c]{1,3}",
-            text in "/([a-c*]{1,5})(/x)?",
+            text in "(/\\*\\*)?/([a-c*]{1,5})(/x|/\\*\\*|/\\*\\*/x)?",
         ) {
             let Ok(pattern) = PathPattern::parse(&text) else { return Ok(()) };
             let known = path(&format!("/{before}{value}{after}/x"));
             let masked = masked(&format!("/{before}\u{1b}{after}"), "x");
             prop_assert!(!pattern.matches(&masked) || pattern.matches(&known));
             prop_assert!(pattern.may_match(&masked, Distinct) || !pattern.matches(&known));
+        }
+
+        #[test]
+        fn a_pattern_matches_what_all_ways_of_sharing_out_its_segments_find(
+            text in "(/(a|b|[ab]?\\*|\\*\\*)){0,5}",
+            raw in "(/[ab]{1,2}){0,6}",
+        ) {
+            prop_assert_eq!(pattern(&format!("{text}/")).matches(&path(&raw)), naive(&text, &raw));
         }
 
         #[test]
@@ -749,7 +854,7 @@ mod tests {
         #[test]
         fn an_encoded_path_matches_the_same_patterns_as_the_plain_path(
             plain in "(/[a-z~:@]{1,6}){1,3}",
-            text in "(/([a-z]{1,3}|\\*|[a-z]\\*)){1,3}(/\\*\\*)?",
+            text in "(/([a-z]{1,3}|\\*\\*?|[a-z]\\*)){1,3}(/\\*\\*)?",
         ) {
             let encoded: String = plain
                 .chars()

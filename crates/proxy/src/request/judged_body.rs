@@ -2,7 +2,7 @@
 //!
 //! Of a push by git, the list of references is read and kept; the pack after it passes as it comes.
 //!
-//! Google's libraries request a token (RFC 6749 §6) with the placeholder of the credentials file that the environment of
+//! Some libraries request a token (RFC 6749 §6) with the placeholder of the credentials file that the environment of
 //! `keyward run` and `keyward env` has. Keyward answers them itself: no upstream knows the placeholder.
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::refusal::{Refusal, Shortage};
 use keyward_base::host::Scheme;
 use keyward_rules::git_push::{PushReader, PushUnclear, PushedRefs, RequestedPush};
 use keyward_rules::graphql::Operations;
-use keyward_rules::inject::placeholder::{GOOGLE_TOKEN_HOST, OF_ANY_CONNECTION};
+use keyward_rules::inject::placeholder::{OF_ANY_CONNECTION, token_endpoints};
 use keyward_rules::policy::PolicyQuery;
 
 impl Inbound {
@@ -110,10 +110,10 @@ const TOKEN_REQUEST_BYTES_MAX: u64 = 4_096;
 pub fn may_request_token(inbound: &Inbound) -> bool {
     let (head, target) = (&inbound.head, inbound.target());
     let length = || head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse::<u64>().ok();
-    head.uri.path() == "/token"
-        && head.method == Method::POST
+    let name = target.host().name();
+    head.method == Method::POST
         && target.scheme() == Scheme::Https
-        && target.host().name() == Some(GOOGLE_TOKEN_HOST)
+        && token_endpoints().any(|(host, path)| name == Some(host) && head.uri.path() == path)
         && length().is_some_and(|bytes| bytes <= TOKEN_REQUEST_BYTES_MAX)
 }
 

@@ -5,6 +5,7 @@ pub mod body;
 pub mod credential;
 pub mod json_template;
 pub mod multipart;
+pub mod named_resources;
 pub mod names;
 pub mod own_authorization;
 pub mod path_prefix;

@@ -38,6 +38,19 @@ pub fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
     })
 }
 
+/// Whether some server reads a parameter with this decoded name as `name`: servers ignore case, PHP removes leading spaces
+/// and cuts at a NUL.
+pub fn may_be_name(given: &str, name: &str) -> bool {
+    let read = given.trim_start_matches(' ').split(['\0', '[']).next().unwrap_or_default();
+    given.eq_ignore_ascii_case(name) || read.eq_ignore_ascii_case(name)
+}
+
+/// Each value that some server reads as that of the parameter.
+pub(super) fn values_of<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = String> + 'a {
+    let given = parameters(query).filter(move |(given, _)| may_be_name(given, name));
+    given.map(|(_, value)| decoded(value))
+}
+
 /// Decodes a form name or value: `+` is a space, `%XX` a byte.
 pub fn decoded(piece: &str) -> String {
     percent_decode_str(&piece.replace('+', " ")).decode_utf8_lossy().into_owned()

@@ -11,18 +11,7 @@ use super::placeholder::PlaceholderCore;
 use keyward_base::names::named_enum;
 
 /// Parameters that make a URL a signed one, if all of a row are there.
-/// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
-/// <https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html#RESTAuthenticationQueryStringAuth>
-/// <https://docs.cloud.google.com/storage/docs/authentication/canonical-requests>
-/// <https://docs.cloud.google.com/storage/docs/access-control/signed-urls-v2>
-/// <https://learn.microsoft.com/rest/api/storageservices/create-service-sas>
-const SIGNED_URLS: [[&str; 2]; 5] = [
-    ["X-Amz-Signature", "X-Amz-Credential"],
-    ["Signature", "AWSAccessKeyId"],
-    ["X-Goog-Signature", "X-Goog-Credential"],
-    ["Signature", "GoogleAccessId"],
-    ["sig", "sv"],
-];
+const SIGNED_URLS: &str = include_str!("signed_urls.tsv");
 
 /// An authorization that a request has of its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -108,7 +97,8 @@ impl OwnAuthorizationUse {
 /// Whether the query is that of a signed URL.
 fn is_signed(query: &str) -> bool {
     let has = |name: &str| parameters(query).any(|(given, _)| given == name);
-    SIGNED_URLS.iter().any(|row| row.iter().all(|name| has(name)))
+    let mut rows = SIGNED_URLS.lines().filter(|row| !row.starts_with('#'));
+    rows.any(|row| row.split('\t').all(has))
 }
 
 #[cfg(test)]

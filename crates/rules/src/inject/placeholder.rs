@@ -29,9 +29,6 @@ const CHECKSUM_CHARS: usize = 4;
 /// Characters of the checksum in hexadecimal digits: 2³² values.
 const HEX_CHECKSUM_CHARS: usize = 8;
 
-/// Where Google's libraries exchange the placeholder of their credentials file (`/token`) for a token: the gateway answers.
-pub const GOOGLE_TOKEN_HOST: &str = "oauth2.googleapis.com";
-
 /// A placeholder of no connection, in files that serve several: policy chooses the connection by the host.
 pub const OF_ANY_CONNECTION: &str = "keyward-placeholder";
 
@@ -43,6 +40,12 @@ const LENGTH_MAX: usize = 4096;
 
 /// Fills up to the length of the provider's keys. It cannot end a mark.
 const FILLER: char = '0';
+
+/// Hosts and paths where libraries exchange the placeholder of a credentials file for a token: the gateway answers.
+pub fn token_endpoints() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let rows = include_str!("token_endpoints.tsv").lines();
+    rows.filter(|row| !row.starts_with('#')).filter_map(|row| row.split_once('\t'))
+}
 
 /// The letters that programs accept in a key, after its prefix.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]

@@ -1,10 +1,10 @@
-//! Header fields and query parameters that make a server use another method, path or content than the request's, or
-//! name another resource, in every spelling that an origin may accept.
+//! Header fields and query parameters that make a server use another method, path or content than the request's, in every
+//! spelling that an origin may accept.
 
-use http::Method;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 
-use super::names::{is_alias, is_mapped, is_one_of};
+use super::named_resources::is_naming_field;
+use super::names::{is_alias, is_one_of};
 
 /// Fields that change the path on some servers (IIS rewriting, Symfony).
 const PATHS: [&str; 2] = ["x-original-url", "x-rewrite-url"];
@@ -29,82 +29,12 @@ const PARAMETERS: [&str; 6] = [
 /// Fields that say how the content is read. Decisions rely on them.
 static CONTENT: [HeaderName; 3] = [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING];
 
-/// The field with the second path of COPY and MOVE (RFC 4918 §10.3).
-const DESTINATION: [&str; 1] = ["destination"];
-
-/// How fields end that name what a PUT copies: `x-amz-copy-source`, and so with the `x-…-` of each storage (Azure, Google
-/// Cloud Storage, Alibaba OSS, Tencent COS, Huawei OBS, Baidu BOS, Volcengine TOS, Kingsoft KS3).
-/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html>
-const COPIED: &str = "copy-source";
-
-/// The same of what a PUT renames: Amazon S3, Azure Data Lake, Azure Files.
-/// <https://learn.microsoft.com/rest/api/storageservices/datalakestoragegen2/path/create>
-/// <https://learn.microsoft.com/rest/api/storageservices/rename-file>
-const RENAMED: &str = "rename-source";
-
-/// The same of an object that is read through the new one: OpenStack Swift, Alibaba OSS, Baidu BOS, Volcengine TOS.
-/// <https://www.alibabacloud.com/help/en/oss/developer-reference/putsymlink>
-const LINKED: &str = "symlink-target";
-
-/// Fields of OpenStack Swift with objects below the account of the request.
-/// <https://docs.openstack.org/api-ref/object-store/#create-or-replace-object>
-const RELATIVE: [&str; 2] = ["x-copy-from", "x-object-manifest"];
-
 /// The field with the action of a request to AWS.
 const ACTION: [&str; 1] = ["x-amz-target"];
 
-/// What a request does with the source that a field names.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum SourceField {
-    Copied,
-    /// The source is gone afterwards.
-    Renamed,
-    /// The source is read, now or later. Its name does not say all of its path.
-    Relative,
-}
-
-impl SourceField {
-    /// The methods that would have the same effect on the source.
-    pub fn methods(self) -> &'static [Method] {
-        match self {
-            Self::Copied | Self::Relative => &[Method::GET],
-            Self::Renamed => &[Method::GET, Method::DELETE],
-        }
-    }
-}
-
-/// Whether the field names the destination of COPY and MOVE.
-pub fn is_destination_field(name: &HeaderName) -> bool {
-    is_one_of(name.as_str(), &DESTINATION)
-}
-
-/// Whether the field names the source of a copy, and what becomes of it.
-pub fn source_field(name: &HeaderName) -> Option<SourceField> {
-    match name.as_str() {
-        name if is_of_storage(name, COPIED) => Some(SourceField::Copied),
-        name if is_of_storage(name, RENAMED) => Some(SourceField::Renamed),
-        name if is_of_storage(name, LINKED) || is_one_of(name, &RELATIVE) => {
-            Some(SourceField::Relative)
-        }
-        _ => None,
-    }
-}
-
-/// Whether it is `x-END`, or has the name of a storage between the two, in any spelling.
-fn is_of_storage(name: &str, end: &str) -> bool {
-    let Some(at) = name.len().checked_sub(end.len()) else { return false };
-    let Some((begin, found)) = name.split_at_checked(at) else { return false };
-    is_alias(found, end)
-        && begin.get(..2).is_some_and(|begin| is_alias(begin, "x-"))
-        && begin.bytes().last().is_some_and(is_mapped)
-}
-
 /// Whether policy decides on what the field says: a method, another resource, or an action of AWS.
 pub fn is_judged_field(name: &HeaderName) -> bool {
-    is_method_field(name)
-        || is_destination_field(name)
-        || source_field(name).is_some()
-        || is_one_of(name.as_str(), &ACTION)
+    is_method_field(name) || is_naming_field(name) || is_one_of(name.as_str(), &ACTION)
 }
 
 /// Whether the field says how the content is read.

@@ -7,7 +7,6 @@ use super::allow::is_web_port;
 use super::matching::{
     Reading, applies, covers, has_path, in_scopes, matches_paths, readings, sent_path, unclear,
 };
-use super::named_resources::NamedResource;
 use super::permit::{Action, Permit, Terms};
 use super::rule::{Account, AccountState, DefaultAction, Rule, RuleAction};
 use super::slots::{ActionList, Blocked, Parts, Slot};
@@ -15,6 +14,7 @@ use super::{
     CompiledBinding, CompiledBindings, OrgPolicy, Policy, PolicyRequest, Reason, RuleCandidate,
 };
 use crate::actions::ScopeShare;
+use crate::inject::named_resources::NamedResource;
 use crate::inject::own_authorization::OwnAuthorization;
 use keyward_base::agent::Agent;
 use keyward_base::host::Scheme;

@@ -4,7 +4,6 @@
 
 use std::sync::OnceLock;
 
-use http::Method;
 use serde::Deserialize;
 
 use super::decode::{decode, did_you_mean};
@@ -16,7 +15,7 @@ use super::own_hosts::{self, OwnHosts};
 use crate::actions::{ActionScope, PushOptions, ScopeKind};
 use crate::aws_host;
 use crate::graphql::{FieldPattern, OperationScope};
-use keyward_base::pattern::{HostPattern, PathPattern};
+use keyward_base::pattern::HostPattern;
 
 /// A named part of a provider's API.
 #[derive(Clone, Debug)]
@@ -33,16 +32,8 @@ pub struct NamedAction {
 #[derive(Clone, Debug, Default)]
 pub(super) struct ActionRequests {
     pub(super) hosts: Vec<HostTemplate>,
-    aws_services: Vec<Box<str>>,
-    methods: Vec<Method>,
-    paths: Vec<PathPattern>,
-    query: Vec<(Box<str>, Box<str>)>,
-    any_query: Vec<Box<str>>,
-    without_query: Vec<Box<str>>,
-    only_query: Vec<Box<str>>,
-    push_options: PushOptions,
-    graphql: Option<OperationScope>,
-    kind: ScopeKind,
+    /// Without hosts.
+    scope: ActionScope,
 }
 
 /// The actions of a provider. Those of a built-in one are parsed at the first use: they are most of the catalogue, and
@@ -100,19 +91,7 @@ impl Actions {
 
 impl ActionRequests {
     pub(super) fn on(&self, hosts: Vec<HostPattern>) -> ActionScope {
-        ActionScope {
-            hosts,
-            aws_services: self.aws_services.clone(),
-            methods: self.methods.clone(),
-            paths: self.paths.clone(),
-            query: self.query.clone(),
-            any_query: self.any_query.clone(),
-            without_query: self.without_query.clone(),
-            only_query: self.only_query.clone(),
-            push_options: self.push_options,
-            graphql: self.graphql.clone(),
-            kind: self.kind,
-        }
+        ActionScope { hosts, ..self.scope.clone() }
     }
 }
 
@@ -152,16 +131,12 @@ fn indirect(
         problems.add(&all, "this covers nothing", "name hosts, methods or paths");
     }
     let each = text.requests.iter().enumerate();
-    let found = each.map(|(at, text)| ActionRequests {
-        kind: ScopeKind::Indirect,
-        ..requests(text, &item_of(&all, at), own, problems)
-    });
-    let with_options = ActionRequests {
-        push_options: PushOptions::Only,
-        kind: ScopeKind::Indirect,
-        ..ActionRequests::default()
-    };
-    found.chain(text.push_options.then_some(with_options)).collect()
+    let found = each.map(|(at, text)| requests(text, &item_of(&all, at), own, problems));
+    let scope = ActionScope { push_options: PushOptions::Only, ..ActionScope::default() };
+    let with_options = ActionRequests { scope, ..ActionRequests::default() };
+    let mut found: Vec<_> = found.chain(text.push_options.then_some(with_options)).collect();
+    found.iter_mut().for_each(|requests| requests.scope.kind = ScopeKind::Indirect);
+    found
 }
 
 /// Checks `actions:`.
@@ -221,8 +196,9 @@ fn requests(
     let names = |texts: &[String]| texts.iter().map(|name| name.as_str().into()).collect();
     let query =
         text.query.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into()));
-    ActionRequests {
-        hosts: own_hosts::subset(&text.hosts, &key_of(path, "hosts"), own, problems),
+    let hosts = own_hosts::subset(&text.hosts, &key_of(path, "hosts"), own, problems);
+    let scope = ActionScope {
+        hosts: Vec::new(),
         aws_services: names(&text.aws_services),
         methods,
         paths: own_hosts::paths(&text.paths, &key_of(path, "paths"), problems),
@@ -236,7 +212,8 @@ fn requests(
         },
         graphql: text.graphql.as_ref().map(|it| operation_scope(it, text, path, problems)),
         kind: ScopeKind::Own,
-    }
+    };
+    ActionRequests { hosts, scope }
 }
 
 /// Lower-case letters, digits and hyphens.

@@ -654,7 +654,7 @@ mod tests {
         (
             "hosts: [a.test]\npaths: [api]",
             "p.yaml:4: paths[0]: `api` is not a path pattern: begin with `/`; `*` means one \
-             segment or a part of it, and `**`, only at the end, any rest",
+             segment or a part of it, and `**`, as a whole segment, any number of them",
         ),
         (
             "hosts: [a.test]\nkey_url: acme.test",

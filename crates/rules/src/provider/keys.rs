@@ -338,28 +338,3 @@ pub enum ExpiresText {
     /// The claim `exp` of the access token, which is a JWT (RFC 7519 §4.1.4).
     JwtExp,
 }
-
-/// How a grant is revoked at the service.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "snake_case")]
-pub enum RevokeText {
-    /// RFC 7009: POST of `token`, with client authentication.
-    #[default]
-    Rfc7009,
-    /// The same with Basic of client id and secret, also where other requests have another `client_auth`.
-    Basic,
-    /// POST of `token` alone.
-    Token,
-    /// GET or POST with the access token as bearer, without parameters.
-    Bearer,
-    /// POST with `access_token` in the query, without client authentication.
-    Query,
-    /// GitHub: DELETE with Basic of client id and secret, the access token in JSON.
-    Github,
-    /// Square: POST with `Authorization: Client SECRET`, client id and access token in JSON.
-    Square,
-    /// Webflow: POST with client id, client secret and access token in JSON.
-    Webflow,
-    /// Not supported; the owner revokes access by hand.
-    None,
-}

@@ -47,6 +47,7 @@ mod own_hosts;
 pub mod pasted;
 mod placing;
 mod postgres_url;
+mod revocation;
 pub mod schema;
 pub mod scope_words;
 pub mod session;

@@ -8,9 +8,9 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 pub use super::keys::{
-    ClientAuthText, ExpiresText, GrantText, PkceText, RefreshText, ResponseModeText, RevokeText,
-    TokenBodyText,
+    ClientAuthText, ExpiresText, GrantText, PkceText, RefreshText, ResponseModeText, TokenBodyText,
 };
+pub use super::revocation::{RevocationRequest, RevokeText, RevokedTokenPlace};
 use super::session::SessionRequests;
 pub use super::url_template::UrlTemplate;
 use super::url_template::fill;

@@ -12,10 +12,11 @@ use serde_yaml::Value;
 use super::decode::one_or_many;
 use super::keys::{
     ActionText, ClearsText, ClientAuthText, ExpiresText, GrantText, IndirectText, JwtText,
-    PkceText, PlaceText, RefreshText, RequestText, ResponseModeText, RevokeText, ScopedText,
-    SignatureText, TlsFields, TokenBodyText,
+    PkceText, PlaceText, RefreshText, RequestText, ResponseModeText, ScopedText, SignatureText,
+    TlsFields, TokenBodyText,
 };
 use super::kinds::AuthKind;
+use super::revocation::RevokeText;
 use super::scope_words::ScopeWords;
 use super::variable::VariableKind;
 use crate::inject::placeholder::Letters;

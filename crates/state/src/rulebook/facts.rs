@@ -16,7 +16,7 @@ use keyward_base::pattern::HostPattern;
 use keyward_base::shared_map::Difference;
 use keyward_base::threads;
 use keyward_model::{Connection, OwnProvider, Record};
-use keyward_rules::inject::placeholder::GOOGLE_TOKEN_HOST;
+use keyward_rules::inject::placeholder::token_endpoints;
 use keyward_rules::policy::{DefaultAction, PolicyInput, Rule, hosts_of_sets};
 use keyward_rules::provider::Catalogue;
 
@@ -268,7 +268,7 @@ impl Facts {
         spec.known.extend(catalogue.known_hosts());
         spec.oauth_endpoints.extend(catalogue.oauth_endpoints());
         spec.known.extend(hosts_of_sets().cloned());
-        spec.known.extend(HostPattern::parse(GOOGLE_TOKEN_HOST));
+        spec.known.extend(token_endpoints().filter_map(|(host, _)| HostPattern::parse(host).ok()));
         spec.oauth_endpoints.sort();
         spec.oauth_endpoints.dedup();
         spec

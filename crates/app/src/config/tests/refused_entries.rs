@@ -288,7 +288,7 @@ agents: [{ name: a, environment: dev, use: [gh, gh, ""] }]"#,
             "keyward.yaml:5: rules[3].hosts[1]: `a b` is not a host pattern: write `api.example.com`, `*.example.com` or `api.example.com:8443`",
             "keyward.yaml:5: rules[3].hosts[2]: `*` is not a host pattern: write `api.example.com`, `*.example.com` or `api.example.com:8443`; omit `hosts` to mean all",
             "keyward.yaml:5: rules[3].paths[0]: `x` is not a path pattern: begin with `/`; `*` \
-             means one segment or a part of it, and `**`, only at the end, any rest",
+             means one segment or a part of it, and `**`, as a whole segment, any number of them",
             "keyward.yaml:5: rules[3].methods[0]: this is not a method; write GET, POST or another",
             "keyward.yaml:5: rules[3].methods[1]: `GTE` is no usual method; did you mean `GET`?",
             "keyward.yaml:6: rules[4].agents: the list is empty; name one, or omit `agents`",

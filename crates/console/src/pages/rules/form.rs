@@ -207,7 +207,7 @@ fn show(form: &Form<'_>) -> Markup {
             (agents(form))
             (list("hosts", "Hosts", &hosts, "api.github.com *.example.com", "Separated by blanks; empty: all hosts, or those of the connection.").show())
             (list("methods", "Methods", &methods, "GET HEAD", "Empty: all methods.").show())
-            (list("paths", "Paths", &paths, "/repos/** /user", "* is one segment, a final ** any rest; empty: all paths.").show())
+            (list("paths", "Paths", &paths, "/repos/** /user", "* is one segment, ** any number of them; empty: all paths.").show())
             (list("actions", "Named actions", &actions, "clone github:push", "Parts of the API, as the service names them; empty: all requests.").show())
             (list("branches", "Branches", &branches, "agent/* docs", "Of pushes by git; * is any text without /, ** any text. Empty: all branches.").show())
             (name.show())

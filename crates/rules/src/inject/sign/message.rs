@@ -1,9 +1,7 @@
 //! [`SignedMessage`]: a text made of fields of the owner, of the request and of the time, such as the text that an HMAC
 //! signs, or a claim of a token. Parsed once, from provider data.
 //!
-//! The two canonical texts of Azure Storage's Shared Key are here; the rest of what it signs is in the provider file.
-//!
-//! <https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key>
+//! `message_names.tsv` has names of texts that are made of others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,8 +19,8 @@ use super::error::SignError;
 use crate::inject::template::{TemplatePart, ValueTemplate};
 use keyward_base::secret::Secret;
 
-/// The field with the name of the storage account.
-const ACCOUNT: &str = "account";
+/// Names of provider files that stand for other texts.
+const NAMES: &str = include_str!("message_names.tsv");
 
 /// A text with `{names}` in it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -39,6 +37,8 @@ enum MessagePiece {
     Computed(Computed),
     /// A field of the request's head; empty if it is absent.
     Header(HeaderName),
+    /// The fields of the request's head that begin so.
+    Headers(Box<str>),
 }
 
 /// What a message may name beside fields and variables.
@@ -52,6 +52,8 @@ pub enum Computed {
     Path,
     /// The query without `?`, as on the wire.
     Query,
+    /// The parameters in the canonical form of a signature.
+    QueryLines,
     /// Path and query, as on the wire.
     Target,
     Body,
@@ -75,18 +77,15 @@ pub enum Computed {
     Nonce,
     /// The signature, which places write.
     Signature,
-    /// `CanonicalizedHeaders` of Azure Storage.
-    AzureHeaders,
-    /// `CanonicalizedResource` of Azure Storage.
-    AzureResource,
 }
 
 /// Names in provider files.
-const COMPUTED: [(&str, Computed); 18] = [
+const COMPUTED: [(&str, Computed); 17] = [
     ("method", Computed::Method),
     ("request_host", Computed::Host),
     ("path", Computed::Path),
     ("query", Computed::Query),
+    ("query_lines", Computed::QueryLines),
     ("target", Computed::Target),
     ("body", Computed::Body),
     ("body_length", Computed::BodyLength),
@@ -99,8 +98,6 @@ const COMPUTED: [(&str, Computed); 18] = [
     ("http_date", Computed::HttpDate),
     ("nonce", Computed::Nonce),
     ("signature", Computed::Signature),
-    ("azure_headers", Computed::AzureHeaders),
-    ("azure_resource", Computed::AzureResource),
 ];
 
 /// A request that is being signed.
@@ -170,7 +167,7 @@ impl Computed {
             Self::HttpDate => values.now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string(),
             of_request => {
                 let request = values.request.ok_or(SignError::Unsignable)?;
-                return of_request.of_request(&request, values, out);
+                return of_request.of_request(&request, out);
             }
         };
         out.extend_from_slice(text.as_bytes());
@@ -180,7 +177,6 @@ impl Computed {
     fn of_request(
         self,
         request: &RequestParts<'_>,
-        values: &MessageValues<'_>,
         out: &mut Zeroizing<Vec<u8>>,
     ) -> Result<(), SignError> {
         let RequestParts { method, authority, target, body, .. } = *request;
@@ -190,14 +186,13 @@ impl Computed {
             Self::Host => authority.to_owned(),
             Self::Path => path.to_owned(),
             Self::Query => query.to_owned(),
+            Self::QueryLines => query_lines(query),
             Self::Target => target.to_owned(),
             Self::BodyLength if body.is_empty() => String::new(),
             Self::BodyLength => body.len().to_string(),
             Self::BodySha256 => HEXLOWER.encode(&Sha256::digest(body)),
             Self::BodySha256Base64 => STANDARD.encode(Sha256::digest(body)),
             Self::BodyMd5Base64 => STANDARD.encode(Md5::digest(body)),
-            Self::AzureHeaders => headers(request.headers)?,
-            Self::AzureResource => resource(values.fields, path, query)?,
             _ => {
                 out.extend_from_slice(body);
                 return Ok(());
@@ -210,7 +205,8 @@ impl Computed {
 
 impl SignedMessage {
     /// Parses a text such as `{seconds}{method}{target}{body}`. `{header:date}` is a field of the request's head,
-    /// `{upper:name}` a field of the owner in upper case. `None`: the braces do not pair, or a name is none.
+    /// `{headers:x-acme-}` those that begin so, `{upper:name}` a field of the owner in upper case. `None`: the braces do
+    /// not pair, or a name is none.
     pub fn parse(text: &str) -> Option<Self> {
         let mut pieces = Vec::new();
         let mut rest = text;
@@ -220,7 +216,10 @@ impl SignedMessage {
             if !literal.is_empty() {
                 pieces.push(MessagePiece::Literal(literal.into()));
             }
-            pieces.push(MessagePiece::named(name)?);
+            match NAMES.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('\t')) {
+                Some(text) => pieces.extend(Self::parse(text)?.0),
+                None => pieces.push(MessagePiece::named(name)?),
+            }
             rest = after;
         }
         if !rest.is_empty() {
@@ -259,8 +258,7 @@ impl SignedMessage {
 
     /// Whether it depends on the request.
     pub fn needs_request(&self) -> bool {
-        self.computed(|it| !it.is_of_time() && it != Computed::Signature)
-            || self.0.iter().any(|piece| matches!(piece, MessagePiece::Header(_)))
+        self.computed(|it| !it.is_of_time() && it != Computed::Signature) || self.has_headers()
     }
 
     /// Whether it depends on the request's body.
@@ -274,8 +272,13 @@ impl SignedMessage {
 
     /// Whether it names anything that is computed for each request.
     pub fn is_computed(&self) -> bool {
-        self.computed(|_| true)
-            || self.0.iter().any(|piece| matches!(piece, MessagePiece::Header(_)))
+        self.computed(|_| true) || self.has_headers()
+    }
+
+    fn has_headers(&self) -> bool {
+        let is =
+            |it: &MessagePiece| matches!(it, MessagePiece::Header(_) | MessagePiece::Headers(_));
+        self.0.iter().any(is)
     }
 
     /// Whether it is a number, which JSON has without quotes.
@@ -308,6 +311,10 @@ impl SignedMessage {
                     let request = values.request.ok_or(SignError::Unsignable)?;
                     out.extend_from_slice(header_value(request.headers, name)?.as_bytes());
                 }
+                MessagePiece::Headers(begin) => {
+                    let request = values.request.ok_or(SignError::Unsignable)?;
+                    out.extend_from_slice(headers(request.headers, begin)?.as_bytes());
+                }
             }
         }
         Ok(out)
@@ -334,6 +341,11 @@ impl MessagePiece {
         };
         match name.split_once(':') {
             Some(("header", field)) => field.parse().ok().map(Self::Header),
+            // A name is in lower case, as in the head.
+            Some(("headers", begin)) => {
+                let name: HeaderName = begin.parse().ok()?;
+                Some(Self::Headers(name.as_str().into()))
+            }
             Some(("upper", field)) if is_word(field) => Some(Self::UpperField(field.into())),
             None if is_word(name) => Some(Self::of_name(name)),
             _ => None,
@@ -352,10 +364,10 @@ fn field<'a>(values: &MessageValues<'a>, name: &str) -> Result<&'a Secret, SignE
     values.fields.get(name).ok_or(SignError::FieldMissing)
 }
 
-/// Fields whose name begins with `x-ms-`, in order, each on a line of its own.
-pub(super) fn headers(fields: &HeaderMap) -> Result<String, SignError> {
-    let names = fields.keys().map(|name| name.as_str()).filter(|name| name.starts_with("x-ms-"));
-    // The service sorts as its language does: without hyphens, and `_` before digits.
+/// Fields whose name begins so, in order, each on a line of its own.
+fn headers(fields: &HeaderMap, begin: &str) -> Result<String, SignError> {
+    let names = fields.keys().map(|name| name.as_str()).filter(|name| name.starts_with(begin));
+    // Services sort as their language does: without hyphens, and `_` before digits.
     let rank = |name: &str| name.replace('-', "").replace('_', "!");
     let names: BTreeSet<(String, &str)> = names.map(|name| (rank(name), name)).collect();
     let mut text = String::new();
@@ -367,25 +379,18 @@ pub(super) fn headers(fields: &HeaderMap) -> Result<String, SignError> {
     Ok(text)
 }
 
-/// Account and path, then the parameters: names in lower case and in order, their decoded values in order.
-fn resource(
-    fields: &BTreeMap<String, Secret>,
-    path: &str,
-    query: &str,
-) -> Result<String, SignError> {
-    let account = fields.get(ACCOUNT).and_then(Secret::expose_text);
-    let mut text = format!("/{}{path}", account.ok_or(SignError::FieldMissing)?);
+/// The parameters, each behind a line end: names in lower case and in order, their decoded values in order.
+fn query_lines(query: &str) -> String {
     let mut parameters: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         parameters.entry(decoded(name).to_lowercase()).or_default().insert(decoded(value));
     }
-    for (name, values) in parameters {
-        let values: Vec<String> = values.into_iter().collect();
-        text.push_str(&format!("\n{name}:{}", values.join(",")));
-    }
-    Ok(text)
+    let line = |(name, values): (String, BTreeSet<String>)| {
+        format!("\n{name}:{}", values.into_iter().collect::<Vec<_>>().join(","))
+    };
+    parameters.into_iter().map(line).collect()
 }
 
 /// The values of a field, joined by commas; empty without one.
@@ -432,8 +437,18 @@ mod tests {
 
     #[test]
     fn invalid_message_templates_are_refused() {
-        for bad in ["{", "}", "{}", "a{b", "a}b", "{a b}", "{header:}", "{header:a b}", "{lower:a}"]
-        {
+        for bad in [
+            "{",
+            "}",
+            "{}",
+            "a{b",
+            "a}b",
+            "{a b}",
+            "{header:}",
+            "{header:a b}",
+            "{headers:}",
+            "{lower:a}",
+        ] {
             assert!(SignedMessage::parse(bad).is_none(), "{bad}");
         }
     }
@@ -453,6 +468,8 @@ mod tests {
             ("{http_date}", "Mon, 02 Jan 2023 03:04:05 GMT"),
             ("{name}{upper:name}{nonce}{signature}", "acmeACMEabcs1"),
             ("{header:date}{header:etag}", "today"),
+            ("{headers:Da}{headers:x-}", "date:today\n"),
+            ("{query_lines}", "\nx:1\ny: "),
             ("{body}{body_length}", "hello5"),
             // RFC 1321 and FIPS 180-4 are the sources of the digests, made by coreutils.
             ("{body_md5_base64}", "XUFAKrxLKna5cZ2REBfFkg=="),
@@ -465,11 +482,21 @@ mod tests {
     }
 
     #[test]
+    fn each_name_of_other_texts_is_a_message() {
+        for line in NAMES.lines() {
+            let (name, text) = line.split_once('\t').expect(line);
+            let named = SignedMessage::parse(&format!("{{{name}}}"));
+            assert!(named.is_some() && named == SignedMessage::parse(text), "{line}");
+        }
+    }
+
+    #[test]
     fn a_message_states_whether_it_needs_the_request_and_its_body() {
         for (text, request, body) in [
             ("{seconds}{name}", false, false),
             ("{path}", true, false),
             ("{header:date}", true, false),
+            ("{headers:x-}", true, false),
             ("{body_sha256}", true, true),
             ("{signature}", false, false),
         ] {

@@ -50,8 +50,19 @@ const PATHS: [&str; 11] = [
     "/OAuth/token",
     "/%42OTx/v1",
 ];
-const PATH_PATTERNS: [&str; 9] =
-    ["/v1/**", "/v1/*", "/", "/oauth/**", "/v*", "/bot*/**", "/bot1*/v1", "/*/v1/*", "/*:k*/x"];
+const PATH_PATTERNS: [&str; 11] = [
+    "/v1/**",
+    "/v1/*",
+    "/",
+    "/oauth/**",
+    "/v*",
+    "/bot*/**",
+    "/bot1*/v1",
+    "/*/v1/*",
+    "/*:k*/x",
+    "/**/x",
+    "/v1/**/y",
+];
 /// Prefixes of an account's paths; most are empty, so that most paths are unchanged. The credential of the second one has
 /// a place below `/v1` only.
 const PREFIXES: [&str; 7] =

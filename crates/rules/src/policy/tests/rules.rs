@@ -195,6 +195,21 @@ fn a_path_with_two_readings_is_refused_only_where_the_path_decides() {
 }
 
 #[test]
+fn a_rule_for_a_segment_at_any_depth_decides_wherever_a_path_has_it() {
+    let deny = on_path("/v1/**/secrets/**", Sample::rule("d", &["api.a.test"], RuleAction::Deny));
+    let world = || World::new().bind(&work()).rule(deny.clone());
+    for (path, expected) in [
+        ("/v1/secrets", "denied"),
+        ("/v1/a/b/Secrets/x", "denied"),
+        ("/v1/a%2Fsecrets", "bad_target"),
+        ("/v1/a/secrets-of", "inject work by binding"),
+        ("/v2/secrets", "inject work by binding"),
+    ] {
+        assert_eq!(world().ci(&format!("GET https://api.a.test{path}")), expected, "{path}");
+    }
+}
+
+#[test]
 fn a_denied_path_is_refused_in_any_case_and_an_allowed_one_is_exact() {
     let deny = || Sample::rule("d", &["api.a.test"], RuleAction::Deny);
     let action = ActionScope {
@@ -350,6 +365,16 @@ fn a_rule_that_an_earlier_rule_shadows_completely_is_found() {
             Rule { paths: path("/a/**"), ..deny(&[]) },
             Rule { paths: path("/a/**"), ..later() },
             true,
+        ),
+        (
+            Rule { paths: path("/a/**/b"), ..deny(&[]) },
+            Rule { paths: path("/a/**/b/"), ..later() },
+            true,
+        ),
+        (
+            Rule { paths: path("/a/**/b"), ..deny(&[]) },
+            Rule { paths: path("/a/**"), ..later() },
+            false,
         ),
         // A rule that refuses is for its paths in any case, one that allows is not.
         (

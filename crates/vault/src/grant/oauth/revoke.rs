@@ -10,15 +10,17 @@ use oauth2::{
     AccessToken, RefreshToken, RequestTokenError, RevocationErrorResponseType as ErrorType,
     RevocationUrl, StandardRevocableToken as Revocable7009,
 };
+use zeroize::Zeroizing;
 
 use super::client::ClientProof;
 use super::failure::{ActingParty, TokenFailure, bad_endpoint};
 use super::params::Params;
 use super::request_context::RequestContext;
-use super::requests::bearer;
 use super::transport::{RequestedEndpoint, Transport, client, judged, text};
 use keyward_base::secret::Secret;
-use keyward_rules::provider::oauth::{ClientAuthText, OAuth, RevokeText};
+use keyward_rules::provider::oauth::{
+    ClientAuthText, OAuth, RevocationRequest, RevokeText, RevokedTokenPlace,
+};
 
 /// The tokens to revoke. Wiped when dropped.
 #[derive(Clone, Debug)]
@@ -73,11 +75,7 @@ pub async fn revoke(ask: &RequestContext<'_>, what: &Revocable) -> RevokeResult 
             each(&RequestContext { oauth: &oauth, ..*ask }, &url, what).await
         }
         RevokeText::Token => each_alone(ask, &url, what).await,
-        RevokeText::Bearer
-        | RevokeText::Query
-        | RevokeText::Github
-        | RevokeText::Square
-        | RevokeText::Webflow => return by_access_token(ask, &url, what).await,
+        RevokeText::Request(request) => return by_access_token(ask, request, &url, what).await,
     };
     match result {
         Ok(()) => RevokeResult::Yes,
@@ -86,7 +84,12 @@ pub async fn revoke(ask: &RequestContext<'_>, what: &Revocable) -> RevokeResult 
 }
 
 /// Sends the access token alone, which must be valid: an expired one ends no refresh token.
-async fn by_access_token(ask: &RequestContext<'_>, url: &str, what: &Revocable) -> RevokeResult {
+async fn by_access_token(
+    ask: &RequestContext<'_>,
+    request: &RevocationRequest,
+    url: &str,
+    what: &Revocable,
+) -> RevokeResult {
     let is_live = what.expires.is_none_or(|end| ask.now < end);
     let Some(token) = what.access.as_ref().filter(|_| is_live) else {
         return match what.refresh {
@@ -94,13 +97,7 @@ async fn by_access_token(ask: &RequestContext<'_>, url: &str, what: &Revocable) 
             None => RevokeResult::Expired { by_hand: ask.oauth.says.access_page.clone() },
         };
     };
-    let way = ask.oauth.says.revoke_via;
-    let sent = match way {
-        RevokeText::Bearer => by_bearer(ask, url, token).await,
-        RevokeText::Query => in_query(ask, url, token).await,
-        _ => in_json(ask, way, url, token).await,
-    };
-    match sent {
+    match send(ask, request, url, token).await {
         Ok(()) => RevokeResult::Yes,
         // Whether the grant is gone or only this token has ended, the refresh token shows.
         Err(failure) if what.refresh.is_some() && failure.may_be_of_token() => {
@@ -110,7 +107,7 @@ async fn by_access_token(ask: &RequestContext<'_>, url: &str, what: &Revocable) 
     }
 }
 
-/// RFC 7009 §2.2: nothing is left to revoke if the token is not valid. Google says `invalid_token` where the RFC says 200.
+/// RFC 7009 §2.2: nothing is left to revoke if the token is not valid. Some services say `invalid_token` in place of 200.
 fn unless_gone(failure: TokenFailure) -> Result<(), TokenFailure> {
     match failure.is_of_invalid_token() {
         true => Ok(()),
@@ -171,61 +168,49 @@ async fn alone(ask: &RequestContext<'_>, url: &str, token: &Secret) -> Result<()
     judged(&ask.reading(&params, false), &answer).or_else(unless_gone)
 }
 
-/// Authenticates with the access token itself.
-async fn by_bearer(
+/// Sends the access token as the request says.
+async fn send(
     ask: &RequestContext<'_>,
-    url: &str,
-    token: &Secret,
-) -> Result<(), TokenFailure> {
-    let mut request = ask.request(Method::POST, url, Bytes::new())?;
-    request.headers_mut().insert(header::AUTHORIZATION, bearer(token)?);
-    let answer = ask.send(ClientProof::default(), request).await?;
-    judged(&ask.reading(&Params::default(), false), &answer)
-}
-
-/// Sends the access token in the query, without client authentication.
-async fn in_query(ask: &RequestContext<'_>, url: &str, token: &Secret) -> Result<(), TokenFailure> {
-    let mut params = Params::default();
-    params.set("access_token", token.clone());
-    let request = ask.request(Method::POST, &params.in_query(url), Bytes::new())?;
-    let answer = ask.send(ClientProof::default(), request).await?;
-    judged(&ask.reading(&params, false), &answer)
-}
-
-/// GitHub: <https://docs.github.com/en/rest/apps/oauth-applications#delete-an-app-authorization>.
-/// Square: <https://developer.squareup.com/reference/square/o-auth-api/revoke-token>.
-/// Webflow: <https://developers.webflow.com/data/reference/oauth-app>.
-async fn in_json(
-    ask: &RequestContext<'_>,
-    way: RevokeText,
+    request: &RevocationRequest,
     url: &str,
     token: &Secret,
 ) -> Result<(), TokenFailure> {
     let mut params = Params::default();
-    params.set("access_token", token.clone());
-    let (method, proof) = match way {
-        RevokeText::Square => {
-            params.set("client_id", ask.client.id.as_str());
-            (Method::POST, square(ask)?)
-        }
-        RevokeText::Webflow => (Method::POST, ask.prove(ClientAuthText::Body, url, &mut params)?),
-        _ => (Method::DELETE, ask.prove(ClientAuthText::Basic, url, &mut params)?),
+    if request.place.is_some() {
+        params.set("access_token", token.clone());
+    }
+    let mut proof = match request.client_auth {
+        Some(method) => ask.prove(method, url, &mut params)?,
+        None => ClientProof::default(),
     };
-    let mut request = ask.request(method, url, Bytes::copy_from_slice(&params.json()))?;
-    let json = HeaderValue::from_static("application/json");
-    request.headers_mut().insert(header::CONTENT_TYPE, json);
-    let answer = ask.send(proof, request).await?;
+    if let Some((scheme, value)) = &request.authorization {
+        let secret = match &**value {
+            "client_secret" => ask.client.secret.client_secret.as_ref(),
+            _ => Some(token),
+        };
+        proof.authorization = Some(authorization(scheme, secret)?);
+    }
+    let in_query = request.place == Some(RevokedTokenPlace::Query);
+    let url = if in_query { params.in_query(url) } else { Zeroizing::new(url.to_owned()) };
+    let method = request.method.parse().map_err(|_| bad_endpoint())?;
+    let mut sent = ask.request(method, &url, Bytes::new())?;
+    if request.place == Some(RevokedTokenPlace::Json) {
+        let json = HeaderValue::from_static("application/json");
+        sent.headers_mut().insert(header::CONTENT_TYPE, json);
+        *sent.body_mut() = Bytes::copy_from_slice(&params.json());
+    }
+    let answer = ask.send(proof, sent).await?;
     judged(&ask.reading(&params, false), &answer)
 }
 
-/// `Authorization: Client SECRET`.
-fn square(ask: &RequestContext<'_>) -> Result<ClientProof, TokenFailure> {
-    let secret = ask.client.secret.client_secret.as_ref().map(Secret::expose).unwrap_or_default();
-    let text = zeroize::Zeroizing::new([b"Client ", secret].concat());
+/// `SCHEME VALUE`, marked sensitive.
+fn authorization(scheme: &str, value: Option<&Secret>) -> Result<HeaderValue, TokenFailure> {
+    let value = value.map(Secret::expose).unwrap_or_default();
+    let text = Zeroizing::new([scheme.as_bytes(), b" ", value].concat());
     let value = HeaderValue::from_bytes(&text);
     let mut value = value.map_err(|_| TokenFailure::unreadable("the secret cannot be sent"))?;
     value.set_sensitive(true);
-    Ok(ClientProof { authorization: Some(value), identity: None })
+    Ok(value)
 }
 
 #[cfg(test)]

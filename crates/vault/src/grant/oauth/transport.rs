@@ -221,13 +221,16 @@ pub(super) fn codes(
     }))
 }
 
-/// 2xx without an error. An unknown token counts as revoked: GitHub says 404 where RFC 7009 §2.2 says 200. It gets no
-/// expired token, for which it says the same although the refresh token is valid.
+/// 2xx without an error. An unknown token counts as revoked (RFC 7009 §2.2), in the service's own words too. It gets no
+/// expired token, for which it may say the same although the refresh token is valid.
 pub(super) fn judged(
     reading: &ReplyContext<'_>,
     answer: &Response<Bytes>,
 ) -> Result<(), TokenFailure> {
-    let is_gone = reading.oauth.says.revoke_via == RevokeText::Github && answer.status() == 404;
+    let is_gone = match reading.oauth.says.revoke_via {
+        RevokeText::Request(request) => request.unknown == Some(answer.status().as_u16()),
+        _ => false,
+    };
     let is_plain =
         reply::object(answer.body()).is_none_or(|body| ReportedError::of(&body).is_none());
     match is_gone || answer.status().is_success() && is_plain {

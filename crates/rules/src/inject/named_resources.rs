@@ -1,32 +1,84 @@
-//! [`NamedResource`]: a resource that a request names beside its own: in a field, the destination of COPY and MOVE, or
-//! what a PUT copies; in the query, the repository of a layer that a registry mounts; in the path, the objects that
-//! Google Cloud Storage copies. Rules must permit each of them. Bodies that name resources are not read.
-//!
-//! A registry answers with what an upload of the layer would have done, so the request needs what reading the layer
-//! there needs:
-//! <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#mounting-a-blob-from-another-repository>. Of
-//! Google Cloud Storage, the source is in the bucket with which the path begins, the destination may be in any bucket:
-//! <https://cloud.google.com/storage/docs/json_api/v1/objects/rewrite>.
+//! [`NamedResource`]: a resource that a request names beside its own: in a field, such as the destination of COPY and MOVE,
+//! in its path, or in its query. Rules must permit each of them. `named_resources.tsv` says where they are named, what is
+//! done there, and how it is read. Bodies that name resources are not read.
 
-use http::{HeaderMap, HeaderValue, Method};
+use std::sync::LazyLock;
 
-use crate::actions::values_of;
-use crate::inject::steering::{self, SourceField};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use regex_lite::{Captures, Regex};
+
+use super::names::{is_alias, is_mapped, values_of};
 use keyward_base::host::{Host, Target};
 use keyward_base::pattern::{DecodedPath, PathError};
-
-/// What the endpoint of a storage begins with, behind the name of a bucket: S3, Google Cloud Storage, and those of
-/// Alibaba, Tencent and Huawei.
-/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html>
-const ENDPOINTS: [&str; 7] =
-    ["s3.", "s3-", "s3express-", "storage.googleapis.com", "oss-", "cos.", "obs."];
 
 /// A resource that a request names beside its own, and what the request does there.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct NamedResource {
-    pub(super) target: Target,
-    pub(super) method: Method,
-    pub(super) path: DecodedPath,
+    pub target: Target,
+    pub method: Method,
+    pub path: DecodedPath,
+}
+
+/// The path of a named resource cannot be decided on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{}", Self::TEXT)]
+pub struct UnclearResource;
+
+impl UnclearResource {
+    /// What is wrong with the request.
+    pub const TEXT: &str = "a field or a parameter names another resource by a path with dot segments, a backslash, a \
+                            control byte or invalid UTF-8, or a layer's repository in two ways";
+}
+
+impl From<PathError> for UnclearResource {
+    fn from(_: PathError) -> Self {
+        Self
+    }
+}
+
+/// The table.
+#[derive(Debug, Default)]
+struct Table {
+    fields: Vec<Place<&'static str>>,
+    paths: Vec<Place<Shape>>,
+    /// What the endpoint of a storage begins with, behind the name of a bucket.
+    endpoints: Vec<&'static str>,
+}
+
+/// Where requests name resources.
+#[derive(Debug)]
+struct Place<P> {
+    at: P,
+    /// The methods of the requests; empty: all.
+    methods: Vec<Method>,
+    acts: Vec<Act>,
+}
+
+/// What a request does with a resource.
+#[derive(Debug)]
+struct Act {
+    /// Empty: that of the request.
+    methods: Vec<Method>,
+    /// How the value of a field is read, or the resource's path.
+    resource: &'static str,
+}
+
+/// A shape of decoded paths.
+#[derive(Debug)]
+struct Shape {
+    /// A text that these paths have, which is looked for first.
+    word: &'static str,
+    shape: Regex,
+}
+
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    let table = Table::read(include_str!("named_resources.tsv"));
+    table.expect("the table is sound: a test reads it")
+});
+
+/// Whether the field names a resource.
+pub fn is_naming_field(name: &HeaderName) -> bool {
+    TABLE.of_field(name).is_some()
 }
 
 /// The resources that path, query and `fields` name; usually none. `methods` are all that a server may apply.
@@ -41,56 +93,126 @@ pub fn named_resources<'a>(
     fields: &HeaderMap,
 ) -> Result<Vec<NamedResource>, UnclearResource> {
     let mut found = Vec::new();
-    let named = |method: &Method, target: &Target, path: &DecodedPath| NamedResource {
-        target: target.clone(),
-        method: method.clone(),
-        path: path.clone(),
-    };
     for name in fields.keys() {
-        if steering::is_destination_field(name) {
-            for method in methods.clone().filter(|method| has_destination(method)) {
-                for value in fields.get_all(name) {
-                    found.push(named(method, target, &destination(path, text(value)?)?));
-                }
-            }
-        } else if let Some(source) = steering::source_field(name) {
-            for value in fields.get_all(name) {
-                let text = text(value)?;
-                let (target, path) = match source {
-                    SourceField::Relative => (target.clone(), unclear_path(text)?),
-                    SourceField::Copied | SourceField::Renamed => source_of(target, text)?,
+        let Some(place) = TABLE.of_field(name) else { continue };
+        let asked = place.of_requests(methods.clone());
+        for value in fields.get_all(name).iter().filter(|_| !asked.is_empty()) {
+            let text = text(value)?;
+            for act in &place.acts {
+                let (target, path) = match act.resource.split_once(' ') {
+                    Some((_, account)) => (target.clone(), destination(path, account, text)?),
+                    None if act.resource == "object" => source_of(target, text)?,
+                    None => (target.clone(), unclear_path(text)?),
                 };
-                found.extend(source.methods().iter().map(|method| named(method, &target, &path)));
+                act.add(&asked, &target, &path, &mut found);
             }
         }
     }
-    let is_post = |method: &Method| method.as_str().eq_ignore_ascii_case("POST");
-    if methods.clone().any(is_post) {
-        let objects = of_path(path)?;
-        found.extend(objects.iter().map(|(method, path)| named(method, target, path)));
-        if let Some(query) = query {
-            let source = source(path, query)?;
-            found.extend(source.map(|path| named(&Method::GET, target, &path)));
+    for place in TABLE.paths.iter().filter(|place| contains(path.as_str(), place.at.word)) {
+        let (asked, query) = (place.of_requests(methods.clone()), query.unwrap_or_default());
+        let Some(parts) = place.at.shape.captures(path.as_str()) else { continue };
+        for act in place.acts.iter().filter(|_| !asked.is_empty()) {
+            let Some(text) = filled(act.resource, &parts, query)? else { continue };
+            // What is unclear in the request's path may be in the part that is read.
+            let is_clear = !path.ambiguous() || path.with_slashes_in_segments().is_some();
+            let path = if is_clear { DecodedPath::parse(&text)? } else { unclear_path(&text)? };
+            act.add(&asked, target, &path, &mut found);
         }
     }
     Ok(found)
 }
 
-/// Whether WebDAV has a destination for the method (RFC 4918 §10.3). Case is ignored, as lenient servers do.
-fn has_destination(method: &Method) -> bool {
-    ["COPY", "MOVE"].iter().any(|other| other.eq_ignore_ascii_case(method.as_str()))
+impl Table {
+    /// `None`: a row is none.
+    fn read(text: &'static str) -> Option<Self> {
+        let mut table = Self::default();
+        for row in text.lines().filter(|row| !row.starts_with('#')) {
+            let mut columns = row.split('\t');
+            let (kind, at) = columns.next()?.split_once(' ')?;
+            match kind {
+                "endpoints" => table.endpoints = at.split(' ').collect(),
+                "field" => table.fields.push(Place::read(at, columns)?),
+                "path" => {
+                    let (word, shape) = at.split_once(' ')?;
+                    let shape = Regex::new(&format!("(?i)^{shape}$")).ok()?;
+                    table.paths.push(Place::read(Shape { word, shape }, columns)?);
+                }
+                _ => return None,
+            }
+        }
+        Some(table)
+    }
+
+    fn of_field(&self, name: &HeaderName) -> Option<&Place<&'static str>> {
+        self.fields.iter().find(|place| is_named(name.as_str(), place.at))
+    }
 }
 
-/// The path of a destination. OpenStack Swift reads it below `/v1/ACCOUNT`, with which its paths begin, so one that does not
-/// begin as the request's path does there is refused where a path decides.
-/// <https://docs.openstack.org/api-ref/object-store/#copy-object>
-fn destination(path: &DecodedPath, text: &str) -> Result<DecodedPath, UnclearResource> {
-    let found = url_path(text)?;
-    let is_version = |path: &DecodedPath| path.as_str().starts_with("/v1/");
-    match is_version(path) && !is_version(&found) {
-        true => unclear_path(text),
-        false => Ok(found),
+impl<P> Place<P> {
+    fn read(at: P, mut columns: impl Iterator<Item = &'static str>) -> Option<Self> {
+        let methods = |text: &str| -> Option<Vec<Method>> {
+            let each = text.split(',').filter(|method| !matches!(*method, "*" | "="));
+            each.map(|method| method.parse().ok()).collect()
+        };
+        let act = |text: &'static str| {
+            let (of, resource) = text.split_once(' ')?;
+            Some(Act { methods: methods(of)?, resource })
+        };
+        let of = methods(columns.next()?)?;
+        let acts = columns.next()?.split("; ").map(act).collect::<Option<_>>()?;
+        Some(Self { at, methods: of, acts })
     }
+
+    /// Those of the methods for which a resource is named there. Case is ignored, as lenient servers do.
+    fn of_requests<'a>(&self, methods: impl Iterator<Item = &'a Method>) -> Vec<&'a Method> {
+        let is_of = |asked: &&Method| {
+            let is_asked = |one: &Method| one.as_str().eq_ignore_ascii_case(asked.as_str());
+            self.methods.is_empty() || self.methods.iter().any(is_asked)
+        };
+        methods.filter(is_of).collect()
+    }
+}
+
+impl Act {
+    /// Adds the resource at this path, for each method.
+    fn add(
+        &self,
+        asked: &[&Method],
+        target: &Target,
+        path: &DecodedPath,
+        found: &mut Vec<NamedResource>,
+    ) {
+        let own = asked.iter().copied().filter(|_| self.methods.is_empty());
+        for method in self.methods.iter().chain(own) {
+            let (target, path) = (target.clone(), path.clone());
+            let resource = NamedResource { target, method: method.clone(), path };
+            if !found.contains(&resource) {
+                found.push(resource);
+            }
+        }
+    }
+}
+
+/// Whether the field has the name in any spelling: `x-*END` is `x-END`, or has the name of a storage between the two.
+fn is_named(name: &str, known: &str) -> bool {
+    let Some((begin, end)) = known.split_once('*') else { return is_alias(name, known) };
+    let Some(at) = name.len().checked_sub(end.len()) else { return false };
+    let Some((before, found)) = name.split_at_checked(at) else { return false };
+    is_alias(found, end)
+        && before.get(..begin.len()).is_some_and(|before| is_alias(before, begin))
+        && before.bytes().last().is_some_and(is_mapped)
+}
+
+/// The path of a destination. Servers of which the paths begin with `account` read it below the account of the request, so
+/// one that does not begin as the request's path does is refused where a path decides.
+fn destination(
+    path: &DecodedPath,
+    account: &str,
+    text: &str,
+) -> Result<DecodedPath, UnclearResource> {
+    let found = url_path(text)?;
+    let begins = |path: &DecodedPath| path.as_str().starts_with(account);
+    if begins(path) && !begins(&found) { unclear_path(text) } else { Ok(found) }
 }
 
 /// The path of a URL or of a reference without a host. The host is not compared: servers ignore it, or refuse another
@@ -146,7 +268,7 @@ fn source_of(target: &Target, text: &str) -> Result<(Target, DecodedPath), Uncle
 
 /// The bucket and the endpoint in `BUCKET.s3.eu-west-1.amazonaws.com`. A bucket may have dots.
 fn bucket_and_endpoint(host: &str) -> Option<(&str, &str)> {
-    let begins = |at: &usize| ENDPOINTS.iter().any(|name| host[at + 1..].starts_with(name));
+    let begins = |at: &usize| TABLE.endpoints.iter().any(|name| host[at + 1..].starts_with(name));
     let at = host.rmatch_indices('.').map(|(at, _)| at).find(begins)?;
     Some((&host[..at], &host[at + 1..]))
 }
@@ -155,55 +277,36 @@ fn text(value: &HeaderValue) -> Result<&str, UnclearResource> {
     std::str::from_utf8(value.as_bytes()).map(str::trim).map_err(|_| UnclearResource)
 }
 
-/// The path of a named resource cannot be decided on.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{}", Self::TEXT)]
-pub struct UnclearResource;
-
-impl UnclearResource {
-    /// What is wrong with the request.
-    pub const TEXT: &str = "a field or a parameter names another resource by a path with dot segments, a backslash, a \
-                            control byte or invalid UTF-8, or a layer's repository in two ways";
+/// Whether the text has the word, in any case.
+fn contains(text: &str, word: &str) -> bool {
+    text.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
 }
 
-impl From<PathError> for UnclearResource {
-    fn from(_: PathError) -> Self {
-        Self
-    }
-}
-
-/// The layer that `POST /v2/NAME/blobs/uploads/?mount=DIGEST&from=OTHER` mounts; `None` for other requests. A registry
-/// may be below a path. Without `from`, the registry chooses the repository.
-///
-/// # Errors
-/// When servers may read different repositories or layers, or what is named is none.
-pub(super) fn source(
-    path: &DecodedPath,
+/// The path with the parts of the request's path and the values of parameters, encoded; `None` if one is not given.
+fn filled(
+    resource: &str,
+    parts: &Captures<'_>,
     query: &str,
-) -> Result<Option<DecodedPath>, UnclearResource> {
-    let Some(api) = api_of_uploads(path) else { return Ok(None) };
-    let (Some(layer), Some(repository)) = (only(query, "mount")?, only(query, "from")?) else {
-        return Ok(None);
-    };
-    let is_digest = |byte: u8| byte.is_ascii_alphanumeric() || b":+._=-".contains(&byte);
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte);
-    if !layer.bytes().all(is_digest) || !repository.bytes().all(is_name) {
-        return Err(UnclearResource);
+) -> Result<Option<String>, UnclearResource> {
+    // What servers read in other characters is not known.
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b":+._=-/".contains(&byte);
+    let (mut words, mut is_whole) = (Vec::new(), true);
+    for word in resource.split('/') {
+        let Some(name) = word.strip_prefix('?') else {
+            words.push(word.to_owned());
+            continue;
+        };
+        match only(query, name)? {
+            Some(value) if !value.bytes().all(is_plain) => return Err(UnclearResource),
+            Some(value) => words.push(value),
+            None => is_whole = false,
+        }
     }
-    Ok(Some(DecodedPath::parse(&format!("{api}/{repository}/blobs/{layer}"))?))
-}
-
-/// What precedes the repository's name in the path of its uploads, such as `/v2`.
-fn api_of_uploads(path: &DecodedPath) -> Option<String> {
-    if !path.as_str().contains("uploads") {
-        return None;
-    }
-    // Servers read an encoded slash as a slash, and remove empty segments.
-    let text = path.as_str().replace("%2F", "/");
-    let segments: Vec<&str> = text.split('/').filter(|segment| !segment.is_empty()).collect();
-    let [api @ .., "blobs", "uploads"] = &segments[..] else { return None };
-    let end = api.iter().position(|segment| *segment == "v2")?;
-    Some(format!("/{}", api[..=end].join("/")))
+    let mut text = String::new();
+    parts.expand(&words.join("/"), &mut text);
+    // An encoded slash is still encoded.
+    let text = text.replace('%', "%25").replace("%252F", "%2F").replace(';', "%3B");
+    Ok(is_whole.then_some(text))
 }
 
 /// The value of a parameter that is given once; `None` if it is not given, or is empty.
@@ -216,44 +319,8 @@ fn only(query: &str, name: &str) -> Result<Option<String>, UnclearResource> {
     }
 }
 
-/// What `POST …/b/BUCKET/o/SOURCE/rewriteTo/b/OTHER/o/DESTINATION` does at both objects, and `copyTo`, and `moveTo`, which
-/// stays in the bucket: each as a method and a path. Empty for other paths. The API may be below any path.
-///
-/// # Errors
-/// When the path of an object cannot be decided on.
-fn of_path(path: &DecodedPath) -> Result<Vec<(Method, DecodedPath)>, PathError> {
-    if !path.as_str().split('/').any(|segment| segment.eq_ignore_ascii_case("b")) {
-        return Ok(vec![]);
-    }
-    let written: Vec<&str> = path.raw().split('/').collect();
-    // An encoded slash stays encoded, so both have the same segments.
-    let decoded: Vec<&str> = path.as_str().split('/').collect();
-    let is =
-        |at: usize, word: &str| decoded.get(at).is_some_and(|it| it.eq_ignore_ascii_case(word));
-    let Some(bucket) = (0..decoded.len()).find(|&at| is(at, "b") && is(at + 2, "o")) else {
-        return Ok(vec![]);
-    };
-    let joined = |parts: &[&[&str]]| DecodedPath::parse(&parts.concat().join("/"));
-    let mut found = Vec::new();
-    for verb in bucket + 4..written.len() {
-        let (source, target) = (&written[..verb], &written[verb + 1..]);
-        if (is(verb, "rewriteTo") || is(verb, "copyTo")) && is(verb + 1, "b") && is(verb + 3, "o") {
-            found.push((Method::POST, joined(&[&written[..bucket], target])?));
-        } else if is(verb, "moveTo") && is(verb + 1, "o") {
-            found.push((Method::POST, joined(&[&written[..bucket + 2], target])?));
-            found.push((Method::DELETE, joined(&[source])?));
-        } else {
-            continue;
-        }
-        found.push((Method::GET, joined(&[source])?));
-    }
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
-    use http::HeaderName;
-
     use super::*;
     use keyward_base::host::Scheme;
 
@@ -317,9 +384,16 @@ mod tests {
 
     #[test]
     fn a_destination_below_the_account_of_the_request_has_an_unclear_path() {
-        let is_unclear = |to: &str| {
+        let is_unclear = |to: &'static str| {
             let path = DecodedPath::parse("/v1/AUTH_a/mine/k").unwrap();
-            destination(&path, to).unwrap().ambiguous()
+            let target = Target::parse(Scheme::Https, "swift.test").unwrap();
+            let fields = HeaderMap::from_iter([(
+                HeaderName::from_static("destination"),
+                HeaderValue::from_static(to),
+            )]);
+            let copy: Method = "COPY".parse().unwrap();
+            let found = named_resources(&target, [&copy].into_iter(), &path, None, &fields);
+            found.unwrap()[0].path.ambiguous()
         };
         assert!(is_unclear("/secret/k") && is_unclear("secret/k"));
         assert!(!is_unclear("/v1/files/k"), "it is another path of a server of WebDAV");
@@ -393,9 +467,19 @@ mod tests {
         }
     }
 
+    /// Each as `METHOD PATH`, for a POST.
+    fn posted(path: &str, query: &str) -> Result<Vec<String>, UnclearResource> {
+        let target = Target::parse(Scheme::Https, "store.test").unwrap();
+        let (path, fields) = (DecodedPath::parse(path).unwrap(), HeaderMap::new());
+        let post = [&Method::POST].into_iter();
+        let found = named_resources(&target, post, &path, Some(query), &fields)?;
+        Ok(found.iter().map(|it| format!("{} {}", it.method, it.path.as_str())).collect())
+    }
+
     fn mounted(path: &str, query: &str) -> Result<Option<String>, UnclearResource> {
-        let mounted = source(&DecodedPath::parse(path).unwrap(), query)?;
-        Ok(mounted.map(|path| path.as_str().to_owned()))
+        let mounted = posted(path, query)?;
+        let path = |it: &String| it.strip_prefix("GET ").expect("a layer is read").to_owned();
+        Ok(mounted.first().map(path))
     }
 
     #[test]
@@ -452,8 +536,7 @@ mod tests {
     }
 
     fn copied(path: &str) -> Vec<String> {
-        let copied = of_path(&DecodedPath::parse(path).unwrap()).unwrap();
-        copied.iter().map(|(method, path)| format!("{method} {}", path.as_str())).collect()
+        posted(path, "").unwrap()
     }
 
     #[test]
@@ -505,6 +588,44 @@ mod tests {
             "/v4/spreadsheets/s/sheets/0/copyTo/b/other/o/y",
         ] {
             assert_eq!(copied(path), Vec::<String>::new(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_can_be_split_in_two_ways_is_judged_in_both() {
+        let expected = [
+            "POST /b/o/o/y/copyTo/b/p/o/z",
+            "GET /b/mine/o/x",
+            "POST /b/p/o/z",
+            "GET /b/mine/o/x/copyTo/b/o/o/y",
+        ];
+        assert_eq!(copied("/b/mine/o/x/copyTo/b/o/o/y/copyTo/b/p/o/z"), expected);
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_read_is_no_table() {
+        for row in [
+            "destination\t*\tGET object",
+            "cookie a\t*\tGET object",
+            "field a\t*",
+            "field a\t\tGET object",
+            "field a\t*\tGET",
+            "field a\t*\tGET object; POST",
+            "path a (\tPOST\tGET /a",
+            "path a\tPOST\tGET /a",
+        ] {
+            assert!(Table::read(row).is_none(), "{row}");
+        }
+        for act in TABLE.fields.iter().flat_map(|place| &place.acts) {
+            assert!(["url /v1/", "object", "below"].contains(&act.resource), "{act:?}");
+        }
+        for place in &TABLE.paths {
+            let names: Vec<_> = place.at.shape.capture_names().flatten().collect();
+            for act in &place.acts {
+                let used = act.resource.split("${").skip(1);
+                let mut used = used.map(|rest| rest.split('}').next().unwrap());
+                assert!(used.all(|name| names.contains(&name)), "{act:?}");
+            }
         }
     }
 }
