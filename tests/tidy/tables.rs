@@ -195,7 +195,7 @@ pub(super) const CODE_LINES_MAX: &[(&str, usize)] = &[
     ("backup", 700),
     ("base", 3_539),
     ("console", 10_561),
-    ("databases", 9_425),
+    ("databases", 9_315),
     ("envelope", 184),
     ("hooks", 2_009),
     ("inbox", 1_706),
