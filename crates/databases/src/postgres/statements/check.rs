@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::lexer::{LexError, tokens};
-use super::read_only::{REFUSED_FUNCTION, reaches_outside, reads};
+use super::read_only::{REFUSED_FUNCTION, reads};
 use super::{is_safe_encoding, sets_safe_path};
 use crate::rules::{EnforcedSettings, Reason};
 use crate::sql::{Lexed, SqlToken, first_word, lower, span, statements};
@@ -56,12 +56,11 @@ const TRANSACTION_WORDS: &[&str] = &[
 ];
 
 const OTHER_PATH: Reason = Cow::Borrowed(
-    "search_path may name only schemas in which all tables that are listed without a schema are \
-     permitted",
+    "search_path may name only schemas in which all tables and functions that are listed without a \
+     schema are permitted",
 );
 const ENDS_ROLE: Reason =
     Cow::Borrowed("it would end the role of the connection at a server of this version");
-const NOTIFIES: Reason = Cow::Borrowed("pg_notify is refused as NOTIFY is: it is no read of data");
 const TWO_PHASES: Reason = Cow::Borrowed("transactions in two phases are not permitted");
 
 /// Checks a text with any number of statements.
@@ -80,10 +79,6 @@ pub fn check(text: &[u8], kept: &EnforcedSettings) -> Result<(), Reason> {
 
 fn statement(tokens: &[Lexed], text: &[u8], kept: &EnforcedSettings) -> Result<(), Reason> {
     let words: Vec<&str> = tokens.iter().filter_map(Lexed::word).collect();
-    // Names of functions stand anywhere in a statement, also quoted, behind a schema, or behind a value: `(1::oid).lo_unlink`.
-    if words.iter().any(|word| reaches_outside(word)) {
-        return Err(REFUSED_FUNCTION);
-    }
     // A rule of this view calls set_config.
     if words.contains(&"pg_settings") && words.contains(&"update") {
         return Err("settings are not changed by an update of pg_settings".into());
@@ -118,9 +113,6 @@ fn statement(tokens: &[Lexed], text: &[u8], kept: &EnforcedSettings) -> Result<(
         Some(rules) if !is_of_session(&words, tokens) => {
             for (_, kind) in OF_SEQUENCES.iter().filter(|(name, _)| words.contains(name)) {
                 rules.kind(*kind)?;
-            }
-            if words.contains(&"pg_notify") {
-                return Err(NOTIFIES);
             }
             rules.check(&text[span(tokens)], &words)
         }
@@ -199,7 +191,8 @@ fn settings(words: &[&str], kept: &EnforcedSettings) -> Result<(), Reason> {
     if words.iter().any(is_kept) {
         return Err("this setting cannot be changed".into());
     }
-    match kept.names_tables() && words.iter().any(|word| PATH_SETTINGS.contains(word)) {
+    let fixes_path = kept.rules.as_ref().is_some_and(|rules| rules.fixes_path());
+    match fixes_path && words.iter().any(|word| PATH_SETTINGS.contains(word)) {
         true => Err(OTHER_PATH),
         false => Ok(()),
     }

@@ -70,6 +70,10 @@ pub(super) fn reads(first: &str, words: &[&str], tokens: &[Lexed]) -> Result<(),
     if words.iter().any(|word| REACHING_PREFIXES.iter().any(|prefix| word.starts_with(prefix))) {
         return Err(REACHES_OTHERS);
     }
+    // Names of functions stand anywhere in a statement, also quoted, behind a schema, or behind a value: `(1::oid).lo_unlink`.
+    if words.iter().any(|word| reaches_outside(word)) {
+        return Err(REFUSED_FUNCTION);
+    }
     match first {
         "set" | "begin" | "start" | "abort" | "commit" | "end" | "rollback" => mode(words),
         "copy" => copy(tokens),
@@ -78,7 +82,7 @@ pub(super) fn reads(first: &str, words: &[&str], tokens: &[Lexed]) -> Result<(),
     }
 }
 
-pub(super) fn reaches_outside(word: &str) -> bool {
+fn reaches_outside(word: &str) -> bool {
     OUTSIDE.iter().any(|name| match name.strip_suffix('*') {
         Some(begin) => word.starts_with(begin),
         None => word == *name,
