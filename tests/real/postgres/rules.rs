@@ -241,5 +241,13 @@ async fn an_agent_changes_no_password_and_a_test_says_what_the_role_may_beyond_i
     assert!(rights.contains("create roles") && rights.contains("write to "), "{tested}");
     let tested = stage.lab.gateway.api("POST", "/connections/main/test", "").await.json();
     assert_eq!(tested["database"]["rights"], serde_json::json!(["create roles"]), "{tested}");
+    stage.server.sql("app", "CREATE EXTENSION dblink; GRANT pg_read_server_files TO app");
+    let tested = stage.lab.gateway.api("POST", "/connections/main/test", "").await.json();
+    let rights = tested["database"]["rights"].to_string();
+    for right in ["use pg_read_server_files", "call dblink of dblink (runs statements at other"] {
+        assert!(rights.contains(right), "{right}: {tested}");
+    }
+    // Only the server's own administrators may call it.
+    assert!(!rights.contains("dblink_connect_u"), "{tested}");
     stage.finish().await;
 }
