@@ -96,7 +96,7 @@
 //! | Who may use a database, and with which login? | `rules/src/policy/database.rs`, `databases/src/session.rs` | `Policy::permit_database`, `run` |
 //! | When is a stored listener for databases opened and closed, and what ends its sessions? | `databases/src/stored.rs`, `proxy/src/session/revocation.rs` | `ListenersGuard::put`, `Revocation::is_valid` |
 //! | Which statements does a read-only session refuse? | `databases/src/postgres/statements/check.rs`, `databases/src/postgres/statements/read_only.rs` | `check`, `reads` |
-//! | Which statements and tables does a rule of a connection permit? | `databases/src/rules/mod.rs` | `StatementRules::check` |
+//! | Which statements, tables and functions does a rule of a connection permit? | `databases/src/rules/mod.rs` | `StatementRules::check` |
 //! | When does an agent get the reason why its session with PostgreSQL ended? | `databases/src/postgres/supervision.rs` | `Supervision::copy` |
 //! | With which of several servers of PostgreSQL is a session? | `databases/src/postgres/servers.rs` | `PostgresLogin::run` |
 //! | Which commands does a session with Redis refuse? | `databases/src/redis/commands.rs` | `RedisAccess::verdict` |

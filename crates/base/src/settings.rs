@@ -21,7 +21,7 @@ mod databases;
 mod error;
 mod headers;
 
-pub use databases::{RoleName, StatementKind, TablePattern, parse_bytes_max, parse_rows_max};
+pub use databases::{NamePattern, RoleName, StatementKind, parse_bytes_max, parse_rows_max};
 pub use error::SettingsError;
 pub use headers::{FieldText, Headers, parse_name};
 
@@ -79,8 +79,14 @@ section! {
         /// PostgreSQL and MySQL: the tables and views that statements may name, such as `orders`, `sales.orders` or `sales.*`; at
         /// most 256. Default: all.
         #[key("list of text")]
-        #[serde(deserialize_with = "databases::tables", skip_serializing_if = "Option::is_none")]
-        pub tables: Option<BTreeSet<TablePattern>>,
+        #[serde(deserialize_with = "databases::names", skip_serializing_if = "Option::is_none")]
+        pub tables: Option<BTreeSet<NamePattern>>,
+        /// PostgreSQL and MySQL: the functions that statements may call beside
+        /// [the server's own](../guides/databases.md#rules-on-statements), such as `slugify`, `app.slugify` or `app.*`; at most 256.
+        /// With this, `statements` or `tables`, all others are refused.
+        #[key("list of text")]
+        #[serde(deserialize_with = "databases::names", skip_serializing_if = "Option::is_none")]
+        pub functions: Option<BTreeSet<NamePattern>>,
         /// PostgreSQL: the role that sessions begin with, as `SET ROLE` does. Agents cannot change it in sessions that are
         /// read-only or have rules on statements.
         #[key("text")]
@@ -164,6 +170,7 @@ impl Settings {
             statement_timeout: self.statement_timeout.or(base.statement_timeout),
             statements: self.statements.clone().or_else(|| base.statements.clone()),
             tables: self.tables.clone().or_else(|| base.tables.clone()),
+            functions: self.functions.clone().or_else(|| base.functions.clone()),
             role: self.role.clone().or_else(|| base.role.clone()),
             rows_max: self.rows_max.or(base.rows_max),
             bytes_max: self.bytes_max.or(base.bytes_max),
@@ -192,6 +199,7 @@ impl Settings {
             ),
             (self.statements.is_some() && !has(DatabaseProtocol::has_statements), "statements"),
             (self.tables.is_some() && !has(DatabaseProtocol::has_statements), "tables"),
+            (self.functions.is_some() && !has(DatabaseProtocol::has_statements), "functions"),
             (self.role.is_some() && !has(DatabaseProtocol::has_role), "role"),
             (self.rows_max.is_some() && !has(DatabaseProtocol::has_answer_limits), "rows_max"),
             (self.bytes_max.is_some() && !has(DatabaseProtocol::has_answer_limits), "bytes_max"),
@@ -206,7 +214,7 @@ impl Settings {
 
     /// Whether sessions have rules on their statements.
     pub fn has_statement_rules(&self) -> bool {
-        self.statements.is_some() || self.tables.is_some()
+        self.statements.is_some() || self.tables.is_some() || self.functions.is_some()
     }
 
     /// Whether nothing is set.
@@ -423,7 +431,7 @@ as_text! {
     Rate: "a rate, such as 100/min",
     FieldText: "text",
     RoleName: "the name of a role",
-    TablePattern: "a table, such as orders, sales.orders or sales.*"
+    NamePattern: "a name, such as orders, sales.orders or sales.*"
 }
 
 #[cfg(test)]

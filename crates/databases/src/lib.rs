@@ -6,7 +6,8 @@
 //! session     the spine of a session: token, connection, permit, login, copying
 //! refused     why a session is not opened
 //! login       the user and password of a connection, and what a server says about a login
-//! rules       kinds and tables of statements that a session may send
+//! rules       kinds, tables and functions of statements that a session may send
+//! lists       lists of names that are data
 //! stored      opens and closes the listeners that are stored
 //! stream      checks and observers of a session's bytes
 //! upstream    the stream to the server
@@ -32,6 +33,7 @@
 #[cfg(test)]
 mod fuzzed;
 mod listener;
+mod lists;
 mod login;
 mod mongodb;
 mod mysql;

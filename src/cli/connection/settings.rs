@@ -8,7 +8,7 @@ use crate::cli::resource::members;
 use crate::cli::terminal::table::fields;
 use keyward_base::keys::{Key, Section};
 use keyward_base::settings::{
-    FieldText, Rate, RoleName, Settings, StatementKind, TablePattern, Wait, parse_attempts,
+    FieldText, NamePattern, Rate, RoleName, Settings, StatementKind, Wait, parse_attempts,
     parse_bytes_max, parse_concurrency, parse_name, parse_rows_max, parse_status,
 };
 
@@ -37,7 +37,10 @@ struct DatabaseSessionArgs {
     statements: Vec<StatementKind>,
     /// tables that statements may name, such as orders, sales.orders or sales.*
     #[arg(long, value_name = "TABLE", value_delimiter = ',')]
-    tables: Vec<TablePattern>,
+    tables: Vec<NamePattern>,
+    /// functions that statements may call beside the server's own, such as slugify or app.*
+    #[arg(long, value_name = "FUNCTION", value_delimiter = ',')]
+    functions: Vec<NamePattern>,
     /// role that sessions begin with, as by SET ROLE
     #[arg(long, value_name = "ROLE")]
     role: Option<RoleName>,
@@ -150,6 +153,7 @@ impl DatabaseSessionArgs {
             ("statement_timeout", self.statement_timeout.map(|wait| json!(wait))),
             ("statements", (!self.statements.is_empty()).then(|| json!(self.statements))),
             ("tables", (!self.tables.is_empty()).then(|| json!(self.tables))),
+            ("functions", (!self.functions.is_empty()).then(|| json!(self.functions))),
             ("role", self.role.as_ref().map(|role| json!(role))),
             ("rows_max", self.rows_max.map(Value::from)),
             ("bytes_max", self.bytes_max.map(Value::from)),
@@ -268,6 +272,7 @@ pub(in crate::cli) fn rows(settings: &Settings) -> Vec<(&'static str, String)> {
     rows.extend(timeout.map(|wait| ("statement timeout", wait.to_string())));
     rows.extend(settings.statements.as_ref().map(|kinds| ("statements", listed(kinds))));
     rows.extend(settings.tables.as_ref().map(|tables| ("tables", listed(tables))));
+    rows.extend(settings.functions.as_ref().map(|names| ("functions", listed(names))));
     rows.extend(settings.role.as_ref().map(|role| ("role", role.to_string())));
     rows.extend(settings.rows_max.map(|max| ("rows max", max.to_string())));
     rows.extend(settings.bytes_max.map(|max| ("bytes max", max.to_string())));
@@ -361,14 +366,14 @@ mod tests {
 
     #[test]
     fn rules_and_limits_of_database_sessions_become_a_merge_patch() {
-        let all = "--statements select,insert --tables orders,sales.* --role r --rows-max 5 --bytes-max 1000 --audit-statements";
+        let all = "--statements select,insert --tables orders,sales.* --functions f --role r --rows-max 5 --bytes-max 1000 --audit-statements";
         let patched = json!({
-            "statements": ["select", "insert"], "tables": ["orders", "sales.*"], "role": "r",
-            "rows_max": 5, "bytes_max": 1000, "audit_statements": true,
+            "statements": ["select", "insert"], "tables": ["orders", "sales.*"], "functions": ["f"],
+            "role": "r", "rows_max": 5, "bytes_max": 1000, "audit_statements": true,
         });
         assert_eq!(patch(&all.split(' ').collect::<Vec<_>>()).unwrap(), patched);
-        let cleared = ["--clear", "tables", "--clear", "rows-max"];
-        assert_eq!(patch(&cleared).unwrap(), json!({"tables": null, "rows_max": null}));
+        let cleared = ["--clear", "functions", "--clear", "rows-max"];
+        assert_eq!(patch(&cleared).unwrap(), json!({"functions": null, "rows_max": null}));
     }
 
     #[test]

@@ -58,6 +58,8 @@ async fn a_test_shows_as_members_what_the_server_says_and_what_the_login_did_not
             assert!(rights.iter().all(|right| hint.contains(right)), "{hint}");
             assert!(weakness.is_none_or(|weakness| hint.contains(weakness)), "{hint}");
         }
+        let received = databases.server.received();
+        assert!(find(&received, b"('dblink', 'dblink_exec', ").is_some(), "what it may call");
         databases.lab.finish().await;
     }
 }

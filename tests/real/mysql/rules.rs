@@ -14,6 +14,7 @@ const TABLES: &str = "CREATE TABLE app.orders (a int); INSERT INTO app.orders VA
     CREATE DATABASE private; CREATE TABLE private.orders AS SELECT * FROM app.secret; \
     CREATE TABLE private.secret AS SELECT * FROM app.secret; \
     CREATE PROCEDURE app.leave() SELECT * FROM app.secret; \
+    CREATE FUNCTION app.peek() RETURNS TEXT READS SQL DATA RETURN (SELECT MAX(a) FROM app.secret); \
     GRANT ALL ON sales.* TO app@'%'; GRANT ALL ON private.* TO app@'%'";
 
 async fn stage() -> Stage {

@@ -12,7 +12,8 @@ const TABLES: &str = "SET ROLE app; CREATE TABLE orders (a int); INSERT INTO ord
     CREATE TABLE secret (a text); INSERT INTO secret VALUES ('hidden'); \
     CREATE SCHEMA sales; CREATE TABLE sales.items (a int); INSERT INTO sales.items VALUES (7); \
     CREATE SCHEMA private; CREATE TABLE private.orders AS SELECT * FROM secret; \
-    CREATE FUNCTION leave() RETURNS text LANGUAGE sql AS $$ SELECT 'left' $$";
+    CREATE FUNCTION leave() RETURNS text LANGUAGE sql AS $$ SELECT 'left' $$; \
+    CREATE FUNCTION peek(text) RETURNS text LANGUAGE sql AS $$ SELECT max(a) FROM secret $$";
 
 async fn stage(settings: &str) -> Stage {
     let stage = Stage::with_settings(settings).await;
@@ -72,7 +73,7 @@ async fn no_listed_statement_bypasses_the_rules_on_statements() {
     assert!(missing.contains("\"orders\" does not exist"), "{missing}");
     let refused = said(&stage.sql("own", "own", "SELECT * FROM secret").await);
     assert!(refused.contains("keyward: refused by the connection: secret is none of"), "{refused}");
-    assert!(refused.contains("(its settings statements and tables)"), "{refused}");
+    assert!(refused.contains("(its settings statements, tables and functions)"), "{refused}");
     stage.finish().await;
 }
 
@@ -103,6 +104,20 @@ async fn a_session_with_statement_rules_begins_with_its_role_and_cannot_leave_it
     stage.server.sql("app", "REVOKE narrow FROM app");
     let refused = stage.refused(stage.lab.token("own"), "own").await;
     assert!(refused.contains("keyward: ") && refused.contains("role"), "{refused}");
+    stage.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_calls_the_functions_of_its_connection_and_no_others_of_the_database() {
+    let stage = stage("{ functions: [leave] }").await;
+    assert_eq!(stage.served("own", "own", "SELECT leave(), upper('a')").await, "left|A");
+    for text in ["SELECT peek('a')", "SELECT ('a'::text).peek", "SELECT x.peek FROM lower('a') x"] {
+        // The server would call it.
+        assert_eq!(stage.server.sql("app", text), "hidden", "{text}");
+        let refused = said(&stage.sql("own", "own", text).await);
+        let words = "peek is none of the permitted functions: add it to the setting functions";
+        assert!(refused.contains(words) && !refused.contains("hidden"), "{text}: {refused}");
+    }
     stage.finish().await;
 }
 
@@ -226,5 +241,13 @@ async fn an_agent_changes_no_password_and_a_test_says_what_the_role_may_beyond_i
     assert!(rights.contains("create roles") && rights.contains("write to "), "{tested}");
     let tested = stage.lab.gateway.api("POST", "/connections/main/test", "").await.json();
     assert_eq!(tested["database"]["rights"], serde_json::json!(["create roles"]), "{tested}");
+    stage.server.sql("app", "CREATE EXTENSION dblink; GRANT pg_read_server_files TO app");
+    let tested = stage.lab.gateway.api("POST", "/connections/main/test", "").await.json();
+    let rights = tested["database"]["rights"].to_string();
+    for right in ["use pg_read_server_files", "call dblink of dblink (runs statements at other"] {
+        assert!(rights.contains(right), "{right}: {tested}");
+    }
+    // Only the server's own administrators may call it.
+    assert!(!rights.contains("dblink_connect_u"), "{tested}");
     stage.finish().await;
 }

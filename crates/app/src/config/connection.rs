@@ -83,7 +83,7 @@ pub(super) fn connections(
     for (index, item) in value.and_then(Value::as_sequence).into_iter().flatten().enumerate() {
         let Some(settings) = item.get("settings") else { continue };
         let at = key_of(&item_of("connections", index), "settings");
-        reading.no_empty_lists(settings, &["statements", "tables"], &at);
+        reading.no_empty_lists(settings, &["statements", "tables", "functions"], &at);
     }
     let apps = DeclaredByName::of(apps);
     for Declared { org, spec, with, .. } in &mut found {

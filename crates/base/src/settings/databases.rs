@@ -1,5 +1,5 @@
-//! Settings of sessions with databases: which statements they may send, which tables those may name, the role, and limits
-//! of answers.
+//! Settings of sessions with databases: which statements they may send, which tables and functions those may name, the role, and
+//! limits of answers.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,8 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::error::SettingsError;
 use crate::names::named_enum;
 
-/// The tables that a connection may name at most.
-const TABLES_MAX: usize = 256;
+/// The tables or functions that a connection may name at most.
+const NAMES_MAX: usize = 256;
 
 /// The length of names at servers, in bytes.
 const NAME_BYTES_MAX: usize = 63;
@@ -43,12 +43,12 @@ named_enum! {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RoleName(Box<str>);
 
-/// A table, with its schema where statements name that; or all tables of a schema.
+/// A table or a function, with its schema where statements name that; or all of a schema.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct TablePattern {
+pub struct NamePattern {
     schema: Option<Box<str>>,
     /// `None`: all of the schema.
-    table: Option<Box<str>>,
+    name: Option<Box<str>>,
 }
 
 impl StatementKind {
@@ -97,53 +97,47 @@ impl fmt::Display for RoleName {
     }
 }
 
-impl TablePattern {
-    /// Whether the pattern matches a table that a statement names, with or without a schema. The caller folds names as
-    /// the server does: names without quotes are in lower case.
-    pub fn matches(&self, schema: Option<&str>, table: &str) -> bool {
-        self.schema.as_deref() == schema && self.table.as_deref().is_none_or(|name| name == table)
+impl NamePattern {
+    /// Whether the pattern matches a name that a statement has, with or without a schema. The caller folds names as the server
+    /// does: names without quotes are in lower case.
+    pub fn matches(&self, schema: Option<&str>, name: &str) -> bool {
+        self.schema.as_deref() == schema && self.name.as_deref().is_none_or(|own| own == name)
     }
 
-    /// The name of the table; `None` for all of a schema.
-    pub fn table(&self) -> Option<&str> {
-        self.table.as_deref()
-    }
-
-    /// The name of a table that statements name without a schema.
+    /// The name of what statements name without a schema.
     pub fn bare_name(&self) -> Option<&str> {
         match self.schema {
-            None => self.table.as_deref(),
+            None => self.name.as_deref(),
             Some(_) => None,
         }
     }
 }
 
-impl FromStr for TablePattern {
+impl FromStr for NamePattern {
     type Err = SettingsError;
 
     fn from_str(text: &str) -> Result<Self, SettingsError> {
-        let (schema, table) = match text.split_once('.') {
-            Some((schema, table)) => (Some(schema), table),
+        let (schema, name) = match text.split_once('.') {
+            Some((schema, name)) => (Some(schema), name),
             None => (None, text),
         };
-        let is_whole = table == "*" && schema.is_some();
-        let are_names = schema.is_none_or(is_name) && (is_whole || is_name(table));
+        let is_whole = name == "*" && schema.is_some();
+        let are_names = schema.is_none_or(is_name) && (is_whole || is_name(name));
         match are_names {
-            true => Ok(Self {
-                schema: schema.map(Into::into),
-                table: (!is_whole).then(|| table.into()),
-            }),
-            false => Err(SettingsError::Table),
+            true => {
+                Ok(Self { schema: schema.map(Into::into), name: (!is_whole).then(|| name.into()) })
+            }
+            false => Err(SettingsError::Name),
         }
     }
 }
 
-impl fmt::Display for TablePattern {
+impl fmt::Display for NamePattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(schema) = &self.schema {
             write!(f, "{schema}.")?;
         }
-        f.write_str(self.table.as_deref().unwrap_or("*"))
+        f.write_str(self.name.as_deref().unwrap_or("*"))
     }
 }
 
@@ -176,14 +170,14 @@ pub(super) fn kinds<'de, D: Deserializer<'de>>(
     Ok(Option::<BTreeSet<StatementKind>>::deserialize(d)?.filter(|all| !all.is_empty()))
 }
 
-/// Serde adapter: tables. An empty list is an unset one, because forms send it.
-pub(super) fn tables<'de, D: Deserializer<'de>>(
+/// Serde adapter: tables or functions. An empty list is an unset one, because forms send it.
+pub(super) fn names<'de, D: Deserializer<'de>>(
     d: D,
-) -> Result<Option<BTreeSet<TablePattern>>, D::Error> {
-    let given = Option::<BTreeSet<TablePattern>>::deserialize(d)?;
+) -> Result<Option<BTreeSet<NamePattern>>, D::Error> {
+    let given = Option::<BTreeSet<NamePattern>>::deserialize(d)?;
     match given.filter(|all| !all.is_empty()) {
-        Some(all) if all.len() > TABLES_MAX => {
-            Err(D::Error::custom(SettingsError::TooManyTables(TABLES_MAX)))
+        Some(all) if all.len() > NAMES_MAX => {
+            Err(D::Error::custom(SettingsError::TooManyNames(NAMES_MAX)))
         }
         all => Ok(all),
     }
@@ -206,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_pattern_matches_only_the_same_schema_and_spelling() {
+    fn a_pattern_matches_only_the_same_schema_and_spelling() {
         for (pattern, schema, table, matches) in [
             ("orders", None, "orders", true),
             ("orders", None, "Orders", false),
@@ -217,12 +211,12 @@ mod tests {
             ("sales.*", None, "sales", false),
             ("sales.*", Some("other"), "orders", false),
         ] {
-            let parsed: TablePattern = pattern.parse().unwrap();
+            let parsed: NamePattern = pattern.parse().unwrap();
             assert_eq!(parsed.matches(schema, table), matches, "{pattern}");
             assert_eq!(parsed.to_string(), pattern);
         }
         for bad in ["", "*", ".a", "a.", "a.b.c", "*.a", "a*", "a b ", "\"a\"", "a,b", "a\n"] {
-            assert_eq!(bad.parse::<TablePattern>(), Err(SettingsError::Table), "{bad}");
+            assert_eq!(bad.parse::<NamePattern>(), Err(SettingsError::Name), "{bad}");
         }
     }
 

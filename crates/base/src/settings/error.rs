@@ -40,14 +40,14 @@ pub enum SettingsError {
     /// Not the name of a role.
     #[error("this is not a role: write its name, of 1 to 63 bytes, and not `none`")]
     Role,
-    /// Not a table.
+    /// Not a table or a function.
     #[error(
-        "this is not a table: write its name, with its schema where statements name that, such as orders, sales.orders or sales.*"
+        "this is not a name: write it with its schema where statements name that, such as orders, sales.orders or sales.*"
     )]
-    Table,
-    /// More tables than allowed.
-    #[error("there are more than {0} tables: name schemas, such as sales.*")]
-    TooManyTables(usize),
+    Name,
+    /// More tables or functions than allowed.
+    #[error("there are more than {0} names: name schemas, such as sales.*")]
+    TooManyNames(usize),
     /// The number of rows is out of bounds.
     #[error("this is not a number of rows: write 1 or more")]
     Rows,

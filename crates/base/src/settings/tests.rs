@@ -38,6 +38,8 @@ fn invalid_and_out_of_bounds_settings_are_refused() {
         r#"{"statements": "select"}"#,
         r#"{"tables": ["*"]}"#,
         r#"{"tables": ["a.b.c"]}"#,
+        r#"{"functions": "f"}"#,
+        r#"{"functions": ["*"]}"#,
         r#"{"role": "none"}"#,
         r#"{"rows_max": 0}"#,
         r#"{"bytes_max": 999}"#,

@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use bson::{RawBsonRef, RawDocument};
 
 use super::wire::is_hello;
+use crate::lists::lines;
 
 /// How deep documents are read. Servers accept 180 levels (`BSONDepth`).
 const DEPTH_MAX: usize = 200;
@@ -72,10 +73,6 @@ impl From<bson::error::Error> for Unreadable {
     fn from(_: bson::error::Error) -> Self {
         Self
     }
-}
-
-fn lines(text: &'static str) -> impl Iterator<Item = &'static str> {
-    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
 fn refusal(line: &'static str) -> MongoRefusal {

@@ -11,7 +11,11 @@ use keyward_rules::policy::PermittedLogin;
 const QUESTION: &str = "SELECT VERSION(), CURRENT_USER(), (SELECT COUNT(*) FROM information_schema.USER_PRIVILEGES \
     WHERE PRIVILEGE_TYPE = 'SUPER' AND GRANTEE = CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), ''''))";
 
-/// Its rights at the server, its databases and tables, as far as the two lists have them.
+/// Functions of libraries that the server has loaded, which every user may call. Few users may read the table.
+const LOADED: &str = "SELECT COALESCE(GROUP_CONCAT(CONCAT('call the loaded function ', name) \
+    ORDER BY 1 SEPARATOR ', '), '') FROM mysql.func";
+
+/// Its rights at the server, its databases and tables, as far as the two lists have them, and the rights of administrators.
 fn rights_question(writes: bool) -> String {
     const RIGHTS: &str =
         "'CREATE USER', 'FILE', 'PROCESS', 'RELOAD', 'REPLICATION SLAVE', 'SHUTDOWN'";
@@ -23,7 +27,7 @@ fn rights_question(writes: bool) -> String {
     let (tables, writes) = (tables.join(" UNION ALL "), if writes { WRITES } else { "" });
     format!(
         "SELECT COALESCE(GROUP_CONCAT(DISTINCT LOWER(PRIVILEGE_TYPE) ORDER BY 1 SEPARATOR ', '), '') \
-         FROM ({tables}) AS p WHERE PRIVILEGE_TYPE IN ({RIGHTS}{writes}) \
+         FROM ({tables}) AS p WHERE (PRIVILEGE_TYPE IN ({RIGHTS}{writes}) OR PRIVILEGE_TYPE LIKE '%ADMIN') \
          AND GRANTEE = CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), '''')"
     )
 }
@@ -44,10 +48,14 @@ pub async fn facts(
     let asked = async {
         let row = ask(&mut upstream, QUESTION).await?;
         let facts = row.and_then(|row| facts_of(&row)).ok_or(PROTOCOL)?;
-        // Servers that only speak the protocol may not know all of it.
-        let found = ask(&mut upstream, &writes).await.ok().flatten();
-        let found = found.and_then(|row| Some(rights(Parts(&row).length_encoded()?)));
-        Ok(DatabaseFacts { rights: found.unwrap_or_default(), ..facts })
+        let mut found = Vec::new();
+        for question in [&*writes, LOADED] {
+            // Servers that only speak the protocol may not know all of it.
+            let row = ask(&mut upstream, question).await.ok().flatten();
+            let list = row.and_then(|row| Some(rights(Parts(&row).length_encoded()?)));
+            found.extend(list.unwrap_or_default());
+        }
+        Ok(DatabaseFacts { rights: found, ..facts })
     };
     let answer = tokio::time::timeout(within, asked).await;
     let facts = answer.unwrap_or(Err(ServerError::Timeout))?;

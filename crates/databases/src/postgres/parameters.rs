@@ -157,7 +157,7 @@ fn is_harmless(name: &str, value: &str, kept: &EnforcedSettings) -> bool {
         "client_encoding" => is_safe_encoding(value),
         "search_path" => {
             let is_safe =
-                |rules: &StatementRules| !rules.names_tables() || is_safe_path(value, rules);
+                |rules: &StatementRules| !rules.fixes_path() || is_safe_path(value, rules);
             kept.rules.as_deref().is_none_or(is_safe)
         }
         "statement_timeout" => !kept.statement_timeout,

@@ -6,6 +6,7 @@ use postgres_protocol::message::backend::DataRowBody;
 use super::login::{LoggedIn, PostgresLogin};
 use super::messages::{PostgresLoginError, ask};
 use super::parameters::StartupParameters;
+use crate::lists::lines;
 use crate::login::{DatabaseFacts, rights, short};
 use crate::refused::Refused;
 use keyward_proxy::ServiceExchange;
@@ -16,13 +17,21 @@ const QUESTION: &str = "SELECT current_setting('server_version'), current_user, 
     current_setting('transaction_read_only'), \
     (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)::text";
 
-/// Its rights, and those to write. Servers that only speak the protocol may not know all of it.
+/// Its rights, and those to write. Servers that only speak the protocol may not know all of it. `{EXTENSIONS}`: rows of
+/// `extensions.tsv`.
 const RIGHTS: &str = "SELECT concat_ws(', ', CASE WHEN rolcreaterole THEN 'create roles' END, \
     CASE WHEN rolcreatedb THEN 'create databases' END, CASE WHEN rolreplication THEN 'replicate' END, \
     CASE WHEN rolbypassrls THEN 'bypass row security' END, \
     (SELECT string_agg('use ' || g.rolname, ', ' ORDER BY g.rolname) FROM pg_catalog.pg_roles g \
-    WHERE g.rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files', \
-    'pg_signal_backend') AND pg_has_role(r.oid, g.oid, 'MEMBER'))), \
+    WHERE g.rolname LIKE 'pg\\_%' AND pg_has_role(r.oid, g.oid, 'MEMBER') \
+    AND g.rolname NOT IN ('pg_database_owner', 'pg_read_all_data', 'pg_write_all_data')), \
+    (SELECT string_agg(DISTINCT 'call ' || v.function || ' of ' || v.extension || ' (' || v.does || ')', ', ') \
+    FROM (VALUES {EXTENSIONS}) AS v (extension, function, does) \
+    JOIN pg_catalog.pg_extension e ON e.extname = v.extension \
+    JOIN pg_catalog.pg_depend d ON d.refobjid = e.oid AND d.deptype = 'e' \
+    AND d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.classid = 'pg_catalog.pg_proc'::regclass \
+    JOIN pg_catalog.pg_proc p ON p.oid = d.objid AND p.proname = v.function \
+    WHERE has_function_privilege(p.oid, 'EXECUTE') AND has_schema_privilege(p.pronamespace, 'USAGE'))), \
     concat_ws(', ', (SELECT 'write to ' || count(*) || ' tables' FROM pg_catalog.pg_class c \
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'f', 'v') \
     AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%' \
@@ -30,6 +39,13 @@ const RIGHTS: &str = "SELECT concat_ws(', ', CASE WHEN rolcreaterole THEN 'creat
     (SELECT 'create in ' || count(*) || ' schemas' FROM pg_catalog.pg_namespace n \
     WHERE n.nspname NOT LIKE 'pg\\_%' AND has_schema_privilege(n.oid, 'CREATE') HAVING count(*) > 0)) \
     FROM pg_catalog.pg_roles r WHERE rolname = current_user";
+
+/// The question for the rights.
+fn rights_question() -> String {
+    let row = |line: &str| format!("('{}')", line.split('\t').collect::<Vec<_>>().join("', '"));
+    let rows: Vec<String> = lines(include_str!("extensions.tsv")).map(row).collect();
+    RIGHTS.replace("{EXTENSIONS}", &rows.join(", "))
+}
 
 /// Logs in and asks.
 ///
@@ -47,7 +63,7 @@ pub async fn facts(
     let asked = async {
         let facts = ask(&mut upstream, QUESTION, facts_of).await?;
         let facts = facts.ok_or(PostgresLoginError::Protocol)?;
-        Ok((facts, ask(&mut upstream, RIGHTS, rights_of).await?))
+        Ok((facts, ask(&mut upstream, &rights_question(), rights_of).await?))
     };
     let answer = tokio::time::timeout(within, asked).await;
     let (facts, found) = answer.unwrap_or(Err(PostgresLoginError::Timeout))?;
@@ -81,4 +97,19 @@ fn facts_of(row: &DataRowBody) -> Option<DatabaseFacts> {
         superuser: next()? == "true",
         ..DatabaseFacts::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_of_the_extensions_is_a_row_of_three_plain_texts() {
+        for line in lines(include_str!("extensions.tsv")) {
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ' ' | '\t');
+            assert!(line.split('\t').count() == 3 && line.chars().all(is_plain), "{line}");
+        }
+        let question = rights_question();
+        assert!(question.contains("(VALUES ('") && !question.contains('{'), "{question}");
+    }
 }

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use crate::lists::lines;
+
 /// The longest name of a command or subcommand that is looked up, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 
@@ -50,10 +52,6 @@ static REFUSED: LazyLock<HashMap<&'static str, RedisRefusal>> =
 /// Each with the arguments by which it writes.
 static READING: LazyLock<HashMap<&'static str, Vec<&'static str>>> =
     LazyLock::new(|| lines(include_str!("read_only.txt")).map(reading).collect());
-
-fn lines(text: &'static str) -> impl Iterator<Item = &'static str> {
-    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
-}
 
 fn refusal(line: &'static str) -> (&'static str, RedisRefusal) {
     let mut columns = line.split('|').map(str::trim);

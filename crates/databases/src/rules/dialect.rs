@@ -1,8 +1,13 @@
 //! [`Dialect`]: differences between SQL dialects that rules on statements depend on.
 
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
 use sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 use sqlparser::dialect::{MySqlDialect, PostgreSqlDialect};
 use sqlparser::tokenizer::Word;
+
+use crate::lists::lines;
 
 /// The SQL of a server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -12,107 +17,14 @@ pub enum Dialect {
     Mysql,
 }
 
-/// Functions of PostgreSQL that read tables by the text of their names, files of the server, or statements of other sessions.
-/// By how they begin.
-const POSTGRES_READING: &[&str] = &[
-    "cursor_to_xml",
-    "database_to_xml",
-    "lo_get",
-    "pg_dirtyread",
-    "pg_ls_",
-    "pg_read_",
-    "pg_stat_file",
-    "pg_stat_get_activity",
-    "pg_stat_get_backend_activity",
-    "schema_to_xml",
-    "table_to_xml",
-];
+static POSTGRES_FUNCTIONS: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| words(include_str!("functions_postgres.txt")));
 
-/// The same of MySQL. Those of the Spider engine run a text at another server.
-const MYSQL_READING: &[&str] = &["lastval", "load_file", "spider_"];
+static MYSQL_FUNCTIONS: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| words(include_str!("functions_mysql.txt")));
 
-/// What drivers and frameworks read of PostgreSQL's catalogue without its name. Servers find it there, before the search path.
-const POSTGRES_CATALOGUE: &[&str] = &[
-    "pg_aggregate",
-    "pg_am",
-    "pg_attrdef",
-    "pg_attribute",
-    "pg_cast",
-    "pg_class",
-    "pg_collation",
-    "pg_constraint",
-    "pg_database",
-    "pg_depend",
-    "pg_description",
-    "pg_enum",
-    "pg_extension",
-    "pg_index",
-    "pg_indexes",
-    "pg_inherits",
-    "pg_language",
-    "pg_matviews",
-    "pg_namespace",
-    "pg_opclass",
-    "pg_operator",
-    "pg_partitioned_table",
-    "pg_policy",
-    "pg_proc",
-    "pg_range",
-    "pg_rewrite",
-    "pg_roles",
-    "pg_sequence",
-    "pg_sequences",
-    "pg_settings",
-    "pg_tables",
-    "pg_tablespace",
-    "pg_trigger",
-    "pg_type",
-    "pg_views",
-];
-
-/// Views of PostgreSQL's extensions, and functions of the same names, that show statements of other sessions. They are in the
-/// schema in which the extension was made.
-const POSTGRES_STATEMENTS: &[&str] =
-    &["pg_stat_monitor", "pg_stat_monitor_internal", "pg_stat_statements", "pg_store_plans"];
-
-/// A schema about the database itself, with the tables in it that have values of other tables, statements of other sessions,
-/// or credentials.
-type CatalogueTables = (&'static str, &'static [&'static str]);
-
-const POSTGRES_WITH_DATA: &[CatalogueTables] = &[
-    (
-        "pg_catalog",
-        &[
-            "pg_authid",
-            "pg_largeobject",
-            "pg_shadow",
-            "pg_stat_activity",
-            "pg_statistic",
-            "pg_statistic_ext_data",
-            "pg_stats",
-            "pg_stats_ext",
-            "pg_stats_ext_exprs",
-            "pg_subscription",
-            "pg_user_mapping",
-            "pg_user_mappings",
-        ],
-    ),
-    ("information_schema", &["_pg_user_mappings", "user_mapping_options"]),
-];
-
-/// The same of MySQL.
-const MYSQL_WITH_DATA: &[CatalogueTables] = &[(
-    "information_schema",
-    &[
-        "column_statistics",
-        "innodb_ft_index_cache",
-        "innodb_ft_index_table",
-        "innodb_locks",
-        "innodb_trx",
-        "processlist",
-        "query_cache_info",
-    ],
-)];
+static CATALOGUE: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| words(include_str!("catalogue.txt")));
 
 /// Stands for a number in a form.
 pub(super) const NUMBER: &str = "#";
@@ -151,13 +63,30 @@ impl Dialect {
         }
     }
 
-    /// Whether a function of this name reads tables or files that the statement does not name.
-    pub(super) fn is_reading_function(self, word: &str) -> bool {
-        let known = match self {
-            Self::Postgres => POSTGRES_READING,
-            Self::Mysql => MYSQL_READING,
-        };
-        known.iter().any(|begin| word.starts_with(begin))
+    /// Whether the list of the server's own functions has this one. In MySQL, a name behind that of a database is never one of them.
+    pub(super) fn has_function(self, schema: Option<&str>, function: &str) -> bool {
+        match (self, schema) {
+            (Self::Postgres, None | Some("pg_catalog")) => POSTGRES_FUNCTIONS.contains(function),
+            (Self::Postgres, Some(schema)) => {
+                POSTGRES_FUNCTIONS.contains(&*format!("{schema}.{function}"))
+            }
+            (Self::Mysql, None) => MYSQL_FUNCTIONS.contains(&*function.to_ascii_lowercase()),
+            (Self::Mysql, Some(_)) => false,
+        }
+    }
+
+    /// Whether one of these functions gives a value with this field.
+    pub(super) fn has_field(self, field: &str) -> bool {
+        self.has_function(None, &format!(".{field}"))
+    }
+
+    /// Whether the server reads the name in `FROM` as the call of a function.
+    pub(super) fn is_bare_function(self, name: &ObjectName) -> bool {
+        let [part] = &name.0[..] else { return false };
+        part.as_ident().is_some_and(|name| {
+            let listed = format!("={}", name.value.to_ascii_lowercase());
+            name.quote_style.is_none() && self.has_function(None, &listed)
+        })
     }
 
     /// The words that the lexer of the protocol finds in what the parser takes for one.
@@ -183,26 +112,8 @@ impl Dialect {
 
     /// The schema in which the server finds a table that a statement names without one, if that is certain.
     pub(super) fn catalogue(self, table: &str) -> Option<&'static str> {
-        let is_of_it = self == Self::Postgres && POSTGRES_CATALOGUE.contains(&table);
+        let is_of_it = self == Self::Postgres && CATALOGUE.contains(table);
         is_of_it.then_some("pg_catalog")
-    }
-
-    /// Whether a table of the catalogue has values of other tables, statements of other sessions, or credentials. Then the
-    /// entry for the whole schema does not permit it.
-    pub(super) fn has_data_of_others(self, schema: &str, table: &str) -> bool {
-        let known = match self {
-            Self::Postgres => POSTGRES_WITH_DATA,
-            Self::Mysql => MYSQL_WITH_DATA,
-        };
-        known.iter().any(|(catalogue, tables)| {
-            schema.eq_ignore_ascii_case(catalogue)
-                && tables.iter().any(|name| name.eq_ignore_ascii_case(table))
-        })
-    }
-
-    /// Whether a view or function of this name shows statements of other sessions, in any schema.
-    pub(super) fn shows_statements(self, word: &str) -> bool {
-        self == Self::Postgres && POSTGRES_STATEMENTS.contains(&word)
     }
 
     /// Whether the server knows the name as no table at all: `FROM DUAL`.
@@ -222,4 +133,14 @@ impl Dialect {
         };
         self == Self::Postgres && name.0.iter().any(is_only)
     }
+}
+
+fn words(list: &'static str) -> HashSet<&'static str> {
+    lines(list).flat_map(str::split_whitespace).collect()
+}
+
+/// Whether a table of the catalogue has values of other tables, statements of other sessions, or credentials. Then the entry for
+/// the whole schema does not permit it.
+pub(super) fn has_data_of_others(schema: &str, table: &str) -> bool {
+    CATALOGUE.contains(&*format!("{schema}.{table}").to_ascii_lowercase())
 }

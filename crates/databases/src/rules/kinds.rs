@@ -1,4 +1,4 @@
-//! [`Needs`]: visits a parsed statement, and asks the rules for each kind and each table in it.
+//! [`Needs`]: visits a parsed statement, and asks the rules for each kind, each table and each function in it.
 //!
 //! [`Scopes`]: names that `WITH` gives to queries, where they hide tables. A query of a `WITH` sees those before it; the body
 //! sees all. With `RECURSIVE`, a query sees itself too, and in PostgreSQL all others. In MySQL, a query of a `WITH` sees no name
@@ -8,12 +8,13 @@ use std::ops::ControlFlow;
 use std::ptr;
 
 use sqlparser::ast::{
-    self, CopySource, CopyTarget, FromTable, ObjectName, ObjectNamePart, Query, Select, SetExpr,
-    ShowStatementIn, ShowStatementOptions, Statement, TableFactor, TableObject, TableWithJoins,
-    Visitor,
+    self, CopySource, CopyTarget, Expr, FromTable, ObjectName, ObjectNamePart, Query, Select,
+    SetExpr, ShowStatementIn, ShowStatementOptions, Statement, TableFactor, TableObject,
+    TableWithJoins, Visitor,
 };
 
 use super::dialect::Dialect;
+use super::fields::Fields;
 use super::statement_rules::{Reason, StatementRules};
 use keyward_base::settings::StatementKind;
 
@@ -27,11 +28,18 @@ pub(super) struct Needs<'r> {
     scopes: Scopes,
     /// The relation that is visited next is a function's name.
     is_function: bool,
+    fields: Fields,
 }
 
 impl<'r> Needs<'r> {
     pub(super) fn new(rules: &'r StatementRules) -> Self {
-        Self { rules, scopes: Scopes::new(rules.dialect), is_function: false }
+        let (scopes, fields) = (Scopes::new(rules.dialect), Fields::default());
+        Self { rules, scopes, is_function: false, fields }
+    }
+
+    /// Checks what is known only when the whole statement is visited.
+    pub(super) fn end(&self) -> Result<(), Reason> {
+        self.fields.end(self.rules)
     }
 
     fn statement(&self, statement: &Statement) -> Result<(), Reason> {
@@ -173,6 +181,9 @@ impl<'r> Needs<'r> {
         if self.rules.dialect.is_no_table(name) {
             return Ok(());
         }
+        if self.rules.dialect.is_bare_function(name) {
+            return Err("a function without parentheses is in its FROM".into());
+        }
         let (schema, table) = self.parts(name)?;
         match schema {
             None if self.scopes.has(&table) => Ok(()),
@@ -181,13 +192,39 @@ impl<'r> Needs<'r> {
     }
 
     /// A name before parentheses in `FROM`. MySQL has no function there but `JSON_TABLE`, which the parser knows.
-    fn function(&self, name: &ObjectName) -> Result<(), Reason> {
+    fn function_in_from(&self, name: &ObjectName) -> Result<(), Reason> {
         match self.rules.dialect {
-            Dialect::Postgres => self.without_only(name),
+            // `ONLY (name)`
+            Dialect::Postgres if name.0.len() == 1 && Dialect::Postgres.has_only(name) => {
+                self.without_only(name)
+            }
+            Dialect::Postgres => self.function(name),
             Dialect::Mysql if self.rules.names_tables() => {
                 Err("a function is in its FROM, where only tables are known".into())
             }
             Dialect::Mysql => Ok(()),
+        }
+    }
+
+    /// The name of a function that is called.
+    fn function(&self, name: &ObjectName) -> Result<(), Reason> {
+        let (schema, function) = self.parts(name)?;
+        self.rules.function(schema.as_deref(), &function)
+    }
+
+    fn factor_of_from(&mut self, factor: &TableFactor) -> Result<(), Reason> {
+        known(factor)?;
+        self.fields.add_source(factor, self.rules.dialect);
+        match factor {
+            TableFactor::Function { name, .. } => self.function(name),
+            _ => Ok(()),
+        }
+    }
+
+    fn expression(&mut self, expr: &Expr) -> Result<(), Reason> {
+        match expr {
+            Expr::Function(function) => self.function(&function.name),
+            _ => self.fields.add(expr, self.rules),
         }
     }
 
@@ -208,7 +245,7 @@ impl<'r> Needs<'r> {
         match parts.unwrap_or_default().as_slice() {
             [table] => Ok((None, table.clone())),
             [schema, table] => Ok((Some(schema.clone()), table.clone())),
-            _ => Err("the name of a table has more than two parts".into()),
+            _ => Err("a name has more than two parts".into()),
         }
     }
 }
@@ -236,12 +273,16 @@ impl Visitor for Needs<'_> {
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Reason> {
         self.is_function = matches!(factor, TableFactor::Table { args: Some(_), .. });
-        flow(known(factor))
+        flow(self.factor_of_from(factor))
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Reason> {
+        flow(self.expression(expr))
     }
 
     fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<Reason> {
         match std::mem::take(&mut self.is_function) {
-            true => flow(self.function(name)),
+            true => flow(self.function_in_from(name)),
             false => flow(self.relation(name)),
         }
     }

@@ -3,16 +3,18 @@
 //! its time.
 //!
 //! ```text
-//! statement_rules  the permitted kinds and tables, and settings of a session that its statements cannot change
+//! statement_rules  the permitted kinds, tables and functions, and settings of a session that its statements cannot change
 //! dialect          differences between servers
 //! forms            forms of statements that the parser does not know
-//! kinds            checks each statement, query and table in a parsed text; names that a `WITH` declares
+//! kinds            checks each statement, query, table and function in a parsed text; names that a `WITH` declares
+//! fields           fields of values, which PostgreSQL may read as calls of functions
 //! login_change     statements that change a password of the server, in every session
 //! ```
 //!
 //! The rules cannot see what functions and views do. Rights at the server are the stronger limit.
 
 mod dialect;
+mod fields;
 mod forms;
 mod kinds;
 mod login_change;
@@ -58,7 +60,6 @@ impl StatementRules {
         if text.len() > STATEMENT_BYTES_MAX {
             return Err("the statement is longer than 256 KiB".into());
         }
-        self.reads_openly(words)?;
         let tokens = forms::known(self.dialect, self.tokens(text, words)?);
         if self.names_tables() && forms::is_ambiguous(self.dialect, &tokens) {
             return Err("TABLE or COLLATE is not permitted here".into());
@@ -79,27 +80,6 @@ impl StatementRules {
             let checked = checked.ok().and_then(|thread| thread.join().ok());
             checked.unwrap_or(Err("the statement cannot be parsed".into()))
         })
-    }
-
-    /// Checks that no function reads what the statement does not name, and that what shows statements of other sessions is
-    /// listed by its name. A function may be called without parentheses, as in `(true).pg_stat_statements`.
-    fn reads_openly(&self, words: &[&str]) -> Result<(), Reason> {
-        if !self.names_tables() {
-            return Ok(());
-        }
-        if words.iter().any(|word| self.dialect.is_reading_function(word)) {
-            return Err(
-                "a function in it reads tables, files or statements that it does not name".into()
-            );
-        }
-        let is_hidden = |word: &&str| self.dialect.shows_statements(word) && !self.lists(word);
-        match words.iter().copied().find(is_hidden) {
-            Some(word) => Err(format!(
-                "{word} shows statements of other sessions, and is not listed by its name"
-            )
-            .into()),
-            None => Ok(()),
-        }
     }
 
     /// The tokens that the parser finds; they have the words that the lexer has found.
@@ -131,8 +111,9 @@ impl StatementRules {
     }
 
     fn permits(&self, statement: &Statement) -> Result<(), Reason> {
-        match statement.visit(&mut Needs::new(self)) {
-            ControlFlow::Continue(()) => Ok(()),
+        let mut needs = Needs::new(self);
+        match statement.visit(&mut needs) {
+            ControlFlow::Continue(()) => needs.end(),
             ControlFlow::Break(reason) => Err(reason),
         }
     }

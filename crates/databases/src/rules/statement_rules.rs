@@ -1,12 +1,12 @@
-//! [`StatementRules`]: the kinds of statements and the tables that the settings of a connection permit.
+//! [`StatementRules`]: the kinds of statements, the tables and the functions that the settings of a connection permit.
 //! [`EnforcedSettings`]: settings of a session that its statements cannot change.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::dialect::Dialect;
-use keyward_base::settings::{Settings, StatementKind, TablePattern};
+use super::dialect::{Dialect, has_data_of_others};
+use keyward_base::settings::{NamePattern, Settings, StatementKind};
 use keyward_rules::policy::DatabasePermit;
 
 /// Why a statement is refused. A sentence without a full stop and without quotes.
@@ -19,14 +19,17 @@ pub struct StatementRules {
     /// `None`: all kinds of statements on data.
     kinds: Option<BTreeSet<StatementKind>>,
     /// `None`: all tables.
-    tables: Option<BTreeSet<TablePattern>>,
+    tables: Option<BTreeSet<NamePattern>>,
+    /// Beside those of the server.
+    functions: BTreeSet<NamePattern>,
 }
 
 impl StatementRules {
     /// The rules of a connection's settings, if they have some.
     pub fn of(settings: &Settings, dialect: Dialect) -> Option<Self> {
         let (kinds, tables) = (settings.statements.clone(), settings.tables.clone());
-        settings.has_statement_rules().then_some(Self { dialect, kinds, tables })
+        let functions = settings.functions.clone().unwrap_or_default();
+        settings.has_statement_rules().then_some(Self { dialect, kinds, tables, functions })
     }
 
     /// Whether they are about tables. Then a session must not change what a name means.
@@ -34,16 +37,17 @@ impl StatementRules {
         self.tables.is_some()
     }
 
-    /// Whether every table that they permit without a schema is permitted in this schema too.
-    pub fn permits_schema(&self, schema: &str) -> bool {
-        let Some(tables) = &self.tables else { return true };
-        let permits = |table| tables.iter().any(|pattern| pattern.matches(Some(schema), table));
-        tables.iter().filter_map(TablePattern::bare_name).all(permits)
+    /// Whether they name tables or functions, so that the search path decides what a statement reaches.
+    pub fn fixes_path(&self) -> bool {
+        self.names_tables() || !self.functions.is_empty()
     }
 
-    /// Whether an entry has this name of a table, in some schema or in none.
-    pub(super) fn lists(&self, table: &str) -> bool {
-        self.tables.iter().flatten().any(|pattern| pattern.table() == Some(table))
+    /// Whether every table and function that they permit without a schema is permitted in this schema too.
+    pub fn permits_schema(&self, schema: &str) -> bool {
+        [self.tables.as_ref(), Some(&self.functions)].into_iter().flatten().all(|names| {
+            let permits = |name| names.iter().any(|pattern| pattern.matches(Some(schema), name));
+            names.iter().filter_map(NamePattern::bare_name).all(permits)
+        })
     }
 
     /// Checks that the rules permit a kind.
@@ -60,24 +64,48 @@ impl StatementRules {
     pub(super) fn table(&self, schema: Option<&str>, table: &str) -> Result<(), Reason> {
         let Some(tables) = &self.tables else { return Ok(()) };
         let catalogue = self.dialect.catalogue(table).filter(|_| schema.is_none());
-        let is_named_only = schema.is_some_and(|it| self.dialect.has_data_of_others(it, table));
-        let permits = |pattern: &TablePattern| {
+        let is_named_only = schema.is_some_and(|schema| has_data_of_others(schema, table));
+        let permits = |pattern: &NamePattern| {
             pattern.matches(schema, table) && !(is_named_only && is_whole(pattern, schema))
                 || catalogue.is_some_and(|catalogue| pattern.matches(Some(catalogue), table))
         };
         if tables.iter().any(permits) {
             return Ok(());
         }
-        let name = schema.map(|schema| format!("{schema}.{table}")).unwrap_or(table.to_owned());
-        // It becomes a part of a statement.
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
-        let name = if name.chars().all(is_plain) { name.as_str() } else { "a name" };
-        Err(format!("{name} is none of the permitted tables").into())
+        Err(format!("{} is none of the permitted tables", shown(schema, table)).into())
+    }
+
+    /// Checks that the rules permit a function.
+    pub(super) fn function(&self, schema: Option<&str>, function: &str) -> Result<(), Reason> {
+        let is_listed = || self.functions.iter().any(|it| it.matches(schema, function));
+        match self.dialect.has_function(schema, function) || is_listed() {
+            true => Ok(()),
+            false => Err(format!(
+                "{} is none of the permitted functions: add it to the setting functions",
+                shown(schema, function)
+            )
+            .into()),
+        }
+    }
+
+    /// Checks a field of a value, which the server reads as the call of a function if the value has no such field.
+    pub(super) fn field(&self, field: &str) -> Result<(), Reason> {
+        match self.dialect.has_field(field) {
+            true => Ok(()),
+            false => self.function(None, field),
+        }
     }
 }
 
+/// A name in a refusal, where it becomes a part of a statement.
+fn shown(schema: Option<&str>, name: &str) -> String {
+    let name = schema.map(|schema| format!("{schema}.{name}")).unwrap_or(name.to_owned());
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
+    if name.chars().all(is_plain) { name } else { "a name".to_owned() }
+}
+
 /// Whether an entry is for all tables of the schema: one for a single table has its name.
-fn is_whole(pattern: &TablePattern, schema: Option<&str>) -> bool {
+fn is_whole(pattern: &NamePattern, schema: Option<&str>) -> bool {
     pattern.matches(schema, "")
 }
 

@@ -18,6 +18,13 @@ pub(super) fn rules(dialect: Dialect, statements: &[&str], tables: &[&str]) -> E
     EnforcedSettings { rules: Some(rules.into()), ..EnforcedSettings::default() }
 }
 
+pub(super) fn with_functions(dialect: Dialect, functions: &[&str]) -> EnforcedSettings {
+    let functions = functions.iter().map(|name| name.parse().expect("a name")).collect();
+    let settings = Settings { functions: Some(functions), ..Settings::default() };
+    let rules = StatementRules::of(&settings, dialect).expect("there are some");
+    EnforcedSettings { rules: Some(rules.into()), ..EnforcedSettings::default() }
+}
+
 #[test]
 fn a_sequence_is_changed_only_where_rows_may_be_inserted_or_updated() {
     let reading = rules(POSTGRES, &["select"], &[]);
@@ -71,7 +78,6 @@ const WITHIN: &[&str] = &[
     "WITH RECURSIVE x AS (SELECT 1 UNION ALL SELECT n FROM x) SELECT * FROM x",
     "WITH RECURSIVE x AS (SELECT * FROM y), y AS (SELECT 1) SELECT * FROM x",
     "WITH orders AS (SELECT * FROM orders) SELECT * FROM orders",
-    "SELECT * FROM \"only\"(1), orders",
     "SELECT (SELECT max(id) FROM orders) AS last, 1e10",
     "SELECT * FROM orders WHERE a NOT BETWEEN SYMMETRIC 3 AND (SELECT 1)",
     "(SELECT 1) UNION (SELECT id FROM orders)",
@@ -252,31 +258,56 @@ fn the_entry_for_the_whole_catalogue_does_not_permit_its_tables_with_data_of_oth
     assert!(check(b"SELECT * FROM pg_catalog.pg_statistic", &named).is_err());
 }
 
-/// The view of the extension `pg_stat_statements` has the statements of all sessions of a user, and so has its function.
+/// Whatever the tables are.
 #[test]
-fn statements_of_other_sessions_are_readable_only_where_the_view_is_listed_by_its_name() {
-    let texts = [
-        "SELECT query FROM pg_stat_statements",
-        "SELECT query FROM public.pg_stat_statements",
-        "SELECT query FROM pg_stat_statements(true)",
-        "SELECT query FROM public.\"pg_stat_statements\"(true) AS s",
-        "SELECT (pg_stat_statements(true)).query",
-        "SELECT (true).pg_stat_statements",
-        "SELECT * FROM orders, ROWS FROM (pg_stat_monitor_internal(true)) AS x",
-    ];
-    for tables in [&["orders", "pg_catalog.*"][..], &["orders", "public.*"]] {
-        let kept = rules(POSTGRES, &["select"], tables);
-        for text in texts {
-            let reason = check(text.as_bytes(), &kept).expect_err(text);
-            assert!(reason.contains("statements of other sessions"), "{text}: {reason}");
-        }
+fn only_functions_of_the_server_and_of_the_connection_are_called() {
+    let kept = with_functions(POSTGRES, &["slugify", "app.*", "total"]);
+    for text in [
+        "SELECT slugify(name), app.score(1), pg_catalog.lower('A'), \"slugify\"('a') FROM orders",
+        "SELECT SLUGIFY('A'), count(*) FILTER (WHERE true), ARRAY(SELECT 1), ROW(1, 2)",
+        "SELECT a IN (1, 2), a::varchar(10), CAST(a AS numeric(5, 2)), a = ANY (ARRAY[1]) FROM orders",
+        "INSERT INTO orders (a, b) VALUES (1, 2) ON CONFLICT (a) DO UPDATE SET b = excluded.b",
+        "WITH x(total, b) AS (SELECT 1, 2) SELECT x.total, x.note FROM x",
+        "SELECT o.note, public.orders.note, o.notes[1] FROM orders o",
+        "SELECT n.n, n FROM generate_series(1, 3) AS n",
+        "SELECT x.total, x.key, e.value FROM json_to_record($1) AS x(total int), json_each($2) e",
+        "SELECT u.a, u.i FROM unnest(ARRAY[1]) WITH ORDINALITY AS u(a, i)",
+        "SELECT (item).total, (json_each(doc)).key FROM orders",
+        "SELECT coalesce(a, now()), extract(year FROM b), current_date, session_user FROM orders",
+    ] {
+        assert_eq!(check(text.as_bytes(), &kept), Ok(()), "{text}");
     }
-    let named = rules(POSTGRES, &["select"], &["pg_stat_statements", "public.pg_stat_statements"]);
-    for text in &texts[..4] {
-        assert_eq!(check(text.as_bytes(), &named), Ok(()), "{text}");
+    for (text, name) in [
+        ("SELECT leave()", "leave"),
+        ("SELECT public.slugify('a')", "public.slugify"),
+        ("SELECT public.lower('A')", "public.lower"),
+        ("SELECT \"LOWER\"('A')", "LOWER"),
+        ("SELECT (item).note FROM orders", "note"),
+        ("SELECT e.note FROM json_each($1) e", "note"),
+        ("SELECT y.y FROM generate_series(1, 3) AS y(a)", "y"),
+        ("SELECT x.note FROM lower('a') AS x, (SELECT 1 FROM lower('a') AS x(note)) y", "note"),
+        ("INSERT INTO orders VALUES (leave())", "leave"),
+        ("SELECT \"a'b\"()", "a name"),
+    ] {
+        let reason = check(text.as_bytes(), &kept).expect_err(text);
+        let expected =
+            format!("{name} is none of the permitted functions: add it to the setting functions");
+        assert_eq!(reason, expected, "{text}");
     }
+    assert!(check(b"SELECT x.total FROM current_user x", &kept).is_err());
     let kinds = rules(POSTGRES, &["select"], &[]);
-    assert_eq!(check(texts[2].as_bytes(), &kinds), Ok(()), "all tables are permitted");
+    assert!(check(b"SELECT slugify('a')", &kinds).is_err(), "functions are limited as well");
+    assert_eq!(check(b"SELECT upper('a')", &kinds), Ok(()));
+}
+
+/// The path decides which function a name is.
+#[test]
+fn the_search_path_has_only_schemas_in_which_the_same_functions_are_permitted() {
+    let kept = with_functions(POSTGRES, &["slugify", "app.slugify"]);
+    assert_eq!(check(b"SET search_path TO app", &kept), Ok(()));
+    for text in ["SET search_path TO other", "SELECT set_config('search_path', 'app', false)"] {
+        assert!(check(text.as_bytes(), &kept).is_err(), "{text}");
+    }
 }
 
 #[test]
@@ -348,6 +379,8 @@ fn the_only_keyword_hides_no_table() {
         let reason = check(text.as_bytes(), &kept).expect_err(text);
         assert!(reason.contains("ONLY is not permitted"), "{text}: {reason}");
     }
+    let quoted = check(b"SELECT * FROM \"only\"(1), orders", &kept).expect_err("it is a function");
+    assert!(quoted.contains("only is none of the permitted functions"), "{quoted}");
     let kept = rules(POSTGRES, &["select"], &[]);
     assert_eq!(check(b"SELECT * FROM ONLY (secret)", &kept), Ok(()));
 }

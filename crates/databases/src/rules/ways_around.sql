@@ -96,7 +96,6 @@ SELECT table_to_xml('secret', true, false, '')
 SELECT schema_to_xml('public', true, false, '')
 SELECT database_to_xml(true, false, '')
 SELECT pg_read_file('/etc/passwd')
-SELECT * FROM pg_dirtyread('secret') AS t(a int)
 SELECT * FROM pg_ls_dir('/')
 SELECT * FROM pg_catalog.pg_authid
 SELECT * FROM information_schema.tables
@@ -135,3 +134,40 @@ SET search_path = "private", sales
 SET search_path TO sales, pg_catalog
 SET search_path TO DEFAULT
 SET search_path TO public
+SELECT leave()
+SELECT public.leave()
+SELECT "leave" /* a */ ()
+SELECT * FROM leave()
+SELECT * FROM orders, LATERAL peek('a') x
+SELECT * FROM orders JOIN peek('a') AS x(b) ON true
+SELECT peek('a')
+SELECT lower(peek('a'))
+SELECT a FROM orders WHERE peek('a') = 'b'
+SELECT a FROM orders ORDER BY peek('a')
+SELECT count(*) FILTER (WHERE peek('a') IS NULL) FROM orders
+SELECT max(peek('a')) OVER (PARTITION BY peek('b')) FROM orders
+SELECT ARRAY[peek('a')]
+SELECT CASE WHEN peek('a') = 'b' THEN 1 END
+VALUES (peek('a'))
+WITH x AS (SELECT peek('a')) SELECT * FROM x
+EXECUTE p(peek('a'))
+EXPLAIN ANALYZE SELECT peek('a')
+PREPARE p AS SELECT peek($1)
+DECLARE c CURSOR FOR SELECT peek('a')
+COPY (SELECT peek('a')) TO STDOUT
+SELECT ('a'::text).peek
+SELECT (lower('a')).peek
+SELECT (ARRAY['a'])[1].peek
+SELECT (SELECT 'a'::text).peek
+SELECT x.a[1].peek FROM (SELECT ARRAY['a'] AS a) x
+SELECT x.peek FROM lower('a') x
+SELECT x.peek FROM LATERAL lower('a') x
+SELECT lower.peek FROM lower('a')
+SELECT x.peek FROM unnest(ARRAY['a']) x
+SELECT unnest.peek FROM unnest(ARRAY['a'])
+SELECT "x"."peek" FROM unnest(ARRAY['a']) AS X(a)
+SELECT x.peek FROM unnest(ARRAY['a']) x WHERE EXISTS (SELECT 1 FROM unnest(ARRAY['b']) x(peek))
+SELECT x.peek FROM current_user x
+SELECT pg_terminate_backend(1)
+SELECT (0::oid).lo_unlink
+SELECT pg_notify('a', 'b')

@@ -57,7 +57,6 @@ SELECT NEXTVAL(numbers)
 SELECT LASTVAL(numbers)
 SELECT PREVIOUS VALUE FOR numbers
 SELECT SETVAL(numbers, 100)
-SELECT SPIDER_DIRECT_SQL('SELECT * FROM secret', '', '')
 SELECT * FROM orders FOR UPDATE
 SELECT * FROM orders LOCK IN SHARE MODE
 INSERT INTO orders VALUES (1)
@@ -193,3 +192,14 @@ SELECT /*!40001 SQL_NO_CACHE */ * FROM secret
 SELECT /*!40001 SQL_NO_CACHE */ * FROM orders, secret
 SELECT * FROM orders, /*!40001 SQL_NO_CACHE */ orders
 UNLOCK TABLES; SELECT * FROM secret
+SELECT peek()
+SELECT app.peek()
+SELECT `peek` ()
+SELECT PEEK /* a */ ()
+SELECT app.concat('a')
+SELECT a FROM orders WHERE peek() = 'b'
+SELECT a FROM orders ORDER BY peek()
+SELECT CONCAT('a', peek())
+SELECT @a := peek()
+SET @a = peek()
+SELECT GET_LOCK('a', 1)

@@ -321,10 +321,11 @@ agents: [{ name: a, environment: dev, use: [gh, gh, ""] }]"#,
         ],
     ),
     (
-        r#"connections: [{ name: a, provider: postgres, variables: { host: db.test, database: app }, fields: { username: u, password: { env: X } }, settings: { statements: , tables: [] } }]"#,
+        r#"connections: [{ name: a, provider: postgres, variables: { host: db.test, database: app }, fields: { username: u, password: { env: X } }, settings: { statements: , tables: [], functions: [] } }]"#,
         &[
             "keyward.yaml:1: connections[0].settings.statements: the list is empty; name one, or omit `statements`",
             "keyward.yaml:1: connections[0].settings.tables: the list is empty; name one, or omit `tables`",
+            "keyward.yaml:1: connections[0].settings.functions: the list is empty; name one, or omit `functions`",
         ],
     ),
     ("rules: nothing", &["keyward.yaml:1: rules: this is not a list; write `- …` items"]),

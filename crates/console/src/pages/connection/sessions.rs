@@ -21,6 +21,7 @@ pub(super) fn rights(settings: &Settings) -> Markup {
         @if let Some(timeout) = statement_timeout { ", statements take " (timeout) " at most" }
         @if let Some(kinds) = &settings.statements { ", send only " (joined(kinds, ", ")) }
         @if let Some(tables) = &settings.tables { ", name only the tables " (joined(tables, ", ")) }
+        @if let Some(names) = &settings.functions { ", call only the server's own functions and " (joined(names, ", ")) }
         @if let Some(role) = &settings.role { ", begin as role " (role) }
         @if let Some(rows) = rows_max { ", get " (rows) " rows at most" }
         @if let Some(bytes) = bytes_max { ", get " (bytes) " bytes at most" }
@@ -35,6 +36,7 @@ pub(super) fn fields(settings: &Settings, url: &str) -> Markup {
     let timeout = text(settings.statement_timeout.as_ref());
     let kinds = settings.statements.as_ref().map(|kinds| joined(kinds, " "));
     let tables = settings.tables.as_ref().map(|tables| joined(tables, " "));
+    let functions = settings.functions.as_ref().map(|names| joined(names, " "));
     let role = text(settings.role.as_ref());
     let (rows, bytes) = (text(settings.rows_max.as_ref()), text(settings.bytes_max.as_ref()));
     let read_only = Check {
@@ -59,6 +61,7 @@ pub(super) fn fields(settings: &Settings, url: &str) -> Markup {
         @if has(DatabaseProtocol::has_statements) {
             (field("settings.statements", "Permitted statements", &kinds, "Such as: select insert. Empty: all that the role may.", Some("list")))
             (field("settings.tables", "Permitted tables", &tables, "Such as: orders sales.*. Empty: all.", Some("list")))
+            (field("settings.functions", "Permitted functions", &functions, "Beside the server's own, such as: slugify app.*. With any of the three lists, all others are refused.", Some("list")))
             (recorded.show())
         }
         @if has(DatabaseProtocol::has_role) {

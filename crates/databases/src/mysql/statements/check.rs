@@ -51,9 +51,8 @@ const READ_WRITE: Reason = Reason::Borrowed("a transaction cannot be made read-w
 const ONLY_READING: Reason = Reason::Borrowed("only statements that read are permitted");
 const PASSWORD_HASH: Reason = Reason::Borrowed("it shows the hash of a password");
 
-/// Clauses and functions that write files or sequences, or run a text.
-const REFUSED_WORDS: &[&str] =
-    &["dumpfile", "nextval", "outfile", "setval", "sys_eval", "sys_exec"];
+/// Clauses and functions that write files or sequences.
+const REFUSED_WORDS: &[&str] = &["dumpfile", "nextval", "outfile", "setval"];
 
 /// A lock that other sessions wait for. It is a function where it is called.
 const ADVISORY_LOCK: &str = "get_lock";

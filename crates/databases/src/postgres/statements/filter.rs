@@ -229,7 +229,7 @@ fn login_refusal(message: &[u8]) -> Option<Vec<u8>> {
 fn kept_words(reason: &Reason, kept: &EnforcedSettings) -> String {
     let settings = match kept.rules {
         None => "its setting read_only",
-        Some(_) => "its settings statements and tables",
+        Some(_) => "its settings statements, tables and functions",
     };
     format!("keyward: {}: {reason} ({settings})", kept.refuser())
 }

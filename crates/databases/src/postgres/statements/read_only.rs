@@ -2,7 +2,9 @@
 //! transactions, and the statement may neither write nor reach other sessions.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
+use crate::lists::lines;
 use crate::rules::Reason;
 use crate::sql::{Lexed, SqlToken, first_word, has_pair};
 
@@ -37,10 +39,16 @@ const READING: &[&str] = &[
     "with",
 ];
 
+/// Functions of the server that reach outside of a transaction, by their names; `*` stands for the rest of one.
+static OUTSIDE: LazyLock<Vec<&'static str>> =
+    LazyLock::new(|| lines(include_str!("outside.txt")).flat_map(str::split_whitespace).collect());
+
 /// Functions that reach other sessions as `NOTIFY` and locks do, by how their names begin. A read-only session calls none.
 const REACHING_PREFIXES: &[&str] =
     &["pg_advisory_lock", "pg_advisory_xact_lock", "pg_notify", "pg_try_advisory_"];
 
+pub(super) const REFUSED_FUNCTION: Reason =
+    Cow::Borrowed("a function in it could change settings, run other statements or write");
 pub(super) const REACHES_OTHERS: Reason =
     Cow::Borrowed("notifications and advisory locks reach other sessions, which a read does not");
 
@@ -62,12 +70,23 @@ pub(super) fn reads(first: &str, words: &[&str], tokens: &[Lexed]) -> Result<(),
     if words.iter().any(|word| REACHING_PREFIXES.iter().any(|prefix| word.starts_with(prefix))) {
         return Err(REACHES_OTHERS);
     }
+    // Names of functions stand anywhere in a statement, also quoted, behind a schema, or behind a value: `(1::oid).lo_unlink`.
+    if words.iter().any(|word| reaches_outside(word)) {
+        return Err(REFUSED_FUNCTION);
+    }
     match first {
         "set" | "begin" | "start" | "abort" | "commit" | "end" | "rollback" => mode(words),
         "copy" => copy(tokens),
         "explain" => explain(tokens),
         _ => Ok(()),
     }
+}
+
+fn reaches_outside(word: &str) -> bool {
+    OUTSIDE.iter().any(|name| match name.strip_suffix('*') {
+        Some(begin) => word.starts_with(begin),
+        None => word == *name,
+    })
 }
 
 /// Whether the keyword `INTO` is here: in quotes, behind `AS`, or as a field, it is a name. `1.` and `1_0.` are numbers.

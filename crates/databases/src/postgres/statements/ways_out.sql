@@ -119,14 +119,11 @@ SELECT lo_create(0)
 SELECT lo_import('/etc/passwd')
 SELECT (0::oid).lo_create
 SELECT x.lo_create FROM CAST(0 AS oid) x
-SELECT dblink_exec('host=/tmp', 'DELETE FROM t')
 SELECT pg_reload_conf()
 SELECT pg_terminate_backend(1)
 PREPARE TRANSACTION 'left'
 COMMIT PREPARED 'left'
 ROLLBACK PREPARED 'left'
-SELECT run_command_on_workers('SET default_transaction_read_only = off')
-EXPLAIN ANALYZE SELECT query_export_to_s3('select 1', 'bucket', 'key')
 COPY "to".stdout TO '/tmp/x'
 EXPLAIN ANALYZE CREATE TABLE x AS SELECT 1
 EXPLAIN (ANALYZE, COSTS OFF) CREATE TABLE x AS SELECT 1
@@ -144,3 +141,6 @@ SELECT pg_notify('a', 'b')
 SELECT pg_advisory_lock(1)
 EXPLAIN ANALYZE SELECT 1 AS a INTO TABLE x FROM t
 EXPLAIN ANALYZE CREATE MATERIALIZED VIEW x AS SELECT 1
+SELECT pg_logical_emit_message(false, 'a', 'b')
+SELECT pg_catalog . "pg_switch_wal" ()
+SELECT (1).pg_cancel_backend
