@@ -163,6 +163,7 @@ pub(super) const MAY_EXPOSE: &[&str] = &[
 pub(super) const MAY_READ_ENVIRONMENT: &[&str] = &[
     "crates/app/src/config/",
     "src/cli/",
+    "crates/model/build.rs",
     "crates/rules/build.rs",
     "crates/state/src/crypto/command.rs",
 ];
@@ -174,6 +175,7 @@ pub(super) const MAY_DIAL: &[&str] = &["crates/net/src/"];
 pub(super) const MAY_READ_YAML: &[&str] = &[
     "crates/app/src/config/",
     "crates/hooks/src/written.rs",
+    "crates/model/src/source/kind.rs",
     "crates/rules/build.rs",
     "crates/rules/src/host_sets/",
     "crates/rules/src/provider/",
