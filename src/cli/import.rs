@@ -22,7 +22,7 @@ use self::held::held_placeholders;
 use self::known::{Existing, Relation, relations};
 use self::recognise::{FoundAccount, FoundField, RecognisedKeys, recognise};
 use self::report::{AccountReport, AccountResult, FoundAs, ImportReport, Skipped};
-use self::source::{ImportPlace, SOURCES};
+use self::source::{ImportPlace, known_sources};
 use super::client::{Client, segment};
 use super::connection::options::New;
 use super::connection::rotate::RotateRequest;
@@ -179,7 +179,7 @@ impl Args {
         let is_absent = self.sources.is_empty() && !Path::new(USUAL).exists();
         let has_others = sources.len() > 1;
         let hinted = |failure: Failure, source: &ImportPlace| match (is_absent, has_others) {
-            (true, _) => failure.hint(SOURCES),
+            (true, _) => failure.hint(known_sources()),
             (false, true) => without(source, failure),
             (false, false) => failure,
         };
@@ -201,11 +201,7 @@ impl Args {
             candidates.extend(read.candidates);
             skipped.extend(read.unusable.into_iter().map(|(place, why)| Skipped { place, why }));
             if let Some(text) = read.text {
-                let path = match &source {
-                    ImportPlace::File(path) => path.clone(),
-                    tool => tool.file()?,
-                };
-                files.push(File { path, text, source });
+                files.push(File { path: source.file()?, text, source });
             }
         }
         let RecognisedKeys { mut accounts, unknown } = recognise(&candidates, shapes.providers());

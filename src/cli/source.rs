@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -19,7 +20,7 @@ use super::terminal::confirm::Removal;
 use super::terminal::secret::Typed;
 use super::terminal::table::{Table, TableLayout};
 use keyward_api::wire::{SourceTest, SourceTested};
-use keyward_model::{Shown, Source};
+use keyward_model::{Shown, Source, source_kinds};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -58,15 +59,17 @@ pub(crate) enum Command {
 }
 
 /// The kinds that can be added.
-const KINDS: [&str; 8] =
-    ["vault", "aws", "gcp", "azure", "onepassword", "bitwarden", "infisical", "doppler"];
+fn kinds() -> PossibleValuesParser {
+    let kinds = source_kinds().iter().filter(|kind| kind.local.is_none());
+    PossibleValuesParser::new(kinds.map(|kind| kind.id.as_str()))
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct Add {
     /// letters, digits, - _ .
     name: String,
     /// what it is
-    #[arg(value_parser = KINDS)]
+    #[arg(value_parser = kinds())]
     kind: String,
     #[command(flatten)]
     settings: Settings,
@@ -146,15 +149,10 @@ impl Command {
 impl Settings {
     fn body(self, kind: &str) -> Result<SourceBody, Failure> {
         let mut spec = Map::new();
-        let of_kind = self.settings.into_iter().map(|(key, value)| {
-            // The one setting that is a number.
-            let number = (key == "version").then(|| value.parse::<u8>().ok()).flatten();
-            (key, number.map_or_else(|| json!(value), |number| json!(number)))
-        });
-        let of_kind: Map<_, _> = of_kind.collect();
-        // A kind without required settings is named by an empty map.
-        if !of_kind.is_empty() || matches!(kind, "bitwarden" | "doppler") {
-            spec.insert(kind.to_owned(), of_kind.into());
+        let settings = self.settings.into_iter().map(|(key, value)| (key, json!(value)));
+        let settings: Map<_, _> = settings.collect();
+        if !settings.is_empty() {
+            spec.insert(kind.to_owned(), settings.into());
         }
         for (key, value) in [("ttl", self.ttl), ("keep", self.keep)] {
             spec.extend(value.map(|value| (key.to_owned(), json!(value))));

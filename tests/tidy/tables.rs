@@ -163,6 +163,7 @@ pub(super) const MAY_EXPOSE: &[&str] = &[
 pub(super) const MAY_READ_ENVIRONMENT: &[&str] = &[
     "crates/app/src/config/",
     "src/cli/",
+    "crates/model/build.rs",
     "crates/rules/build.rs",
     "crates/state/src/crypto/command.rs",
 ];
@@ -174,6 +175,7 @@ pub(super) const MAY_DIAL: &[&str] = &["crates/net/src/"];
 pub(super) const MAY_READ_YAML: &[&str] = &[
     "crates/app/src/config/",
     "crates/hooks/src/written.rs",
+    "crates/model/src/source/kind.rs",
     "crates/rules/build.rs",
     "crates/rules/src/host_sets/",
     "crates/rules/src/provider/",
@@ -191,22 +193,22 @@ pub(super) const PROXY_FUNCTION_LINES_MAX: usize = 59;
 /// The most lines of shipped code of each crate, as `size` counts them.
 pub(super) const CODE_LINES_MAX: &[(&str, usize)] = &[
     ("api", 20_010),
-    ("app", 12_339),
+    ("app", 12_338),
     ("backup", 700),
-    ("base", 3_555),
-    ("console", 10_564),
+    ("base", 3_554),
+    ("console", 10_521),
     ("databases", 9_366),
     ("envelope", 184),
     ("hooks", 2_009),
     ("inbox", 1_706),
-    ("keyward", 26_078),
-    ("model", 5_337),
+    ("keyward", 26_050),
+    ("model", 5_319),
     ("net", 2_970),
     ("proxy", 16_412),
     ("rules", 17_637),
     ("ssh", 645),
-    ("state", 19_463),
-    ("vault", 21_087),
+    ("state", 19_450),
+    ("vault", 20_921),
 ];
 
 /// Words of ids of providers that are English, protocols or formats, so that they name no vendor where they stand.

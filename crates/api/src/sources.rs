@@ -43,7 +43,7 @@ impl Exposed for Source {
     type Added = Shown<Self>;
 
     fn texts<'a>(_: &'a Context, record: &'a Record<Self>) -> Vec<Cow<'a, str>> {
-        record.spec.kind().map(|kind| Cow::Borrowed(kind.as_str())).into_iter().collect()
+        vec![record.spec.kind_id().into()]
     }
 
     fn sees(context: &Context, _: &Record<Self>) -> bool {
@@ -60,7 +60,7 @@ impl Exposed for Source {
         let mut apps: Vec<_> = apps.map(|it| it.name.clone()).collect();
         apps.sort_unstable();
         SourceShown {
-            kind: record.spec.kind().map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
+            kind: record.spec.kind_id().to_owned(),
             credentials: record.facts.credentials.clone(),
             connections,
             apps,

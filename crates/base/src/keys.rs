@@ -37,8 +37,8 @@ pub enum Shape {
     Map(fn() -> Vec<Key>),
     /// A list of maps with the listed keys.
     List(fn() -> Vec<Key>),
-    /// A known key, refused until its feature exists.
-    Later,
+    /// A map with these keys, which a file describes.
+    Members(&'static [Key]),
 }
 
 /// What applies when a key is absent.
@@ -56,7 +56,6 @@ pub enum Absent {
 /// - `#[key("kind of value")]`, with `, "default"` or `, required`
 /// - `#[key(one of ["a", "b"])]`, with `, "default"` or `, required`
 /// - `#[key(map of Inner)]` or `#[key(list of Inner)]`, where `Inner` is a `section!` too
-/// - `#[key(later)]`
 ///
 /// then its attributes for serde, and those for schemars.
 #[macro_export]
@@ -98,7 +97,6 @@ pub use section;
 /// The arguments of `#[key(…)]`.
 #[macro_export]
 macro_rules! shape {
-    (later) => { $crate::keys::Shape::Later };
     (map of $inner:ty) => {
         $crate::keys::Shape::Map(<$inner as $crate::keys::Section>::keys)
     };

@@ -96,10 +96,9 @@ pub use session::{
     SessionSpec,
 };
 pub use source::{
-    AwsService, AwsSource, AzureSource, BitwardenRegion, BitwardenSource, CommandSource,
-    CredentialNames, DopplerSource, EnvSource, FetchedView, FileSource, GcpSource, InfisicalSource,
-    KeychainSource, OnePasswordSource, Source, SourceFacts, SourceFailures, SourceKind,
-    SourceOptions, SourceShown, SourceSpec, VaultLogin, VaultSource,
+    Condition, CredentialNames, FetchedView, LocalOrigin, Pattern, Source, SourceFacts,
+    SourceFailures, SourceKind, SourceOptions, SourceSettings, SourceShown, SourceSpec,
+    source_kinds,
 };
 pub use token::{
     AGENT_TOKENS_MAX, RevokedToken, TokenCreateOptions, TokenRecord, TokenShown, TokenSpec,

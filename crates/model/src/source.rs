@@ -4,29 +4,34 @@
 //! Sources that read the gateway's own machine can be declared only in the configuration file: an admin of an organisation
 //! must not read the gateway's files or run its programs.
 
-mod local;
-mod remote;
+mod kind;
+mod settings;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use keyward_base::id::SourceId;
-use keyward_base::keys::section;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use keyward_base::keys::{Absent, Key, Section, Shape, section};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value, json};
 
-pub use local::{CommandSource, CredentialNames, EnvSource, FileSource, KeychainSource};
-pub use remote::{
-    AwsService, AwsSource, AzureSource, BitwardenRegion, BitwardenSource, DopplerSource, GcpSource,
-    InfisicalSource, OnePasswordSource, VaultLogin, VaultSource,
-};
+pub use kind::{Condition, LocalOrigin, Pattern, SourceKind, source_kinds};
+pub use settings::{CredentialNames, SourceSettings};
 
 use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Resource};
 use super::secret_text::SecretFields;
 use super::{given, name};
+use kind::ValueForm;
+use settings::{MemberName, SettingsOf};
 
 /// 5 minutes: a changed value is used soon, and a source is asked rarely.
 const TTL: Duration = Duration::from_secs(300);
@@ -40,81 +45,40 @@ const KEEP: Duration = Duration::from_secs(3_600);
 /// 30 days: an older value is no longer the source's.
 const KEEP_MAX: Duration = Duration::from_secs(30 * 86_400);
 
+const NAME_MEANING: &str = "Unique. 1 to 64 letters, digits or `-_.`.";
+
+const TTL_MEANING: &str = "How long a fetched value is used before it is fetched again. While it is used, it is \
+                           fetched before this time has passed. Default: 5m.";
+
+const KEEP_MEANING: &str = "How long the last value is used after `ttl` while the source cannot be asked. Then \
+                            requests are refused with 503 `source_unavailable`. Default: 1h, at most 30d.";
+
 /// Secret sources.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Source {}
 
-section! {
-    /// What a person gives. Exactly one of the kinds.
-    #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-    #[serde(deny_unknown_fields)]
-    pub struct SourceSpec {
-        /// Unique. 1 to 64 letters, digits or `-_.`.
-        #[key("text", required)]
-        #[serde(default)]
-        pub name: String,
-        /// How long a fetched value is used before it is fetched again. While it is used, it is fetched before this time
-        /// has passed. Default: 5m.
-        #[key("time")]
-        #[serde(default, with = "given::optional_duration", skip_serializing_if = "Option::is_none")]
-        #[schemars(with = "Option<String>")]
-        pub ttl: Option<Duration>,
-        /// How long the last value is used after `ttl` while the source cannot be asked. Then requests are refused with 503
-        /// `source_unavailable`. Default: 1h, at most 30d.
-        #[key("time")]
-        #[serde(default, with = "given::optional_duration", skip_serializing_if = "Option::is_none")]
-        #[schemars(with = "Option<String>")]
-        pub keep: Option<Duration>,
-        /// Environment variables of the gateway. Only in the configuration file.
-        #[key(map of EnvSource)]
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub env: Option<EnvSource>,
-        /// Files of the gateway's machine, read again when they change. Only in the configuration file.
-        #[key(map of FileSource)]
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub file: Option<FileSource>,
-        /// A program of the gateway's machine, which prints the value. Only in the configuration file.
-        #[key(map of CommandSource)]
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub command: Option<CommandSource>,
-        /// The keyring of a desktop session (Secret Service), such as GNOME Keyring. Only in the configuration file.
-        #[key(map of KeychainSource)]
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub keychain: Option<KeychainSource>,
-        /// HashiCorp Vault or OpenBao: key/value engine.
-        #[key(map of VaultSource)]
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub vault: Option<VaultSource>,
-        /// AWS Secrets Manager or the Parameter Store of AWS Systems Manager.
-        #[key(map of AwsSource)]
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub aws: Option<AwsSource>,
-        /// Google Secret Manager.
-        #[key(map of GcpSource)]
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub gcp: Option<GcpSource>,
-        /// Azure Key Vault.
-        #[key(map of AzureSource)]
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub azure: Option<AzureSource>,
-        /// 1Password Connect. For the `op` program, use `command`.
-        #[key(map of OnePasswordSource)]
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub onepassword: Option<OnePasswordSource>,
-        /// Bitwarden Secrets Manager, by the access token of a machine account. Values are decrypted here.
-        #[key(map of BitwardenSource)]
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub bitwarden: Option<BitwardenSource>,
-        /// Infisical.
-        #[key(map of InfisicalSource)]
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub infisical: Option<InfisicalSource>,
-        /// Doppler.
-        #[key(map of DopplerSource)]
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub doppler: Option<DopplerSource>,
-    }
+/// What a person gives. Exactly one of the kinds.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct SourceSpec {
+    pub name: String,
+    /// See [`SourceSpec::ttl`].
+    #[serde(with = "given::optional_duration", skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Duration>,
+    /// See [`SourceSpec::keep`].
+    #[serde(with = "given::optional_duration", skip_serializing_if = "Option::is_none")]
+    pub keep: Option<Duration>,
+    /// By the ids of kinds.
+    #[serde(flatten)]
+    kinds: BTreeMap<&'static str, SourceSettings>,
 }
+
+/// Reads a spec.
+struct SpecVisitor;
+
+/// A time that may be `null`.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct OptionalTime(#[serde(with = "given::optional_duration")] Option<Duration>);
 
 section! {
     /// What a request may give beside the spec. Sealed at once and never shown.
@@ -183,35 +147,6 @@ pub struct FetchedView {
     pub kept_until: Timestamp,
 }
 
-/// The kind of a source, with its settings.
-#[derive(Clone, Copy, Debug)]
-pub enum SourceKind<'a> {
-    /// See [`SourceSpec::env`].
-    Env(&'a EnvSource),
-    /// See [`SourceSpec::file`].
-    File(&'a FileSource),
-    /// See [`SourceSpec::command`].
-    Command(&'a CommandSource),
-    /// See [`SourceSpec::keychain`].
-    Keychain(&'a KeychainSource),
-    /// See [`SourceSpec::vault`].
-    Vault(&'a VaultSource),
-    /// See [`SourceSpec::aws`].
-    Aws(&'a AwsSource),
-    /// See [`SourceSpec::gcp`].
-    Gcp(&'a GcpSource),
-    /// See [`SourceSpec::azure`].
-    Azure(&'a AzureSource),
-    /// See [`SourceSpec::onepassword`].
-    OnePassword(&'a OnePasswordSource),
-    /// See [`SourceSpec::bitwarden`].
-    Bitwarden(&'a BitwardenSource),
-    /// See [`SourceSpec::infisical`].
-    Infisical(&'a InfisicalSource),
-    /// See [`SourceSpec::doppler`].
-    Doppler(&'a DopplerSource),
-}
-
 impl Resource for Source {
     type Id = SourceId;
     type Spec = SourceSpec;
@@ -236,12 +171,16 @@ impl Resource for Source {
             Refusal::unless(spec.ttl() >= TTL_MIN, "ttl", "must be a second or more"),
             Refusal::unless(spec.keep() <= KEEP_MAX, "keep", "must be 30d or less"),
         ]);
-        match spec.kinds().as_slice() {
-            [kind] => found.extend(kind.refusals()),
+        match spec.kinds.iter().collect::<Vec<_>>().as_slice() {
+            [(id, settings)] => {
+                found.extend(SourceKind::find(id).into_iter().flat_map(|it| it.refusals(settings)));
+            }
             _ => {
                 let hint = "such as `vault: { address: https://vault.example.com }`";
-                let rule = "must have exactly one kind beside it: env, file, command, keychain, vault, aws, gcp, \
-                            azure, onepassword, bitwarden, infisical or doppler";
+                let ids: Vec<_> = source_kinds().iter().map(|kind| kind.id.as_str()).collect();
+                let (last, others) = ids.split_last().expect("there are kinds");
+                let rule = "must have exactly one kind beside it";
+                let rule = format!("{rule}: {} or {last}", others.join(", "));
                 found.push(Refusal::new("name", rule).hint(hint));
             }
         }
@@ -260,100 +199,145 @@ impl SourceSpec {
         self.keep.unwrap_or(KEEP)
     }
 
-    /// Its kind; a stored spec has exactly one.
-    pub fn kind(&self) -> Option<SourceKind<'_>> {
-        self.kinds().into_iter().next()
+    /// Its kind, with its settings; a stored spec has exactly one.
+    pub fn kind(&self) -> Option<(&'static SourceKind, &SourceSettings)> {
+        let (id, settings) = self.kinds.first_key_value()?;
+        Some((SourceKind::find(id)?, settings))
     }
 
-    fn kinds(&self) -> Vec<SourceKind<'_>> {
-        let all = [
-            self.env.as_ref().map(SourceKind::Env),
-            self.file.as_ref().map(SourceKind::File),
-            self.command.as_ref().map(SourceKind::Command),
-            self.keychain.as_ref().map(SourceKind::Keychain),
-            self.vault.as_ref().map(SourceKind::Vault),
-            self.aws.as_ref().map(SourceKind::Aws),
-            self.gcp.as_ref().map(SourceKind::Gcp),
-            self.azure.as_ref().map(SourceKind::Azure),
-            self.onepassword.as_ref().map(SourceKind::OnePassword),
-            self.bitwarden.as_ref().map(SourceKind::Bitwarden),
-            self.infisical.as_ref().map(SourceKind::Infisical),
-            self.doppler.as_ref().map(SourceKind::Doppler),
-        ];
-        all.into_iter().flatten().collect()
+    /// The id of its kind.
+    pub fn kind_id(&self) -> &'static str {
+        self.kind().map(|(kind, _)| kind.id.as_str()).unwrap_or_default()
+    }
+
+    /// Whether its settings are those of the other one, so that credentials go to the same place.
+    pub fn has_settings_of(&self, other: &Self) -> bool {
+        self.kinds == other.kinds
     }
 
     /// Whether it reads the gateway's own machine, so that only the configuration file may declare it.
     pub fn is_local(&self) -> bool {
-        match self.kind() {
-            Some(
-                SourceKind::Env(_)
-                | SourceKind::File(_)
-                | SourceKind::Command(_)
-                | SourceKind::Keychain(_),
-            ) => true,
-            // The login sends the token of the gateway's own pod.
-            Some(SourceKind::Vault(vault)) => vault.login == VaultLogin::Kubernetes,
-            _ => false,
-        }
+        self.kind().is_some_and(|(kind, settings)| {
+            kind.local.is_some() || kind.local_if.is_some() && settings.meet(kind.local_if.as_ref())
+        })
+    }
+
+    /// The connection whose token is sent.
+    pub fn connection(&self) -> Option<Cow<'_, str>> {
+        let (kind, settings) = self.kind()?;
+        let setting = kind.settings.iter().find(|it| it.value == ValueForm::Connection)?;
+        settings.text(&setting.name)
     }
 
     /// The credentials that it takes.
-    pub fn credential_names(&self) -> CredentialNames {
-        let (required, optional): (&[_], Option<&[_]>) = match self.kind() {
-            // Values and environment variables by their names.
-            Some(SourceKind::Env(_) | SourceKind::Command(_)) => (&[], None),
-            Some(SourceKind::Vault(vault)) => (vault.login.credentials(), Some(&[])),
-            Some(SourceKind::Aws(_)) => {
-                (&["access_key_id", "secret_access_key"], Some(&["session_token"]))
-            }
-            Some(SourceKind::Azure(_) | SourceKind::Infisical(_)) => {
-                (&["client_id", "client_secret"], Some(&[]))
-            }
-            Some(
-                SourceKind::OnePassword(_) | SourceKind::Bitwarden(_) | SourceKind::Doppler(_),
-            ) => (&["token"], Some(&[])),
-            Some(SourceKind::File(_) | SourceKind::Keychain(_) | SourceKind::Gcp(_)) | None => {
-                (&[], Some(&[]))
-            }
-        };
-        CredentialNames { required, optional }
+    pub fn credential_names(&self) -> Option<CredentialNames> {
+        self.kind().map(|(kind, settings)| kind.credential_names(settings))
     }
 }
 
-impl SourceKind<'_> {
-    /// The key of the spec.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Env(_) => "env",
-            Self::File(_) => "file",
-            Self::Command(_) => "command",
-            Self::Keychain(_) => "keychain",
-            Self::Vault(_) => "vault",
-            Self::Aws(_) => "aws",
-            Self::Gcp(_) => "gcp",
-            Self::Azure(_) => "azure",
-            Self::OnePassword(_) => "onepassword",
-            Self::Bitwarden(_) => "bitwarden",
-            Self::Infisical(_) => "infisical",
-            Self::Doppler(_) => "doppler",
-        }
+// === how it is read and described ===
+
+impl Section for SourceSpec {
+    fn keys() -> Vec<Key> {
+        let key = |name, words, absent, meaning: &str| {
+            let shape = Shape::Value(words, absent);
+            Key { name, shape, meaning: meaning.to_owned() }
+        };
+        let mut keys = vec![
+            key("name", "text", Absent::Required, NAME_MEANING),
+            key("ttl", "time", Absent::Nothing, TTL_MEANING),
+            key("keep", "time", Absent::Nothing, KEEP_MEANING),
+        ];
+        keys.extend(source_kinds().iter().map(SourceKind::key));
+        keys
+    }
+}
+
+impl<'de> Deserialize<'de> for SourceSpec {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        d.deserialize_struct("SourceSpec", members(), SpecVisitor)
+    }
+}
+
+impl<'de> Visitor<'de> for SpecVisitor {
+    type Value = SourceSpec;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
     }
 
-    fn refusals(&self) -> Vec<Refusal> {
-        match self {
-            Self::Env(env) => env.refusals(),
-            Self::File(file) => file.refusals(),
-            Self::Command(command) => command.refusals(),
-            Self::Keychain(keychain) => keychain.refusals(),
-            Self::Vault(vault) => vault.refusals(),
-            Self::Aws(aws) => aws.refusals(),
-            Self::Gcp(gcp) => gcp.refusals(),
-            Self::Azure(azure) => azure.refusals(),
-            Self::OnePassword(onepassword) => onepassword.refusals(),
-            Self::Bitwarden(bitwarden) => bitwarden.refusals(),
-            Self::Infisical(infisical) => infisical.refusals(),
-            Self::Doppler(doppler) => doppler.refusals(),
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SourceSpec, A::Error> {
+        let mut spec = SourceSpec::default();
+        while let Some(name) = map.next_key_seed(MemberName(members()))? {
+            match name {
+                "name" => spec.name = map.next_value()?,
+                "ttl" => spec.ttl = map.next_value::<OptionalTime>()?.0,
+                "keep" => spec.keep = map.next_value::<OptionalTime>()?.0,
+                id => {
+                    let Some(kind) = SourceKind::find(id) else { continue };
+                    let settings = map.next_value_seed(SettingsOf(kind))?;
+                    spec.kinds.extend(settings.map(|settings| (id, settings)));
+                }
+            }
         }
+        Ok(spec)
     }
+}
+
+/// The names of all members.
+fn members() -> &'static [&'static str] {
+    static NAMES: LazyLock<Vec<&'static str>> =
+        LazyLock::new(|| SourceSpec::keys().iter().map(|key| key.name).collect());
+    &NAMES
+}
+
+impl JsonSchema for SourceSpec {
+    fn schema_name() -> Cow<'static, str> {
+        "SourceSpec".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let is_answer = generator.contract().is_serialize();
+        let mut schema = object(&Self::keys(), is_answer);
+        schema["description"] = json!("What a person gives. Exactly one of the kinds.");
+        schema["type"] = json!("object");
+        Schema::try_from(schema).expect("an object is a schema")
+    }
+}
+
+/// The JSON Schema of an object with these members. An answer has members with a default too.
+fn object(keys: &[Key], is_answer: bool) -> Value {
+    let described = |key: &Key| (key.name.to_owned(), property(key, is_answer));
+    let is_required = |key: &&Key| match key.shape {
+        Shape::Value(_, absent) | Shape::Choice(_, absent) => match absent {
+            Absent::Default(_) => is_answer,
+            absent => matches!(absent, Absent::Required),
+        },
+        _ => false,
+    };
+    let required: Vec<_> = keys.iter().filter(is_required).map(|key| key.name).collect();
+    let properties: Map<_, _> = keys.iter().map(described).collect();
+    json!({"properties": properties, "required": required, "additionalProperties": false})
+}
+
+fn property(key: &Key, is_answer: bool) -> Value {
+    let (mut schema, name, absent) = match key.shape {
+        Shape::Members(keys) => (object(keys, is_answer), "object", Absent::Nothing),
+        Shape::Choice(words, absent) => (json!({ "enum": words }), "string", absent),
+        Shape::Value("list of text", absent) => {
+            (json!({"items": {"type": "string"}}), "array", absent)
+        }
+        Shape::Value("number", absent) => (json!({}), "integer", absent),
+        Shape::Value(_, absent) => (json!({}), "string", absent),
+        Shape::Map(_) | Shape::List(_) => (json!({}), "object", Absent::Nothing),
+    };
+    schema["description"] = json!(key.meaning);
+    schema["type"] = match absent {
+        Absent::Nothing => json!([name, "null"]),
+        _ => json!(name),
+    };
+    if let Absent::Default(text) = absent {
+        schema["default"] = json!(text);
+    }
+    schema
 }

@@ -10,7 +10,7 @@ use super::references::Newer;
 use super::sources::path_of;
 use super::{Vault, method};
 use keyward_base::id::OrgId;
-use keyward_model::{FieldReference, References, Source, SourceKind};
+use keyward_model::{FieldReference, LocalOrigin, References, Source};
 use keyward_state::directory::{AppRecord, ConnectionRecord, View};
 
 impl Vault {
@@ -92,8 +92,9 @@ fn files_of_connection(connection: &ConnectionRecord, view: &View) -> Vec<PathBu
 fn files(org: &OrgId, references: &References, view: &View) -> Vec<PathBuf> {
     let file = |FieldReference { from, reference }: &FieldReference| {
         let source = view.find::<Source>(org, from)?;
-        match source.spec.kind()? {
-            SourceKind::File(file) => path_of(file, reference),
+        let (kind, settings) = source.spec.kind()?;
+        match kind.local {
+            Some(LocalOrigin::Folder) => path_of(&settings.text("folder")?, reference),
             _ => None,
         }
     };

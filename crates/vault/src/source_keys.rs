@@ -74,12 +74,14 @@ impl Vault {
     ) -> Result<(), Refusal> {
         Source::check(spec)?;
         if by == ManagedBy::Store && spec.is_local() {
-            let kind = spec.kind().map(|kind| kind.as_str()).unwrap_or_default();
             let rule =
                 "reads the gateway's own machine: only the configuration file may declare it";
-            return Err(Refusal::new(kind, rule).hint("add it under `sources:` in the file"));
+            return Err(
+                Refusal::new(spec.kind_id(), rule).hint("add it under `sources:` in the file")
+            );
         }
-        spec.credential_names().refusal(names).map_or(Ok(()), Err)
+        let refusal = spec.credential_names().and_then(|taken| taken.refusal(names));
+        refusal.map_or(Ok(()), Err)
     }
 
     /// Validates the source, seals its credentials, then stores its record. Credentials and record are durable when
@@ -134,7 +136,7 @@ impl Vault {
             (Some(given), stored) => (given, stored.ok()),
             (None, stored) => {
                 let stored = stored.map_err(of_row)?;
-                if !stored.is_empty() && goes_elsewhere(&source.spec, &after.spec) {
+                if !stored.is_empty() && !after.spec.has_settings_of(&source.spec) {
                     let rule = "must be given again: they would be sent elsewhere";
                     return Err(DirectoryError::from(Refusal::new("credentials", rule)).into());
                 }
@@ -246,15 +248,6 @@ impl Vault {
         }
         Err(VaultError::Directory(DirectoryError::Interrupted))
     }
-}
-
-/// Whether credentials would be sent to another server.
-fn goes_elsewhere(before: &SourceSpec, now: &SourceSpec) -> bool {
-    let place = |spec: &SourceSpec| {
-        let SourceSpec { name: _, ttl: _, keep: _, .. } = spec;
-        SourceSpec { name: String::new(), ttl: None, keep: None, ..spec.clone() }
-    };
-    place(before) != place(now)
 }
 
 fn of_row(error: RowError) -> VaultError {

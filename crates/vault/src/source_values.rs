@@ -16,7 +16,7 @@ use super::cache::Trigger;
 use super::sources::{Fetch, SourceError, bearer_of};
 use keyward_base::id::OrgId;
 use keyward_base::secret::Secret;
-use keyward_model::{FieldReference, Record, References, Source, SourceKind};
+use keyward_model::{FieldReference, Record, References, Source};
 use keyward_state::directory::{ConnectionRecord, View};
 
 /// Fetched values, and how long their sources say that they are used.
@@ -110,10 +110,10 @@ impl Vault {
 
     /// The token of the connection that the source uses.
     async fn bearer_for(&self, source: &Record<Source>) -> Result<Option<Secret>, SourceError> {
-        let Some(SourceKind::Gcp(gcp)) = source.spec.kind() else { return Ok(None) };
-        let failed = || SourceError::Connection(gcp.connection.clone());
+        let Some(name) = source.spec.connection() else { return Ok(None) };
+        let failed = || SourceError::Connection(name.clone().into_owned());
         let view = self.directory.view();
-        let found = view.find_connection(&source.org, &gcp.connection);
+        let found = view.find_connection(&source.org, &name);
         // A connection with values from sources is refused, because it could wait for itself.
         let found = found.filter(|it| !refers(it, &view)).ok_or_else(failed)?;
         let credential = match self.cache.ready(&found.id, &self.clock) {

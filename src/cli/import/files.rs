@@ -55,7 +55,7 @@ impl File {
         candidates: &[ImportCandidate],
     ) -> Option<Zeroizing<String>> {
         let mut own = self.own(placeholders, candidates);
-        if self.source == ImportPlace::Codex {
+        if self.source.is_agent_login() {
             return logins::codex_with(&self.text, own.next()?.1);
         }
         let places: Vec<_> = own
@@ -88,9 +88,9 @@ impl File {
         placeholders: &'a BTreeMap<usize, String>,
         candidates: &'a [ImportCandidate],
     ) -> impl Iterator<Item = (&'a ImportCandidate, &'a String)> {
-        let group = match self.source {
-            ImportPlace::Codex => logins::CODEX.to_owned(),
-            _ => self.name(),
+        let group = match self.source.is_agent_login() {
+            true => logins::CODEX.to_owned(),
+            false => self.name(),
         };
         let all = placeholders.iter().map(move |(index, text)| (&candidates[*index], text));
         all.filter(move |(candidate, _)| candidate.group == group)

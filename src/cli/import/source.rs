@@ -17,39 +17,52 @@ use crate::cli::files::read_text;
 /// Longest file that is read.
 const FILE_MIB_MAX: u64 = 1;
 
-/// What can be named as a source.
-pub(super) const SOURCES: &str = "sources: env, aws, gh, gcloud, netrc, npm, pip, pypirc, codex, claude, onecli, \
-                                  agent-vault, or a file of variables such as .env";
+/// A row of `places.tsv`.
+#[derive(Clone, Copy, Debug)]
+struct PlaceRow {
+    name: &'static str,
+    /// How its content is read.
+    format: &'static str,
+    /// The provider of all its keys.
+    provider: &'static str,
+    /// The variable that names the file, or, before a slash, its folder.
+    variable: &'static str,
+    /// The usual path of the file in the home folder.
+    path: &'static str,
+    /// Where files must be named: the command that does that.
+    usage: &'static str,
+}
+
+/// A file of variables, which the table does not name.
+const VARIABLES: PlaceRow =
+    PlaceRow { name: "", format: "variables", provider: "-", variable: "-", path: "-", usage: "-" };
 
 /// A place where keys are.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum ImportPlace {
-    /// The environment of this process.
-    Environment,
-    /// `credentials` of AWS's tools.
-    Aws,
-    /// The GitHub command line.
-    Gh,
-    /// The default credentials of `gcloud`.
-    Gcloud,
-    /// `.netrc`.
-    Netrc,
-    /// `.npmrc`.
-    Npm,
-    /// `pip.conf`.
-    Pip,
-    /// `.pypirc`.
-    Pypirc,
-    /// The login of Codex.
-    Codex,
-    /// The login of Claude Code.
-    Claude,
-    /// An export of OneCLI.
-    OneCli(PathBuf),
-    /// The services and the credentials of Agent Vault.
-    AgentVault(PathBuf, PathBuf),
-    /// A file of variables.
-    File(PathBuf),
+#[derive(Clone, Debug)]
+pub(super) struct ImportPlace {
+    row: PlaceRow,
+    /// The files that the command line names.
+    files: Vec<PathBuf>,
+}
+
+fn rows() -> impl Iterator<Item = PlaceRow> {
+    include_str!("places.tsv").lines().filter_map(|line| {
+        let mut cells = line.split('\t');
+        Some(PlaceRow {
+            name: cells.next()?,
+            format: cells.next()?,
+            provider: cells.next()?,
+            variable: cells.next()?,
+            path: cells.next()?,
+            usage: cells.next()?,
+        })
+    })
+}
+
+/// What can be named as a source.
+pub(super) fn known_sources() -> String {
+    let names: Vec<_> = rows().map(|row| row.name).collect();
+    format!("sources: {}, or a file of variables such as .env", names.join(", "))
 }
 
 impl ImportPlace {
@@ -62,62 +75,39 @@ impl ImportPlace {
     ) -> Result<Vec<Self>, Failure> {
         let mut found = Vec::new();
         while let Some(name) = names.next() {
-            let mut file = |usage: &str| {
-                let failure = || Failure::usage(format!("`{name}` needs files")).hint(usage);
-                names.next().map(PathBuf::from).ok_or_else(failure)
-            };
-            found.push(match name {
-                "onecli" => Self::OneCli(file("keyward import onecli EXPORT.json")?),
-                "agent-vault" => {
-                    let usage = "keyward import agent-vault SERVICES.yaml CREDENTIALS.json";
-                    Self::AgentVault(file(usage)?, file(usage)?)
+            let is_file = || name.contains(['.', '/']) || Path::new(name).is_file();
+            let place = match rows().find(|row| row.name == name) {
+                Some(row) => {
+                    // The usage ends with the names of the files.
+                    let count = row.usage.split(' ').skip(3).count();
+                    let files: Vec<_> = names.by_ref().take(count).map(PathBuf::from).collect();
+                    if files.len() < count {
+                        let failure = Failure::usage(format!("`{name}` needs files"));
+                        return Err(failure.hint(row.usage));
+                    }
+                    Self { row, files }
                 }
-                _ => Self::parse(name)?,
-            });
+                None if is_file() => Self { row: VARIABLES, files: vec![name.into()] },
+                None => {
+                    let failure = Failure::usage(format!("there is no source `{name}`"));
+                    return Err(failure.hint(known_sources()));
+                }
+            };
+            found.push(place);
         }
         Ok(found)
     }
 
-    fn parse(name: &str) -> Result<Self, Failure> {
-        Ok(match name {
-            "env" => Self::Environment,
-            "aws" => Self::Aws,
-            "gh" => Self::Gh,
-            "gcloud" => Self::Gcloud,
-            "netrc" => Self::Netrc,
-            "npm" => Self::Npm,
-            "pip" => Self::Pip,
-            "pypirc" => Self::Pypirc,
-            "codex" => Self::Codex,
-            "claude" => Self::Claude,
-            file if file.contains(['.', '/']) || Path::new(file).is_file() => {
-                Self::File(file.into())
-            }
-            other => {
-                return Err(Failure::usage(format!("there is no source `{other}`")).hint(SOURCES));
-            }
-        })
-    }
-
     /// The words of the command line that name it.
     pub(super) fn words(&self) -> String {
-        match self {
-            Self::Environment => "env".to_owned(),
-            Self::Aws => "aws".to_owned(),
-            Self::Gh => "gh".to_owned(),
-            Self::Gcloud => "gcloud".to_owned(),
-            Self::Netrc => "netrc".to_owned(),
-            Self::Npm => "npm".to_owned(),
-            Self::Pip => "pip".to_owned(),
-            Self::Pypirc => "pypirc".to_owned(),
-            Self::Codex => "codex".to_owned(),
-            Self::Claude => "claude".to_owned(),
-            Self::OneCli(path) => format!("onecli {}", path.display()),
-            Self::AgentVault(services, credentials) => {
-                format!("agent-vault {} {}", services.display(), credentials.display())
-            }
-            Self::File(path) => path.display().to_string(),
-        }
+        let files = self.files.iter().map(|file| file.display().to_string());
+        let words: Vec<_> = std::iter::once(self.row.name.to_owned()).chain(files).collect();
+        words.join(" ").trim_start().to_owned()
+    }
+
+    /// Whether it is the login of a coding agent, whose refresh token is spent by its import.
+    pub(super) fn is_agent_login(&self) -> bool {
+        self.row.format == "agent_login"
     }
 
     /// Reads it.
@@ -125,85 +115,68 @@ impl ImportPlace {
     /// # Errors
     /// When its file is missing or cannot be read, or its program fails.
     pub(super) fn read(&self) -> Result<SourceContent, Failure> {
-        match self {
-            Self::Environment => Ok(environment(env::vars_os())),
-            Self::Gh => gh(),
-            Self::File(path) => {
-                let text = text_of(path)?;
-                let candidates = variables(&path.display().to_string(), &text);
-                Ok(SourceContent { candidates, text: Some(text), ..SourceContent::default() })
-            }
-            Self::OneCli(path) => vaults::onecli(&path.display().to_string(), &text_of(path)?),
-            Self::AgentVault(services, credentials) => {
-                let names = (services.display().to_string(), credentials.display().to_string());
-                let texts = (text_of(services)?, text_of(credentials)?);
-                vaults::agent_vault(&names.0, &texts.0, &names.1, &texts.1)
-            }
-            Self::Claude => Ok(logins::claude(&self.file()?)),
-            Self::Aws => self.aws(),
-            Self::Gcloud | Self::Netrc | Self::Npm | Self::Pip | Self::Pypirc | Self::Codex => {
-                let path = self.file()?;
-                let (name, text) = (path.display().to_string(), text_of(&path)?);
-                Ok(match self {
-                    Self::Gcloud => gcloud(&name, text),
-                    Self::Netrc => netrc(&name, &text),
-                    Self::Npm => npm(&name, &text),
-                    Self::Pypirc => tool_files::pypirc(&name, text),
-                    Self::Codex => logins::codex(&name, text),
-                    _ => pip(&name, &text),
-                })
-            }
+        match self.row.format {
+            "environment" => return Ok(environment(env::vars_os())),
+            "program" => return program(self.row.name),
+            "profiles" => return self.profiles(),
+            _ => {}
         }
+        let path = self.file()?;
+        let name = path.display().to_string();
+        if self.row.format == "foreign_login" {
+            return Ok(logins::claude(&path));
+        }
+        let text = text_of(&path)?;
+        Ok(match self.row.format {
+            "service_account" => service_account(&name, text, &self.row),
+            "machines" => netrc(&name, &text),
+            "registries" => npm(&name, &text),
+            "addresses" => pip(&name, &text),
+            "indexes" => tool_files::pypirc(&name, text),
+            "agent_login" => logins::codex(&name, text),
+            "secrets_of_hosts" => vaults::onecli(&name, &text)?,
+            "services" => {
+                let file = &self.files[1];
+                let (values_name, values) = (file.display().to_string(), text_of(file)?);
+                vaults::agent_vault(&name, &text, &values_name, &values)?
+            }
+            _ => {
+                let candidates = variables(&name, &text);
+                SourceContent { candidates, text: Some(text), ..SourceContent::default() }
+            }
+        })
     }
 
     /// The keys of `credentials` and `config`, of which one is enough.
-    fn aws(&self) -> Result<SourceContent, Failure> {
+    fn profiles(&self) -> Result<SourceContent, Failure> {
         let credentials = self.file()?;
         let config = env::var_os("AWS_CONFIG_FILE").map(PathBuf::from);
         let config = config.or_else(|| Some(env::home_dir()?.join(".aws/config")));
         let config = config.filter(|path| path.exists());
-        let mut found = match (credentials.exists(), &config) {
-            (false, Some(_)) => SourceContent::default(),
-            _ => tool_files::aws_profiles(
-                &credentials.display().to_string(),
-                &text_of(&credentials)?,
-            ),
-        };
-        if let Some(path) = config {
-            let read = tool_files::aws_profiles(&path.display().to_string(), &text_of(&path)?);
+        let is_needed = credentials.exists() || config.is_none();
+        let mut found = SourceContent::default();
+        for path in is_needed.then_some(credentials).into_iter().chain(config) {
+            let name = path.display().to_string();
+            let read = tool_files::profiles(&name, &text_of(&path)?, self.row.provider);
             found.candidates.extend(read.candidates);
             found.unusable.extend(read.unusable);
         }
         Ok(found)
     }
 
-    /// Its file, which a variable of its tool may name.
+    /// Its file, which the command line or a variable of its tool may name.
     pub(super) fn file(&self) -> Result<PathBuf, Failure> {
+        if let Some(file) = self.files.first() {
+            return Ok(file.clone());
+        }
         let home = env::home_dir().ok_or_else(|| Failure::new(Exit::Failed, "HOME is not set"))?;
-        let (variable, usual) = match self {
-            Self::Aws => ("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"),
-            Self::Gcloud => (
-                "GOOGLE_APPLICATION_CREDENTIALS",
-                ".config/gcloud/application_default_credentials.json",
-            ),
-            Self::Npm => ("NPM_CONFIG_USERCONFIG", ".npmrc"),
-            // Both variables name the tool's folder.
-            Self::Codex => return Ok(in_folder("CODEX_HOME", &home.join(".codex"), "auth.json")),
-            Self::Claude => {
-                let usual = home.join(".claude");
-                return Ok(in_folder("CLAUDE_CONFIG_DIR", &usual, ".credentials.json"));
-            }
-            Self::Pip => ("PIP_CONFIG_FILE", ".config/pip/pip.conf"),
-            // No variable names it: twine and flit take its path as an option.
-            Self::Pypirc => return Ok(home.join(".pypirc")),
-            _ => ("NETRC", ".netrc"),
-        };
-        Ok(env::var_os(variable).map_or_else(|| home.join(usual), PathBuf::from))
+        let (variable, name) = self.row.variable.split_once('/').unwrap_or((self.row.variable, ""));
+        Ok(match env::var_os(variable).map(PathBuf::from) {
+            Some(file) if name.is_empty() => file,
+            Some(folder) => folder.join(name),
+            None => home.join(self.row.path),
+        })
     }
-}
-
-fn in_folder(variable: &str, usual: &Path, name: &str) -> PathBuf {
-    env::var_os(variable).map_or_else(|| usual.to_owned(), PathBuf::from).join(name)
 }
 
 fn text_of(path: &Path) -> Result<Zeroizing<String>, Failure> {
@@ -234,31 +207,32 @@ fn variables(file: &str, text: &str) -> Vec<ImportCandidate> {
     each.collect()
 }
 
-fn gh() -> Result<SourceContent, Failure> {
-    let tool = Tool::named("gh", None)?;
+/// The token that a tool prints.
+fn program(name: &'static str) -> Result<SourceContent, Failure> {
+    let tool = Tool::named(name, None)?;
     let found = ImportCandidate {
         provider: Some(tool.provider),
         value: tool.token()?,
-        ..ImportCandidate::of("gh auth token".to_owned(), "gh", "")
+        ..ImportCandidate::of(format!("{name} auth token"), name, "")
     };
     Ok(SourceContent { candidates: vec![found], ..SourceContent::default() })
 }
 
-/// The document of a service account is one secret; the tokens of a person belong to gcloud's own app.
-fn gcloud(file: &str, text: Zeroizing<String>) -> SourceContent {
+/// The document of a service account is one secret; the tokens of a person belong to the tool's own app.
+fn service_account(file: &str, text: Zeroizing<String>, row: &PlaceRow) -> SourceContent {
+    let PlaceRow { name, provider, .. } = *row;
     let document: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
     let mut found = SourceContent::default();
     match document["type"].as_str() {
         Some("service_account") => found.candidates.push(ImportCandidate {
-            provider: Some("google-cloud"),
-            ..ImportCandidate::of(file.to_owned(), "gcloud", &text)
+            provider: Some(provider),
+            ..ImportCandidate::of(file.to_owned(), name, &text)
         }),
         Some("authorized_user") => found.unusable.push((
             file.to_owned(),
-            "the login of a person belongs to gcloud's own OAuth app: keyward connect google-cloud"
-                .to_owned(),
+            format!("the login of a person belongs to {name}'s own OAuth app: keyward connect {provider}"),
         )),
-        _ => found.unusable.push((file.to_owned(), "it has no credentials of gcloud".to_owned())),
+        _ => found.unusable.push((file.to_owned(), format!("it has no credentials of {name}"))),
     }
     found
 }
@@ -361,6 +335,26 @@ mod tests {
     }
 
     #[test]
+    fn a_place_is_a_row_of_the_table_or_a_file_of_variables() {
+        let parse = |names: &[&str]| ImportPlace::parse_all(names.iter().copied());
+        let words = |names: &[&str]| -> Vec<String> {
+            parse(names).unwrap().iter().map(ImportPlace::words).collect()
+        };
+        assert_eq!(words(&["env", "aws", "./.env"]), ["env", "aws", "./.env"]);
+        assert_eq!(words(&["agent-vault", "s", "c", "gh"]), ["agent-vault s c", "gh"]);
+        assert_eq!(words(&["onecli", "env"]), ["onecli env"]);
+        for (bad, said) in [
+            (&["nowhere"][..], "there is no source `nowhere`"),
+            (&["onecli"][..], "`onecli` needs files"),
+            (&["agent-vault", "s"][..], "`agent-vault` needs files"),
+        ] {
+            assert_eq!(parse(bad).map(drop).unwrap_err().message(), said);
+        }
+        assert!(rows().all(|row| row.usage == "-" || row.usage.starts_with("keyward import ")));
+        assert_eq!(rows().filter(|row| row.format == VARIABLES.format).count(), 0);
+    }
+
+    #[test]
     fn files_of_tools_are_read_as_their_tools_read_them() {
         let text = "# password no\nmachine a.test login me password P1\nmachine b.test\n  password P2\n  login you\ndefault password P3\n";
         assert_eq!(
@@ -386,11 +380,12 @@ mod tests {
 
     #[test]
     fn a_gcloud_login_of_a_person_is_not_imported() {
+        let row = rows().find(|row| row.format == "service_account").unwrap();
         let text = r#"{"type":"authorized_user","refresh_token":"canary"}"#.to_owned();
-        let found = gcloud("g", Zeroizing::new(text));
+        let found = service_account("g", Zeroizing::new(text), &row);
         assert!(found.candidates.is_empty());
         assert!(!found.unusable[0].1.contains("canary"));
         let text = r#"{"type":"service_account","private_key":"k"}"#.to_owned();
-        assert_eq!(gcloud("g", Zeroizing::new(text)).candidates.len(), 1);
+        assert_eq!(service_account("g", Zeroizing::new(text), &row).candidates.len(), 1);
     }
 }

@@ -115,7 +115,7 @@ fn sections(text: &str) -> Vec<Section<'_>> {
 const KEYS: [&str; 3] = ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"];
 
 /// The keys of each profile. Roles and logins in a browser are named, with what a person can do.
-pub(super) fn aws_profiles(file: &str, text: &str) -> SourceContent {
+pub(super) fn profiles(file: &str, text: &str, provider: &'static str) -> SourceContent {
     let mut found = SourceContent::default();
     let mut profile = "default".to_owned();
     for (index, line) in text.lines().enumerate() {
@@ -135,11 +135,11 @@ pub(super) fn aws_profiles(file: &str, text: &str) -> SourceContent {
             _ if KEYS.contains(&key) => {
                 let variable = key.to_ascii_uppercase();
                 let one = ImportCandidate::in_variable(place, &profile, &variable, value);
-                found.candidates.push(ImportCandidate { provider: Some("aws"), ..one });
+                found.candidates.push(ImportCandidate { provider: Some(provider), ..one });
             }
             "role_arn" => {
                 let why = format!(
-                    "a role: keyward connection add aws --auth assume_role --field role_arn={value}"
+                    "a role: keyward connection add {provider} --auth assume_role --field role_arn={value}"
                 );
                 found.unusable.push((place, why));
             }
@@ -219,7 +219,7 @@ password =
     #[test]
     fn keys_are_read_by_profile_as_the_tools_of_aws_read_them() {
         let text = "[default]\naws_access_key_id = A1\n# aws_session_token = no\naws_secret_access_key=S1\nregion=x\n[profile work]\naws_access_key_id=A2\n";
-        let found = aws_profiles("c", text);
+        let found = profiles("c", text, "aws");
         assert_eq!(
             shown(&found),
             [
@@ -235,13 +235,13 @@ password =
     #[test]
     fn roles_and_browser_logins_are_reported_and_not_imported() {
         let text = "[profile deploy]\nrole_arn = arn:aws:iam::123456789012:role/deploy\nsource_profile = work\n[profile people]\nsso_session = corp\n";
-        let found = aws_profiles("c", text);
+        let found = profiles("c", text, "aws");
         assert!(found.candidates.is_empty());
         let shown: Vec<_> = found.unusable.iter().map(|(at, why)| format!("{at}: {why}")).collect();
         assert_eq!(
             shown,
             [
-                "c:2 [deploy] role_arn: a role: keyward connection add aws --auth assume_role --field role_arn=arn:aws:iam::123456789012:role/deploy",
+                "c:2 [deploy] role_arn: a role: keyward connection add {provider} --auth assume_role --field role_arn=arn:aws:iam::123456789012:role/deploy",
                 "c:5 [people] sso_session: a login in a browser, which the AWS command line renews: use access keys or a role",
             ]
         );

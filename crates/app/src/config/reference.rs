@@ -22,7 +22,7 @@ pub struct ReferencePart {
     pub path: String,
     /// What it is for.
     pub meaning: String,
-    /// Its keys, in order, without those whose feature does not exist.
+    /// Its keys, in order.
     pub entries: Vec<ReferenceKey>,
 }
 
@@ -78,7 +78,7 @@ pub fn parts() -> Vec<ReferencePart> {
 }
 
 fn collect(path: &str, meaning: &str, keys: &[Key], found: &mut Vec<ReferencePart>) {
-    let entries = keys.iter().filter_map(|key| entry(path, key)).collect();
+    let entries = keys.iter().map(|key| entry(path, key)).collect();
     found.push(ReferencePart { path: path.to_owned(), meaning: meaning.to_owned(), entries });
     for key in keys {
         let at = joined(path, key.name);
@@ -87,19 +87,19 @@ fn collect(path: &str, meaning: &str, keys: &[Key], found: &mut Vec<ReferencePar
                 collect(&at, &key.meaning, &inner(), found);
             }
             Shape::List(inner) => collect(&format!("{at}[]"), &key.meaning, &inner(), found),
-            Shape::Map(_) | Shape::Value(..) | Shape::Choice(..) | Shape::Later => {}
+            Shape::Members(inner) => collect(&at, &key.meaning, inner, found),
+            Shape::Map(_) | Shape::Value(..) | Shape::Choice(..) => {}
         }
     }
 }
 
-fn entry(path: &str, key: &Key) -> Option<ReferenceKey> {
+fn entry(path: &str, key: &Key) -> ReferenceKey {
     let (kind, absent) = match key.shape {
         Shape::Value(words, absent) => (ValueKind::Value(words), absent),
         Shape::Choice(words, absent) => (ValueKind::Choice(words), absent),
         Shape::Map(inner) if inner().is_empty() => (ValueKind::Value("`{}`"), Absent::Nothing),
-        Shape::Map(_) => (ValueKind::Map, Absent::Nothing),
+        Shape::Map(_) | Shape::Members(_) => (ValueKind::Map, Absent::Nothing),
         Shape::List(_) => (ValueKind::List, Absent::Default("[]")),
-        Shape::Later => return None,
     };
     let path = joined(path, key.name);
     let default = match absent {
@@ -109,7 +109,7 @@ fn entry(path: &str, key: &Key) -> Option<ReferenceKey> {
     };
     let at_start = RESTART_KEYS.iter().any(|it| is_within(&path, it.key));
     let (name, meaning) = (key.name, key.meaning.clone());
-    Some(ReferenceKey { path, name, kind, default, least: None, meaning, at_start })
+    ReferenceKey { path, name, kind, default, least: None, meaning, at_start }
 }
 
 /// Whether `path` is `key` or stands below it.

@@ -11,7 +11,7 @@ use super::reading::KnownProviders;
 use super::secret::SecretSource;
 use super::source;
 use keyward_base::keys::section;
-use keyward_model::{FieldReference, Source, SourceKind};
+use keyward_model::{FieldReference, LocalOrigin, Source};
 use keyward_rules::provider::document::key_of;
 
 section! {
@@ -20,9 +20,8 @@ section! {
     #[serde(deny_unknown_fields)]
     #[doc(hidden)]
     pub struct SourceItemKeys {
-        /// What Keyward proves itself with at the source: `token` (vault, onepassword, bitwarden, doppler), `role_id` and
-        /// `secret_id` (vault by `approle`), `access_key_id`, `secret_access_key` and perhaps `session_token` (aws),
-        /// `client_id` and `client_secret` (azure, infisical). For `command`, environment variables of the program.
+        /// What Keyward proves itself with at the source, by the names that its kind lists. For `command`, environment
+        /// variables of the program.
         #[key("map of names to [secrets](#secrets)", "{}")]
         #[serde(default)]
         credentials: BTreeMap<String, Value>,
@@ -61,10 +60,9 @@ pub(super) fn sources(
 ) -> Vec<Declared<Source>> {
     let mut found = Declared::<Source>::read(value, providers, reading);
     for Declared { spec, with, .. } in &mut found {
-        if let Some(SourceKind::Env(env)) = spec.kind() {
-            let variables =
-                env.names.iter().map(|name| (name.clone(), SecretSource::Env(name.clone())));
-            with.sources.extend(variables);
+        let env = spec.kind().filter(|(kind, _)| kind.local == Some(LocalOrigin::Variables));
+        for name in env.map(|(_, settings)| settings.texts("names")).unwrap_or_default() {
+            with.sources.insert(name.clone(), SecretSource::Env(name));
         }
     }
     found

@@ -1,10 +1,11 @@
 //! `/sources`: secret sources, whether they give values, and which connections have values there; and the forms
 //! that add and change one.
 
+use std::collections::BTreeMap;
+
 use axum::Router;
 use axum::extract::{Path, Query};
 use maud::{Markup, html};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::frame::{Page, Section};
@@ -14,10 +15,7 @@ use crate::visit::{Console, PageError, Tagged, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::List;
 use keyward_base::keys::{Absent, Key, Section as _, Shape};
-use keyward_model::{
-    AwsSource, AzureSource, BitwardenSource, DopplerSource, GcpSource, InfisicalSource,
-    OnePasswordSource, Shown, Source, SourceSpec, VaultLogin, VaultSource,
-};
+use keyward_model::{Shown, Source, SourceKind, SourceSettings, SourceSpec, source_kinds};
 
 /// As many as an organisation may have.
 const ROWS: usize = 100;
@@ -92,55 +90,46 @@ fn row(source: &Shown<Source>, is_admin: bool) -> Markup {
     }
 }
 
-/// The kinds that can be added here, with their names.
-const KINDS: [(&str, &str); 8] = [
-    ("vault", "Vault or OpenBao"),
-    ("aws", "AWS"),
-    ("gcp", "Google Secret Manager"),
-    ("azure", "Azure Key Vault"),
-    ("onepassword", "1Password Connect"),
-    ("bitwarden", "Bitwarden"),
-    ("infisical", "Infisical"),
-    ("doppler", "Doppler"),
-];
-/// The logins at Vault that can be added here.
-const LOGINS: [(VaultLogin, &str); 2] =
-    [(VaultLogin::Token, "Token"), (VaultLogin::Approle, "AppRole")];
-/// Settings of a login by `kubernetes`, which only the configuration file may declare; and the login, which is chosen
-/// above the form.
-const HIDDEN: [&str; 3] = ["login", "role", "token_file"];
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct PageQuery {
-    kind: Option<String>,
-    login: VaultLogin,
-}
-
 fn edit_routes() -> Router<Console> {
     Router::new().route("/sources/new", get(add)).route("/sources/{name}/edit", get(edit))
 }
 
-async fn add(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
+/// The kinds that can be added here.
+fn kinds() -> impl Iterator<Item = &'static SourceKind> {
+    source_kinds().iter().filter(|kind| kind.local.is_none())
+}
+
+async fn add(
+    visit: Visit,
+    Query(asked): Query<BTreeMap<String, String>>,
+) -> Result<Page, PageError> {
     if !visit.is_admin() {
         return Err(PageError::not_allowed());
     }
-    let kind = asked.kind.as_deref().unwrap_or(KINDS[0].0);
-    let spec = empty_form(kind, asked.login).ok_or_else(PageError::no_page)?;
+    let is_asked = |kind: &&SourceKind| asked.get("kind").is_none_or(|id| kind.id == *id);
+    let kind = kinds().find(is_asked).ok_or_else(PageError::no_page)?;
+    let (id, settings) = (kind.id.as_str(), SourceSettings::chosen(kind, &asked));
+    let (login, logins) = kind.logins().unwrap_or_default();
+    let chosen = settings.text(login);
+    // The request names its kind, also where no setting is given.
+    let body = match &chosen {
+        Some(chosen) => json!({ id: { login: chosen } }),
+        None => json!({ id: {} }),
+    };
     let content = html! {
         p.crumb { a href="/sources" { "Secret sources" } }
         (head(html! { "Add a secret source" }, Some(html! { "Its credentials are encrypted, and never shown again." }), html! {}))
-        nav.tabs.bar aria-label="Kind" { @for (of, title) in KINDS {
-            a href=(format!("/sources/new?kind={of}")) aria-current=[(of == kind).then_some("true")] { (title) }
+        nav.tabs.bar aria-label="Kind" { @for of in kinds() {
+            a href=(format!("/sources/new?kind={}", of.id)) aria-current=[(of.id == id).then_some("true")] { (of.title) }
         } }
         section.panel.form { div.body {
             p.muted { (meaning(kind)) }
-            @if kind == "vault" { nav.tabs aria-label="Login" { @for (login, title) in LOGINS {
-                a href=(format!("/sources/new?kind=vault&login={}", login.as_str())) aria-current=[(login == asked.login).then_some("true")] { (title) }
+            @if !logins.is_empty() { nav.tabs aria-label=(words(login)) { @for choice in logins {
+                a href=(format!("/sources/new?kind={id}&{login}={choice}")) aria-current=[(chosen.as_deref() == Some(choice)).then_some("true")] { (words(choice)) }
             } } }
-            form method="post" data-api="POST /sources" data-body=(fixed(kind, asked.login)) data-to="/sources" data-done="Added. Give a field of a connection a reference in it." autocomplete="off" {
-                (Field { name: "name", label: "Name", value: Some(kind), help: Some("How references name it: letters, digits, - _ ."), ..Field::default() }.show())
-                (fields(kind, &spec, &Value::Null))
+            form method="post" data-api="POST /sources" data-body=(body) data-to="/sources" data-done="Added. Give a field of a connection a reference in it." autocomplete="off" {
+                (Field { name: "name", label: "Name", value: Some(id), help: Some("How references name it: letters, digits, - _ ."), ..Field::default() }.show())
+                (fields(kind, &settings, &Value::Null))
                 div.actions { button.first { "Add source" } a.button href="/sources" { "Cancel" } }
             }
         } }
@@ -154,17 +143,15 @@ async fn edit(visit: Visit, Path(name): Path<String>) -> Result<Page, PageError>
     }
     let path = format!("/sources/{}", segment(&name));
     let Tagged { body: source, tag } = visit.tagged::<Shown<Source>>(&path).await?;
-    let kind = source.facts.kind.as_str();
-    if !KINDS.iter().any(|(of, _)| *of == kind) {
-        return Err(PageError::no_page());
-    }
+    let given = source.spec.kind().filter(|(kind, _)| kind.local.is_none());
+    let (kind, settings) = given.ok_or_else(PageError::no_page)?;
     let now = serde_json::to_value(&source.spec).unwrap_or_default();
     let content = html! {
         p.crumb { a href="/sources" { "Secret sources" } }
         (head(html! { (source.spec.name) }, Some(html! { (meaning(kind)) }), html! {}))
         section.panel.form { div.body {
             form method="post" data-api=(format!("PATCH {path}")) data-tag=[tag] data-to="/sources" data-done="Changed." autocomplete="off" {
-                (fields(kind, &source.spec, &now))
+                (fields(kind, settings, &now))
                 p.small.muted { "Without credentials, those it has stay. Another address or account needs them again." }
                 div.actions { button.first { "Change source" } a.button href="/sources" { "Cancel" } }
             }
@@ -173,52 +160,26 @@ async fn edit(visit: Visit, Path(name): Path<String>) -> Result<Page, PageError>
     Ok(Page::new(&visit, Section::Settings, &source.spec.name, content))
 }
 
-/// A source of the kind without settings; `None` for other kinds.
-fn empty_form(kind: &str, login: VaultLogin) -> Option<SourceSpec> {
-    let mut spec = SourceSpec::default();
-    match kind {
-        "vault" => spec.vault = Some(VaultSource { login, ..VaultSource::default() }),
-        "aws" => spec.aws = Some(AwsSource::default()),
-        "gcp" => spec.gcp = Some(GcpSource::default()),
-        "azure" => spec.azure = Some(AzureSource::default()),
-        "onepassword" => spec.onepassword = Some(OnePasswordSource::default()),
-        "bitwarden" => spec.bitwarden = Some(BitwardenSource::default()),
-        "infisical" => spec.infisical = Some(InfisicalSource::default()),
-        "doppler" => spec.doppler = Some(DopplerSource::default()),
-        _ => return None,
-    }
-    Some(spec)
-}
-
-/// What the request has beside the fields of the form: its kind, also where no setting is given.
-fn fixed(kind: &str, login: VaultLogin) -> Value {
-    match kind {
-        "vault" => json!({ "vault": { "login": login } }),
-        _ => json!({ kind: {} }),
-    }
-}
-
-/// What the kind is, and how a reference in it is written.
-fn meaning(kind: &str) -> String {
-    let key = SourceSpec::keys().into_iter().find(|key| key.name == kind);
-    key.map(|key| key.meaning.replace('`', "")).unwrap_or_default()
+fn meaning(kind: &SourceKind) -> String {
+    kind.meaning.replace('`', "")
 }
 
 /// Settings of the kind, credentials and times. `now`: the spec that is changed, or null.
-fn fields(kind: &str, spec: &SourceSpec, now: &Value) -> Markup {
-    let all = SourceSpec::keys();
-    let settings = all.iter().find(|key| key.name == kind).map(|key| match key.shape {
-        Shape::Map(keys) => keys(),
-        _ => Vec::new(),
-    });
-    let settings = settings.unwrap_or_default();
+fn fields(kind: &'static SourceKind, settings: &SourceSettings, now: &Value) -> Markup {
+    let (login, _) = kind.logins().unwrap_or_default();
+    // The login is chosen above the form.
+    let shown = kind
+        .settings
+        .iter()
+        .zip(kind.keys())
+        .filter(|(of, _)| of.name != login && settings.meet(of.shown_if.as_ref()));
+    let (all, names) = (SourceSpec::keys(), kind.credential_names(settings));
     let times = all.iter().filter(|key| ["ttl", "keep"].contains(&key.name));
-    let names = spec.credential_names();
     let optional = names.optional.unwrap_or_default();
     let is_new = now.is_null();
     html! {
-        @for key in settings.iter().filter(|key| !HIDDEN.contains(&key.name)) {
-            (setting(&format!("{kind}.{}", key.name), key, &now[kind][key.name]))
+        @for (_, key) in shown {
+            (setting(&format!("{}.{}", kind.id, key.name), key, &now[&kind.id][key.name]))
         }
         @for name in names.required { (credential(name, !is_new)) }
         @for name in optional { (credential(name, true)) }
@@ -250,20 +211,10 @@ fn setting(name: &str, key: &Key, now: &Value) -> Markup {
         }
         shape => {
             let is_optional = !matches!(shape, Shape::Value(_, Absent::Required));
-            let json = (key.name == "version").then_some("number");
             let help = Some(help.as_str());
             let empties = is_optional && value.is_some();
-            Field {
-                name,
-                label: &label,
-                help,
-                value,
-                json,
-                is_optional,
-                empties,
-                ..Field::default()
-            }
-            .show()
+            Field { name, label: &label, help, value, is_optional, empties, ..Field::default() }
+                .show()
         }
     }
 }

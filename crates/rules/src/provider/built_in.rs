@@ -14,7 +14,7 @@ use keyward_base::pattern::{HostPattern, PathPattern};
 /// A built-in provider: its place in the lists, and the provider itself once it was used.
 #[derive(Debug)]
 pub(super) struct BuiltIn {
-    file: &'static BuiltInFile,
+    pub(super) file: &'static BuiltInFile,
     pub(super) id: Arc<str>,
     hosts: Vec<HostTemplate>,
     variables: Vec<Variable>,
@@ -39,20 +39,6 @@ impl BuiltIn {
             parse,
             provider: OnceLock::new(),
         }
-    }
-
-    pub(super) fn name(&self) -> &'static str {
-        self.file.name
-    }
-
-    /// The category, such as `llm`.
-    pub(super) fn category(&self) -> &'static str {
-        self.file.category
-    }
-
-    /// The file's text.
-    pub(super) fn text(&self) -> &'static str {
-        self.file.text
     }
 
     /// The provider; its file is parsed once.
@@ -125,6 +111,7 @@ fn variable(text: &FileVariable) -> Variable {
 pub(super) struct BuiltInFile {
     pub(super) id: &'static str,
     pub(super) name: &'static str,
+    /// Such as `llm`.
     pub(super) category: &'static str,
     pub(super) hosts: &'static [&'static str],
     pub(super) variables: &'static [FileVariable],

@@ -101,7 +101,7 @@ impl Catalogue {
 
     /// The file of a built-in provider.
     pub fn text(&self, id: &str) -> Option<&'static str> {
-        self.find(id).map(BuiltIn::text)
+        self.find(id).map(|it| it.file.text)
     }
 
     fn find(&self, id: &str) -> Option<&'static BuiltIn> {
@@ -197,7 +197,7 @@ impl<'a> CatalogueEntry<'a> {
 
     pub fn name(&self) -> &'a str {
         match self.0 {
-            EntryKind::BuiltIn(it) => it.name(),
+            EntryKind::BuiltIn(it) => it.file.name,
             EntryKind::Configured(it) => it.name(),
             EntryKind::OfOrg(own) => &own.name,
         }
@@ -206,7 +206,7 @@ impl<'a> CatalogueEntry<'a> {
     /// The category, such as `llm`.
     pub fn category(&self) -> Option<&'a str> {
         match self.0 {
-            EntryKind::BuiltIn(it) => Some(it.category()),
+            EntryKind::BuiltIn(it) => Some(it.file.category),
             EntryKind::Configured(it) => it.category(),
             EntryKind::OfOrg(own) => own.category.as_deref(),
         }

@@ -10,7 +10,7 @@
 //! | all providers | `catalogue`, `built_in`, `built_in_catalogue`, `configured` |
 //!
 //! `checked.rs` has own providers whose text was checked before. `pasted.rs` recognises wrongly pasted secrets.
-//! `error_notes.rs` explains error codes of services. `changes.rs` says which changes of an own provider are safe while connections use it. `document.rs` and `decode.rs`
+//! `error_codes.rs` says who must act after an error code; `error_notes.rs` explains codes of services. `changes.rs` says which changes of an own provider are safe while connections use it. `document.rs` and `decode.rs`
 //! read YAML with positions, also for the configuration.
 
 pub mod actions;
@@ -33,6 +33,7 @@ mod database;
 pub mod decode;
 pub mod document;
 pub mod environment;
+pub mod error_codes;
 pub mod error_notes;
 mod extends;
 mod form;

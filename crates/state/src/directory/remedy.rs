@@ -8,7 +8,9 @@ use super::records::{AppRecord, ConnectionRecord};
 use super::view::View;
 use keyward_model::{BrokenReason, ConnectionState, ManagedBy, Renewal};
 use keyward_rules::provider::keys::ClientAuthText;
-use keyward_rules::provider::{AuthMethod, Catalogue, Confidence, Provider, error_notes};
+use keyward_rules::provider::{
+    AuthMethod, Catalogue, Confidence, Provider, error_codes, error_notes,
+};
 
 /// The problem that a remedy is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -110,12 +112,8 @@ impl<'a> Remedies<'a> {
 
     fn for_reason(&self, reason: BrokenReason, detail: Option<&str>) -> String {
         match reason {
-            BrokenReason::ClientRejected if detail.is_some_and(is_of_endpoint) => {
-                self.for_endpoint()
-            }
-            BrokenReason::ClientRejected if detail.is_some_and(is_of_token_type) => {
-                self.refreshing()
-            }
+            BrokenReason::ClientRejected if says(detail, "endpoint") => self.for_endpoint(),
+            BrokenReason::ClientRejected if says(detail, "token_type") => self.refreshing(),
             BrokenReason::ClientRejected => self.for_client(detail),
             BrokenReason::TestFailed | BrokenReason::Rejected => self.for_rejected(),
             BrokenReason::Revoked
@@ -224,7 +222,7 @@ impl<'a> Remedies<'a> {
             self.provider.is_some_and(|it| it.about.confidence == Some(Confidence::High));
         let way = app.client_auth(self.auth?.oauth.as_ref()?.client_auth);
         let is_dated = matches!(way, ClientSecretJwt | PrivateKeyJwt);
-        if detail != Some("invalid_client") || is_verified && !is_dated {
+        if !says(detail, "client_auth") || is_verified && !is_dated {
             return None;
         }
         let (one, two) = match way {
@@ -248,7 +246,7 @@ impl<'a> Remedies<'a> {
     /// Whether the server refuses a request whose key may be right, for a clock, a right or a consent that is missing.
     fn may_pass(&self, code: &str) -> bool {
         let is_minted = self.auth.is_some_and(|auth| auth.has_tokens() && !auth.is_consented_to());
-        is_minted && !["client", "unusable_", "_missing"].iter().any(|of_key| code.contains(of_key))
+        is_minted && !error_codes::says(code, "key")
     }
 
     /// The remedy for a rejected client without an app: the connection authenticates with a key or imported
@@ -346,22 +344,9 @@ impl<'a> Remedies<'a> {
     }
 }
 
-/// Whether the code is one of Keyward for an endpoint that is missing or cannot be used.
-fn is_of_endpoint(code: &str) -> bool {
-    matches!(
-        code,
-        "no_endpoint"
-            | "bad_endpoint"
-            | "bad_issuer"
-            | "no_metadata"
-            | "metadata_mismatch"
-            | "metadata_not_https"
-    )
-}
-
-/// Whether the code means that the server's tokens are of another type than Keyward supports.
-fn is_of_token_type(code: &str) -> bool {
-    matches!(code, "not_bearer" | "invalid_dpop_proof" | "use_dpop_nonce")
+/// Whether the table says this of the code.
+fn says(code: Option<&str>, word: &str) -> bool {
+    code.is_some_and(|code| error_codes::says(code, word))
 }
 
 /// The first step after the rejection of a client.

@@ -14,6 +14,7 @@ use crate::grant::oauth::{Metadata, MetadataError, TokenFailure};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_model::{App, AppUrls};
 use keyward_net::call::CallError;
+use keyward_rules::provider::error_codes;
 use keyward_rules::provider::oauth::{GrantText, OAuth, PkceText, UrlTemplate};
 use keyward_state::directory::{AppRecord, ConnectionRecord};
 
@@ -166,7 +167,7 @@ pub(super) const CLIENT_FORGOTTEN: &str = "the server does not know the client t
 /// Whether metadata must be read again after this error code: the client or the endpoint is unknown (OAuth
 /// errors and `http_404`).
 pub fn suggests_new_endpoints(code: &str) -> bool {
-    matches!(code, "invalid_client" | "http_404" | "http_405")
+    error_codes::says(code, "moved")
 }
 
 impl Flows {

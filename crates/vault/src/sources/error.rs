@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use super::bitwarden_cipher::DecryptionError;
+use super::sealed::DecryptionError;
 use keyward_net::call::{CallError, CallFailure};
 use keyward_state::crypto::command::CommandError;
 use keyward_state::crypto::private_file::FileError;
@@ -47,12 +47,10 @@ pub enum SourceError {
     /// The signature failed.
     #[error("the request cannot be signed: check the access key")]
     Sign,
-    /// The access token of Bitwarden has another form.
-    #[error(
-        "its credential `token` is no access token of Bitwarden: they have the form 0.ID.SECRET:KEY"
-    )]
-    AccessToken,
-    /// Bitwarden's answer cannot be decrypted.
+    /// The access token of a service whose values are encrypted has another form.
+    #[error("its credential `token` is no access token of {0}: they have the form 0.ID.SECRET:KEY")]
+    AccessToken(&'static str),
+    /// The answer of such a service cannot be decrypted.
     #[error("the {what} cannot be decrypted: {error}")]
     Decryption {
         /// The part of the answer.
@@ -140,7 +138,7 @@ impl SourceError {
             Self::Status { detail: Some(code), .. } if code == "invalid_client" => {
                 "check the source's credentials: the server does not know them, or they expired"
             }
-            Self::AccessToken | Self::Decryption { .. } => {
+            Self::AccessToken(_) | Self::Decryption { .. } => {
                 "give the whole access token of the machine account again: its end is a key"
             }
             Self::Keychain(error) => return error.hint(),

@@ -18,7 +18,6 @@ use zbus::{
 };
 
 use super::error::{KeychainError, SourceError};
-use keyward_model::KeychainSource;
 
 const RULE: &str = "ATTRIBUTE=VALUE,ATTRIBUTE=VALUE of one item, also with #MEMBER";
 
@@ -41,9 +40,9 @@ type FoundItems = (Vec<OwnedObjectPath>, Vec<OwnedObjectPath>);
 type ItemSecret = (OwnedObjectPath, Vec<u8>, Vec<u8>, String);
 
 /// The secret of the one item with these attributes.
-pub(super) async fn value(source: &KeychainSource, reference: &str) -> Result<String, SourceError> {
+pub(super) async fn value(address: Option<&str>, reference: &str) -> Result<String, SourceError> {
     let attributes = attributes(reference).ok_or(SourceError::Reference(RULE))?;
-    let asked = tokio::time::timeout(WHOLE, secret(source, &attributes)).await;
+    let asked = tokio::time::timeout(WHOLE, secret(address, &attributes)).await;
     let secret = asked.map_err(|_| KeychainError::Timeout(WHOLE.as_secs()))??;
     String::from_utf8(secret).map_err(|_| KeychainError::Binary.into())
 }
@@ -62,10 +61,10 @@ fn attributes(reference: &str) -> Option<HashMap<String, String>> {
 }
 
 async fn secret(
-    source: &KeychainSource,
+    address: Option<&str>,
     attributes: &HashMap<String, String>,
 ) -> Result<Vec<u8>, SourceError> {
-    let keyring = DesktopKeyring::reach(source.address.as_deref()).await?;
+    let keyring = DesktopKeyring::reach(address).await?;
     let item = keyring.item(attributes).await?;
     Ok(keyring.secret(&item).await?)
 }
@@ -151,8 +150,7 @@ mod tests {
     use super::*;
 
     async fn refused(address: &str) -> SourceError {
-        let source = KeychainSource { address: Some(address.to_owned()) };
-        value(&source, "service=acme").await.unwrap_err()
+        value(Some(address), "service=acme").await.unwrap_err()
     }
 
     #[test]

@@ -3,44 +3,47 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use super::error::SourceError;
 use super::value::filled;
 use keyward_base::secret::Secret;
-use keyward_model::{CommandSource, EnvSource, FileSource};
 use keyward_state::crypto::command::{self, ChildEnvironment, CommandLimits};
 use keyward_state::crypto::private_file::private_file;
 
 /// The limit for fields of grants, 16 KiB, and a line end.
 const VALUE_BYTES_MAX: usize = 16 * 1024 + 3;
 
+/// How long a program may run by default.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The argument that the reference replaces.
 const PLACE: &str = "{ref}";
 
 /// A variable of the gateway, which was read with the configuration.
 pub(super) fn variable(
-    env: &EnvSource,
+    names: &[String],
     values: &BTreeMap<String, Secret>,
     reference: &str,
 ) -> Result<Secret, SourceError> {
-    if !env.names.iter().any(|name| name == reference) {
+    if !names.iter().any(|name| name == reference) {
         return Err(SourceError::Reference("a name of `env.names`"));
     }
     filled(values.get(reference).cloned().ok_or(SourceError::NotFound)?)
 }
 
 /// The path of a reference below the folder.
-pub(crate) fn path_of(file: &FileSource, reference: &str) -> Option<PathBuf> {
+pub(crate) fn path_of(folder: &str, reference: &str) -> Option<PathBuf> {
     let below = Path::new(reference);
     let is_plain = |part: Component<'_>| matches!(part, Component::Normal(_));
     let is_below = below.components().next().is_some() && below.components().all(is_plain);
-    is_below.then(|| Path::new(&file.folder).join(below))
+    is_below.then(|| Path::new(folder).join(below))
 }
 
 /// The content of a file that only the gateway's user may read.
-pub(super) async fn file(file: &FileSource, reference: &str) -> Result<Secret, SourceError> {
+pub(super) async fn file(folder: &str, reference: &str) -> Result<Secret, SourceError> {
     let rule = "a path below `file.folder`, without `..`";
-    let path = path_of(file, reference).ok_or(SourceError::Reference(rule))?;
+    let path = path_of(folder, reference).ok_or(SourceError::Reference(rule))?;
     let read = move || private_file(&path, VALUE_BYTES_MAX);
     let text = tokio::task::spawn_blocking(read).await.map_err(|_| SourceError::Kind)??;
     filled(Secret::new(trimmed(&text)))
@@ -48,7 +51,8 @@ pub(super) async fn file(file: &FileSource, reference: &str) -> Result<Secret, S
 
 /// What a program prints. Its standard error is dropped, because it may repeat the value.
 pub(super) async fn command(
-    command: &CommandSource,
+    mut words: Vec<String>,
+    timeout: Option<Duration>,
     credentials: &BTreeMap<String, Secret>,
     reference: &str,
 ) -> Result<Secret, SourceError> {
@@ -56,12 +60,12 @@ pub(super) async fn command(
     if reference.starts_with('-') {
         return Err(SourceError::Reference("a text that does not begin with `-`"));
     }
-    let mut words = command.run.clone();
     match words.iter_mut().find(|word| *word == PLACE) {
         Some(word) => reference.clone_into(word),
         None => words.push(reference.to_owned()),
     }
-    let limits = CommandLimits { timeout: command.timeout(), bytes_max: VALUE_BYTES_MAX };
+    let timeout = timeout.unwrap_or(TIMEOUT);
+    let limits = CommandLimits { timeout, bytes_max: VALUE_BYTES_MAX };
     let environment = ChildEnvironment::Only(credentials.clone());
     let run = move || command::output_in(&words, &environment, limits, Stdio::null());
     let output = tokio::task::spawn_blocking(run).await.map_err(|_| SourceError::Kind)??;
@@ -85,34 +89,30 @@ mod tests {
 
     #[test]
     fn a_reference_stays_below_the_folder() {
-        let source = FileSource { folder: "/run/secrets".to_owned() };
+        let folder = "/run/secrets";
         for bad in ["", "/etc/shadow", "../a", "a/../../b", "./..", "."] {
-            assert_eq!(path_of(&source, bad), None, "{bad}");
+            assert_eq!(path_of(folder, bad), None, "{bad}");
         }
-        let path = path_of(&source, "team/token").unwrap();
+        let path = path_of(folder, "team/token").unwrap();
         assert_eq!(path, Path::new("/run/secrets/team/token"));
     }
 
     #[test]
     fn only_variables_that_env_names_lists_are_read() {
-        let source = EnvSource { names: vec!["A".to_owned(), "B".to_owned()] };
+        let names = ["A".to_owned(), "B".to_owned()];
         let values = ["A", "MASTER"].map(|name| (name.to_owned(), Secret::new("canary"))).into();
-        let of = |name: &str| said(variable(&source, &values, name));
+        let of = |name: &str| said(variable(&names, &values, name));
         assert_eq!(of("A").unwrap(), "canary");
         assert_eq!(of("B").unwrap_err(), "it has no value of that reference");
         assert_eq!(of("MASTER").unwrap_err(), "the reference must be a name of `env.names`");
-    }
-
-    fn program(words: &[&str]) -> CommandSource {
-        let run = words.iter().map(|word| (*word).to_owned()).collect();
-        CommandSource { run, timeout: None }
     }
 
     #[tokio::test]
     async fn a_program_gets_the_reference_as_one_argument_and_a_minimal_environment() {
         let of = async |words: &[&str], reference: &str| {
             let credentials = [("TOKEN".to_owned(), Secret::new("t"))].into();
-            said(command(&program(words), &credentials, reference).await)
+            let words = words.iter().map(|word| (*word).to_owned()).collect();
+            said(command(words, None, &credentials, reference).await)
         };
         let print = ["sh", "-c", "printf '%s|' \"$@\"", "sh"];
         assert_eq!(of(&print, "a b; echo c").await.unwrap(), "a b; echo c|");

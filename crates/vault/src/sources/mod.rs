@@ -1,39 +1,32 @@
-//! Fetches values from secret sources: one file for each kind. Only logins at sources are kept here, in memory; the
-//! vault stores the values, sealed, and decides when they are fetched.
+//! Fetches values from secret sources: `service` over HTTP, by the files of the kinds, the others from the gateway's machine.
+//! Only logins at sources are kept here, in memory; the vault stores the values, sealed, and decides when they are fetched.
 //!
 //! Requests use Keyward's own client: verified TLS, or cleartext to this machine; addresses are checked by the guard.
 
-mod aws;
-mod azure;
-mod bitwarden;
-mod bitwarden_cipher;
-mod connect_server;
-mod doppler;
 mod error;
-mod gcp;
-mod hashicorp;
-mod infisical;
+mod forms;
 mod keychain;
 mod local;
 mod request;
+mod sealed;
+mod service;
 mod session;
+mod sigv4;
+mod templates;
 mod value;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use keyward_base::id::SourceId;
 use keyward_base::secret::Secret;
-use keyward_base::time::Clock;
-use keyward_model::{Record, Source, SourceFailures, SourceKind};
-use keyward_net::call::HttpClient;
+use keyward_model::{LocalOrigin, SourceFailures};
 
 pub use error::SourceError;
 pub(crate) use local::path_of;
-use request::SourceContext;
+pub(crate) use service::Fetch;
 use session::Sessions;
 pub use value::bearer_of;
 use value::{member_of, split};
@@ -54,17 +47,6 @@ pub struct SourceHealth {
     pub failing: Option<SourceFailures>,
 }
 
-/// The parameters of a fetch.
-pub(crate) struct Fetch<'a> {
-    pub(crate) source: &'a Record<Source>,
-    pub(crate) credentials: &'a BTreeMap<String, Secret>,
-    /// The token of another connection, for kinds that use one.
-    pub(crate) bearer: Option<Secret>,
-    /// `None` until the network is configured.
-    pub(crate) caller: Option<Arc<HttpClient>>,
-    pub(crate) clock: &'a Clock,
-}
-
 impl Sources {
     /// The value of a reference.
     ///
@@ -75,45 +57,28 @@ impl Sources {
         fetch: &Fetch<'_>,
         reference: &str,
     ) -> Result<Secret, SourceError> {
-        let kind = fetch.source.spec.kind().ok_or(SourceError::Kind)?;
-        match kind {
-            SourceKind::Env(env) => return local::variable(env, fetch.credentials, reference),
-            SourceKind::File(file) => return local::file(file, reference).await,
-            SourceKind::Command(command) => {
-                return local::command(command, fetch.credentials, reference).await;
+        let (kind, settings) = fetch.source.spec.kind().ok_or(SourceError::Kind)?;
+        match kind.local {
+            Some(LocalOrigin::Variables) => {
+                local::variable(&settings.texts("names"), fetch.credentials, reference)
             }
-            SourceKind::Keychain(of) => {
+            Some(LocalOrigin::Folder) => {
+                local::file(&settings.text("folder").unwrap_or_default(), reference).await
+            }
+            Some(LocalOrigin::Program) => {
+                let (words, time) = (settings.texts("run"), settings.time("timeout"));
+                local::command(words, time, fetch.credentials, reference).await
+            }
+            Some(LocalOrigin::Keyring) => {
                 let (attributes, member) = split(reference)?;
-                return member_of(keychain::value(of, attributes).await?, member);
+                let address = settings.text("address");
+                member_of(keychain::value(address.as_deref(), attributes).await?, member)
             }
-            _ => {}
+            None => {
+                let slot = self.sessions.of(fetch.source, fetch.clock);
+                service::value(fetch, &slot, reference).await
+            }
         }
-        let caller = fetch.caller.clone().ok_or(SourceError::NoNetwork)?;
-        let requests = SourceContext { caller, credentials: fetch.credentials };
-        let login = self.sessions.of(fetch.source, fetch.clock);
-        let (path, member) = split(reference)?;
-        let text = match kind {
-            // The member is a field of the answer, not a member of a value in JSON.
-            SourceKind::Vault(vault) => {
-                return hashicorp::value(vault, &requests, &login, path, member).await;
-            }
-            SourceKind::OnePassword(server) => {
-                return connect_server::value(server, &requests, reference).await;
-            }
-            SourceKind::Bitwarden(of) => bitwarden::value(of, &requests, &login, path).await?,
-            SourceKind::Infisical(of) => infisical::value(of, &requests, &login, path).await?,
-            SourceKind::Azure(of) => azure::value(of, &requests, &login, path).await?,
-            SourceKind::Aws(of) => aws::value(of, &requests, fetch.clock.now(), path).await?,
-            SourceKind::Gcp(of) => gcp::value(of, &requests, fetch.bearer.as_ref(), path).await?,
-            SourceKind::Doppler(of) => doppler::value(of, &requests, path).await?,
-            SourceKind::Env(_)
-            | SourceKind::File(_)
-            | SourceKind::Command(_)
-            | SourceKind::Keychain(_) => {
-                return Err(SourceError::Kind);
-            }
-        };
-        member_of(text, member)
     }
 
     /// Notes the result of a fetch for a connection, or a test that succeeded.

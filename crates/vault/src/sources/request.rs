@@ -1,15 +1,14 @@
 //! Requests to sources: bounded, in JSON, never repeated after they were sent.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::error::SourceError;
+use super::forms::RefusalForms;
 use keyward_base::secret::Secret;
 use keyward_net::call::{AllowedServers, Bounds, CallError, HttpClient};
 
@@ -26,12 +25,6 @@ const BOUNDS: Bounds = Bounds {
     servers: AllowedServers::SecureOrLoopback,
 };
 
-/// The context of requests to a source.
-pub(super) struct SourceContext<'a> {
-    pub(super) caller: Arc<HttpClient>,
-    pub(super) credentials: &'a BTreeMap<String, Secret>,
-}
-
 /// A request to a source.
 pub(super) struct SourceRequest(Request<Bytes>);
 
@@ -47,10 +40,6 @@ impl SourceRequest {
     ) -> Result<Self, SourceError> {
         let ask = Self::new(Method::POST, url, body.into())?;
         ask.with(header::CONTENT_TYPE, content_type)
-    }
-
-    pub(super) fn json(url: &str, body: &serde_json::Value) -> Result<Self, SourceError> {
-        Self::post(url, "application/json", body.to_string().into_bytes())
     }
 
     fn new(method: Method, url: &str, body: Bytes) -> Result<Self, SourceError> {
@@ -91,55 +80,49 @@ impl SourceRequest {
     }
 }
 
-impl SourceContext<'_> {
-    pub(super) fn credential(&self, name: &'static str) -> Result<&Secret, SourceError> {
-        self.credentials.get(name).ok_or(SourceError::Credential(name))
+/// Sends a request and reads the answer as JSON.
+pub(super) async fn send(
+    caller: &HttpClient,
+    ask: SourceRequest,
+    refusals: &RefusalForms,
+) -> Result<Value, SourceError> {
+    let answer = caller.call(ask.0, &BOUNDS).await?;
+    match answer.status().is_success() {
+        true => serde_json::from_slice(answer.body()).map_err(|_| SourceError::Malformed),
+        false => Err(refusal(answer.status(), answer.body(), refusals)),
     }
+}
 
-    /// A credential as text.
-    pub(super) fn credential_text(&self, name: &'static str) -> Result<&str, SourceError> {
-        self.credential(name)?.expose_text().ok_or(SourceError::Credential(name))
-    }
+/// Like [`send`], and follows one redirect to an https URL, with all secrets.
+pub(super) async fn send_following(
+    caller: &HttpClient,
+    ask: SourceRequest,
+    refusals: &RefusalForms,
+) -> Result<Value, SourceError> {
+    let mut again = SourceRequest(ask.0.clone());
+    let answer = send(caller, ask, refusals).await;
+    let Err(SourceError::Call(CallError::Unusable { location: Some(location), .. })) = &answer
+    else {
+        return answer;
+    };
+    *again.0.uri_mut() = Uri::clone(location);
+    send(caller, again, refusals).await
+}
 
-    /// Sends a request and reads the answer as JSON.
-    pub(super) async fn send<T: DeserializeOwned>(
-        &self,
-        ask: SourceRequest,
-    ) -> Result<T, SourceError> {
-        self.send_or(ask, |_, _| None).await
-    }
-
-    /// Like [`Self::send_or`], and follows one redirect to an https URL, with all secrets.
-    pub(super) async fn send_following<T: DeserializeOwned>(
-        &self,
-        ask: SourceRequest,
-        judge: impl Fn(StatusCode, &[u8]) -> Option<SourceError>,
-    ) -> Result<T, SourceError> {
-        let mut again = SourceRequest(ask.0.clone());
-        let answer = self.send_or(ask, &judge).await;
-        let Err(SourceError::Call(CallError::Unusable { location: Some(location), .. })) = &answer
-        else {
-            return answer;
-        };
-        *again.0.uri_mut() = Uri::clone(location);
-        self.send_or(again, judge).await
-    }
-
-    /// Like [`Self::send`]; `judge` reads the body of a refusal.
-    pub(super) async fn send_or<T: DeserializeOwned>(
-        &self,
-        ask: SourceRequest,
-        judge: impl Fn(StatusCode, &[u8]) -> Option<SourceError>,
-    ) -> Result<T, SourceError> {
-        let answer = self.caller.call(ask.0, &BOUNDS).await?;
-        let (status, body) = (answer.status(), answer.body());
-        if let Some(error) = (!status.is_success()).then(|| judge(status, body)).flatten() {
-            return Err(error);
-        }
-        match status {
-            StatusCode::NOT_FOUND => Err(SourceError::NotFound),
-            _ if !status.is_success() => Err(SourceError::Status { status, detail: None }),
-            _ => serde_json::from_slice(body).map_err(|_| SourceError::Malformed),
+/// A code of the service is repeated only if it is a word.
+fn refusal(status: StatusCode, body: &[u8], forms: &RefusalForms) -> SourceError {
+    let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+    let code = forms.code.as_ref().and_then(|at| answer.pointer(at)?.as_str()?.rsplit('#').next());
+    let is_word = |code: &&str| {
+        code.len() <= 64 && code.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    match code {
+        Some(code) if forms.absent.iter().any(|absent| absent == code) => SourceError::NotFound,
+        None if status == StatusCode::NOT_FOUND => SourceError::NotFound,
+        code => {
+            let detail = code.filter(is_word).map(ToOwned::to_owned);
+            let detail = detail.or_else(|| forms.statuses.get(&status.as_u16()).cloned());
+            SourceError::Status { status, detail }
         }
     }
 }
@@ -157,13 +140,11 @@ pub(super) fn encoded_path(path: &str) -> Option<String> {
     all.then(|| parts.iter().map(|part| encoded(part)).collect::<Vec<_>>().join("/"))
 }
 
-/// An address without the slash at its end.
-pub(super) fn base<'a>(address: Option<&'a str>, usual: &'a str) -> &'a str {
-    address.unwrap_or(usual).trim_end_matches('/')
-}
-
 #[cfg(test)]
 mod tests {
+    use keyward_model::SourceKind;
+
+    use super::super::forms::requests_of;
     use super::*;
 
     #[test]
@@ -172,6 +153,35 @@ mod tests {
             assert_eq!(encoded_path(bad), None, "{bad}");
         }
         assert_eq!(encoded_path("a b/c?d#e").as_deref(), Some("a%20b/c%3Fd%23e"));
-        assert_eq!(base(Some("https://a.test/"), ""), "https://a.test");
+    }
+    #[test]
+    fn a_refused_login_names_the_code_and_no_other_text() {
+        let kind = SourceKind::find("bitwarden").unwrap();
+        let forms = &requests_of(kind).unwrap().refusals;
+        let told = |body: &str| {
+            let refused = refusal(StatusCode::BAD_REQUEST, body.as_bytes(), forms);
+            (refused.to_string(), refused.hint().is_some())
+        };
+        let (message, has_hint) = told(r#"{"error":"invalid_client","more":"canary"}"#);
+        assert_eq!(message, "it answered 400 Bad Request (invalid_client)");
+        assert!(has_hint);
+        assert_eq!(told(r#"{"error":"a canary!"}"#).0, "it answered 400 Bad Request");
+        assert_eq!(told("canary").0, "it answered 400 Bad Request");
+    }
+
+    #[test]
+    fn codes_and_statuses_are_read_as_the_file_says() {
+        let told = |kind: &str, status: u16, body: &str| {
+            let forms = &requests_of(SourceKind::find(kind).unwrap()).unwrap().refusals;
+            refusal(StatusCode::from_u16(status).unwrap(), body.as_bytes(), forms).to_string()
+        };
+        let absent = "it has no value of that reference";
+        let code = |code: &str| format!("{{\"__type\":\"com.amazonaws#{code}\"}}");
+        assert_eq!(told("aws", 400, &code("ResourceNotFoundException")), absent);
+        let refused = told("aws", 400, &code("AccessDeniedException"));
+        assert_eq!(refused, "it answered 400 Bad Request (AccessDeniedException)");
+        assert_eq!(told("vault", 404, "{}"), absent);
+        assert_eq!(told("vault", 400, "{}"), "it answered 400 Bad Request (login refused)");
+        assert_eq!(told("doppler", 500, "canary"), "it answered 500 Internal Server Error");
     }
 }

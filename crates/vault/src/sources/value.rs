@@ -1,11 +1,45 @@
-//! Parses references `PATH#MEMBER` to values of a source, and takes the member of a value in JSON.
+//! Parses references `PATH#MEMBER` to values of a source, and takes the value out of an answer, or a member of it.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::SourceError;
+use super::forms::ReadForm;
 use keyward_base::secret::Secret;
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::placement::Location;
+
+/// An item with labelled fields, perhaps in sections.
+#[derive(Deserialize)]
+struct LabelledItem {
+    #[serde(default)]
+    fields: Vec<LabelledField>,
+    #[serde(default)]
+    sections: Vec<Label>,
+}
+
+#[derive(Deserialize)]
+struct LabelledField {
+    #[serde(flatten)]
+    label: Label,
+    value: Option<String>,
+    section: Option<Label>,
+}
+
+/// What is named by its id or its label.
+#[derive(Deserialize)]
+struct Label {
+    id: String,
+    label: Option<String>,
+}
+
+impl Label {
+    fn is(&self, name: &str) -> bool {
+        self.id == name || self.label.as_deref() == Some(name)
+    }
+}
 
 /// The path and the member of a reference.
 pub(super) fn split(reference: &str) -> Result<(&str, Option<&str>), SourceError> {
@@ -28,8 +62,60 @@ pub(super) fn member_of(value: String, member: Option<&str>) -> Result<Secret, S
     }
 }
 
+/// The text of an answer.
+pub(super) fn text_in(answer: &Value, form: &ReadForm) -> Result<String, SourceError> {
+    let at = |pointer: &Option<String>| pointer.as_ref().and_then(|at| answer.pointer(at));
+    if let Some(coded) = at(&form.base64).and_then(Value::as_str) {
+        let bytes = BASE64_STANDARD.decode(coded).map_err(|_| SourceError::Malformed)?;
+        return String::from_utf8(bytes).map_err(|_| SourceError::Malformed);
+    }
+    match at(&form.value) {
+        Some(Value::Null) => Err(SourceError::Empty),
+        found => text(found).ok_or(SourceError::Malformed),
+    }
+}
+
+/// The text of a member of an object, or of its only one.
+pub(super) fn field_in(object: Option<&Value>, name: Option<&str>) -> Result<String, SourceError> {
+    let fields = match object {
+        Some(Value::Object(fields)) => fields,
+        Some(Value::Null) => return Err(SourceError::NotFound),
+        _ => return Err(SourceError::Malformed),
+    };
+    let found = match (name, fields.len()) {
+        (Some(name), _) => fields.get(name),
+        (None, 0 | 1) => fields.values().next(),
+        (None, _) => return Err(SourceError::Several),
+    };
+    text(found).ok_or(SourceError::NotFound)
+}
+
+/// The text of the one field with this label, in this section if the reference names one.
+pub(super) fn labelled_in(
+    answer: Value,
+    section: Option<&str>,
+    field: &str,
+) -> Result<String, SourceError> {
+    let item: LabelledItem = serde_json::from_value(answer).map_err(|_| SourceError::Malformed)?;
+    let section = section.map(|name| {
+        let found = item.sections.iter().find(|section| section.is(name));
+        found.map(|section| &section.id).ok_or(SourceError::NotFound)
+    });
+    let section = section.transpose()?;
+    let is_it = |it: &&LabelledField| {
+        let is_in = |id: &String| it.section.as_ref().is_some_and(|own| own.id == *id);
+        it.label.is(field) && section.is_none_or(is_in)
+    };
+    let mut found = item.fields.iter().filter(is_it);
+    let value = &found.next().ok_or(SourceError::NotFound)?.value;
+    match found.next() {
+        Some(_) => Err(SourceError::Several),
+        None => value.clone().ok_or(SourceError::Empty),
+    }
+}
+
 /// The text of a JSON string or number.
-pub(super) fn text(value: Option<&Value>) -> Option<String> {
+fn text(value: Option<&Value>) -> Option<String> {
     match value? {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),

@@ -14,7 +14,7 @@ use super::vault_over;
 use crate::grant::AppSecret;
 use crate::*;
 use keyward_base::secret::Secret;
-use keyward_model::{AppSpec, FieldReference, Reference, SourceSpec, VaultSource};
+use keyward_model::{AppSpec, FieldReference, Reference, SourceSpec};
 use keyward_net::call::HttpClient;
 use keyward_state::directory::AppRecord;
 use keyward_state::store::memory::MemoryStore;
@@ -80,9 +80,9 @@ impl World {
         let vault = opened(&store, &keyring, &caller).await;
         let (org, by) = (OrgId::default_org(), ManagedBy::Store);
         let address = format!("http://127.0.0.1:{}", source.port);
-        let engine = VaultSource { address, version: Some(1), ..VaultSource::default() };
-        let spec =
-            SourceSpec { name: "kept".to_owned(), vault: Some(engine), ..SourceSpec::default() };
+        let engine = serde_json::json!({ "address": address, "version": 1 });
+        let spec = serde_json::json!({ "name": "kept", "vault": engine });
+        let spec: SourceSpec = serde_json::from_value(spec).unwrap();
         let token = BTreeMap::from([("token".to_owned(), Secret::new("token-of-the-source"))]);
         vault.add_source(&org, spec, &token, by).await.unwrap();
         let reference = FieldReference { from: "kept".to_owned(), reference: "app".to_owned() };

@@ -41,7 +41,7 @@ impl Masker {
         let new = piece.len();
         let bytes = self.after_held(piece);
         self.tail.push(&self.needles, &bytes, new);
-        match bytes.len() - self.tail.length() {
+        match bytes.len() - self.tail.length {
             0 => {
                 self.held = BytesMut::from(bytes);
                 Bytes::new()
@@ -108,17 +108,13 @@ impl Masker {
 pub(super) struct HeldTail {
     flush_points: FlushPoints,
     runs: TailRuns,
+    /// How many bytes are held back.
     length: usize,
 }
 
 impl HeldTail {
     pub(super) fn new(flush_points: FlushPoints) -> Self {
         Self { flush_points, runs: TailRuns::default(), length: 0 }
-    }
-
-    /// How many bytes are held back.
-    pub(super) fn length(&self) -> usize {
-        self.length
     }
 
     /// Takes a chunk, the last `new` bytes of `text`. What was held back is before it.
@@ -163,7 +159,7 @@ impl NeedleSearch {
         // What may be sent stays so, and is not judged again: how much of it is held depends on the needles.
         self.tail.push(&self.needles, text, piece.len());
         // A needle of several lines may begin before the tail.
-        let kept = open.min(text.len() - self.tail.length());
+        let kept = open.min(text.len() - self.tail.length);
         match is_joined {
             true => drop(self.held.drain(..kept)),
             false => self.held.extend_from_slice(&piece[kept..]),
@@ -175,7 +171,7 @@ impl NeedleSearch {
     /// How many bytes may be sent. A tail of fewer than `least` bytes counts as clean. This is the same for all secrets of the
     /// same length and alphabet.
     pub(super) fn cleared(&self, least: usize) -> u64 {
-        let tail = self.tail.length();
+        let tail = self.tail.length;
         let tail = if tail < least { 0 } else { tail };
         self.seen - tail as u64
     }

@@ -1,12 +1,11 @@
-//! [`TokenFailure`]: why an authorization server issued no token, and who must act. Contains the table of common
-//! error codes; the codes of one server are in its provider file.
+//! [`TokenFailure`]: why an authorization server issued no token, and who must act. Common error codes are in the table of
+//! `keyward_rules::provider::error_codes`, the codes of one server in its provider file.
 
 use std::fmt;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
-use oauth2::basic::BasicErrorResponseType as Standard;
 use serde::de::value::StrDeserializer;
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
@@ -15,8 +14,8 @@ use keyward_base::time;
 use keyward_net::call::{CallError, CallFailure};
 use keyward_rules::inject::scrub::Needles;
 use keyward_rules::inject::sign::SignError;
-use keyward_rules::provider::error_notes;
 use keyward_rules::provider::oauth::Quirks;
+use keyward_rules::provider::{error_codes, error_notes};
 
 /// A server's error code: 1 to 64 characters of `[A-Za-z0-9_.-]`. Safe to store and to show. It is displayed with the
 /// code of the service itself: `invalid_client, AADSTS7000222`.
@@ -91,43 +90,6 @@ pub struct Temporary {
     pub said: Option<String>,
 }
 
-/// Codes that mean an invalid grant, in addition to RFC 6749: of OpenID Connect Core §3.1.2.6 and of
-/// services.
-const PERSON: &[&str] = &[
-    "bad_refresh_token",
-    "invalid_refresh_token",
-    "token_revoked",
-    "token_expired",
-    "invalid_auth",
-    "account_inactive",
-    "interaction_required",
-    "login_required",
-    "consent_required",
-];
-
-/// Codes that reject the client itself: RFC 6749 §5.2, and those of services.
-const INVALID_CLIENT: &[&str] = &[
-    "invalid_client",
-    "invalid_client_id",
-    "bad_client_id",
-    "bad_client_secret",
-    "incorrect_client_credentials",
-];
-
-/// Codes that reject the request of a client, in addition to RFC 6749: RFC 8707 §2, and RFC 9449 §5, whose proofs Keyward
-/// does not send.
-const INVALID_REQUEST: &[&str] = &["invalid_target", "invalid_dpop_proof", "use_dpop_nonce"];
-
-/// With 401, the code of Keycloak for a wrong secret, and of older MCP SDKs for an unknown client. Otherwise the client is
-/// known, and may not ask for such a token (RFC 6749 §5.2).
-const UNAUTHORIZED_CLIENT: &[&str] = &["unauthorized_client"];
-
-/// Codes that reject the token of a request: RFC 6749 §5.2, RFC 6750 §3.1, and Slack's.
-const INVALID_TOKEN: &[&str] = &["invalid_grant", "invalid_token", "token_revoked"];
-
-/// Codes of temporary failures.
-const PASSING: &[&str] = &["temporarily_unavailable", "server_error", "slow_down", "ratelimited"];
-
 /// An error response of a server.
 #[derive(Debug)]
 pub(super) struct ErrorAnswer<'a> {
@@ -187,6 +149,10 @@ impl ErrorCode {
         Self::plain(format!("http_{}", status.as_u16()))
     }
 
+    fn says(&self, word: &str) -> bool {
+        error_codes::says(&self.code, word)
+    }
+
     fn is_one_of(&self, codes: &[impl AsRef<str>]) -> bool {
         codes.iter().any(|code| code.as_ref().eq_ignore_ascii_case(&self.code))
     }
@@ -230,7 +196,7 @@ impl TokenFailure {
 
     /// Whether the server says that the token of the request is not valid.
     pub(super) fn is_of_invalid_token(&self) -> bool {
-        let is_invalid = |code: &ErrorCode| code.is_one_of(INVALID_TOKEN);
+        let is_invalid = |code: &ErrorCode| code.says("token");
         self.may_be_of_token() && self.code().is_some_and(is_invalid)
     }
 
@@ -238,7 +204,7 @@ impl TokenFailure {
     pub fn is_of_invalid_client(&self) -> bool {
         let Self::Permanent { who, code, .. } = self else { return false };
         let is_of_credentials = *who == ActingParty::Operator(Correction::Credentials);
-        code.is_one_of(INVALID_CLIENT) || is_of_credentials && code.is_one_of(UNAUTHORIZED_CLIENT)
+        code.says("client") || is_of_credentials && code.says("credentials_if_401")
     }
 
     /// The error code, of the server or of Keyward.
@@ -346,28 +312,20 @@ fn judge(code: &ErrorCode, status: StatusCode, quirks: &Quirks) -> Option<CodeMe
         return Some(CodeMeaning::Over(ActingParty::Person));
     }
     let operator = |correction| Some(CodeMeaning::Over(ActingParty::Operator(correction)));
-    if code.is_one_of(&quirks.rejected) || code.is_one_of(INVALID_CLIENT) {
+    // With 401, `unauthorized_client` is the code of Keycloak for a wrong secret, and of older MCP SDKs for an unknown client.
+    // Otherwise the client is known, and may not ask for such a token (RFC 6749 §5.2).
+    let depends = code.says("credentials_if_401");
+    let is_of_credentials = depends && status == StatusCode::UNAUTHORIZED;
+    if code.is_one_of(&quirks.rejected) || code.says("credentials") || is_of_credentials {
         return operator(Correction::Credentials);
     }
-    if code.is_one_of(UNAUTHORIZED_CLIENT) && status == StatusCode::UNAUTHORIZED {
-        return operator(Correction::Credentials);
-    }
-    if code.is_one_of(INVALID_REQUEST) {
+    if depends || code.says("request") {
         return operator(Correction::Request);
     }
-    if code.is_one_of(PERSON) {
+    if code.says("person") {
         return Some(CodeMeaning::Over(ActingParty::Person));
     }
-    match typed(&code.code.to_ascii_lowercase())? {
-        Standard::InvalidGrant => return Some(CodeMeaning::Over(ActingParty::Person)),
-        Standard::InvalidClient => return operator(Correction::Credentials),
-        Standard::UnauthorizedClient | Standard::UnsupportedGrantType | Standard::InvalidScope => {
-            return operator(Correction::Request);
-        }
-        Standard::InvalidRequest | Standard::Extension(_) => {}
-    }
-    let is_rate = code.code.get(..10).is_some_and(|head| head.eq_ignore_ascii_case("rate_limit"));
-    (is_rate || code.is_one_of(PASSING)).then_some(CodeMeaning::Passes)
+    code.says("passes").then_some(CodeMeaning::Passes)
 }
 
 /// Whether a code of this server has a meaning, whatever the status, so that it is no unknown one.
@@ -375,7 +333,7 @@ pub(super) fn has_meaning(code: &str, quirks: &Quirks) -> bool {
     judge(&ErrorCode::plain(code.to_owned()), StatusCode::BAD_REQUEST, quirks).is_some()
 }
 
-/// Parses a code as a type of the `oauth2` crate, such as [`Standard`].
+/// Parses a code as a type of the `oauth2` crate.
 pub(super) fn typed<T: DeserializeOwned>(code: &str) -> Option<T> {
     let code: StrDeserializer<'_, serde::de::value::Error> = code.into_deserializer();
     T::deserialize(code).ok()

@@ -1,24 +1,41 @@
-//! The encryption of Bitwarden Secrets Manager. A text of type 2 is `2.IV|CIPHERTEXT|MAC`, each part in base64: AES-256 in CBC
-//! mode with the padding of PKCS #7, and MAC = HMAC-SHA-256(IV ‖ CIPHERTEXT). The MAC is compared in constant time before
-//! anything is decrypted.
-//!
-//! <https://bitwarden.com/help/bitwarden-security-white-paper/>
+//! Values that only the holder of a credential can decrypt. A credential `0.ID.SECRET:KEY` logs in with ID and SECRET; the
+//! answer has the key of the values, encrypted with a key that is derived from KEY. A text of type 2 is `2.IV|CIPHERTEXT|MAC`,
+//! each part in base64: AES-256 in CBC mode with the padding of PKCS #7, and MAC = HMAC-SHA-256(IV ‖ CIPHERTEXT). The MAC is
+//! compared in constant time before anything is decrypted.
 
 use aws_lc_rs::cipher::{AES_256, DecryptionContext, PaddedBlockDecryptingKey, UnboundCipherKey};
 use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::{hkdf, hmac};
 use data_encoding::BASE64_NOPAD;
+use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use super::forms::SealedForm;
+use keyward_base::secret::Secret;
+
 /// The key of AES, then that of HMAC.
-pub(super) const KEY_LEN: usize = 2 * HALF_LEN;
+const KEY_LEN: usize = 2 * HALF_LEN;
 
 const HALF_LEN: usize = 32;
 
 const IV_LEN: usize = 16;
 
-/// The key in an access token.
-pub(super) const TOKEN_KEY_LEN: usize = 16;
+/// The key in a token.
+const TOKEN_KEY_LEN: usize = 16;
+
+/// `0.ID.SECRET:KEY`.
+pub(super) struct SealingToken<'a> {
+    pub(super) id: &'a str,
+    pub(super) secret: &'a str,
+    key: CipherKey,
+}
+
+/// The decrypted part of the answer to a login.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SealedPayload {
+    encryption_key: String,
+}
 
 /// A key for texts of type 2. Wiped when dropped.
 pub(super) struct CipherKey(Zeroizing<[u8; KEY_LEN]>);
@@ -46,14 +63,35 @@ impl hkdf::KeyType for Length {
     }
 }
 
+impl<'a> SealingToken<'a> {
+    /// `None` if the text has another form.
+    pub(super) fn parse(text: &'a str, form: &SealedForm) -> Option<Self> {
+        let (names, key) = text.trim().split_once(':')?;
+        let names: Vec<_> = names.split('.').collect();
+        let ["0", id, secret] = names.as_slice() else { return None };
+        let key: [u8; TOKEN_KEY_LEN] = decoded(key).ok()?.as_slice().try_into().ok()?;
+        Some(Self { id, secret, key: CipherKey::of_token(&Zeroizing::new(key), form) })
+    }
+
+    /// The key of the values, of the answer to the login.
+    pub(super) fn value_key(&self, payload: &str) -> Result<Secret, DecryptionError> {
+        let payload = self.key.decrypt(payload)?;
+        let SealedPayload { encryption_key } =
+            serde_json::from_slice(&payload).map_err(|_| DecryptionError::Form)?;
+        let key = decoded(&Zeroizing::new(encryption_key))?;
+        CipherKey::new(&key)?;
+        Ok(Secret::new(key.to_vec()))
+    }
+}
+
 impl CipherKey {
-    /// The key that an access token decrypts the login's answer with: HKDF-SHA-256 (RFC 5869) with the salt
-    /// `bitwarden-accesstoken` and the info `sm-access-token`.
-    pub(super) fn of_access_token(key: &[u8; TOKEN_KEY_LEN]) -> Self {
-        let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"bitwarden-accesstoken");
+    /// The key that decrypts the login's answer: HKDF-SHA-256 (RFC 5869) of the key in the token.
+    fn of_token(key: &[u8; TOKEN_KEY_LEN], form: &SealedForm) -> Self {
+        let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, form.salt.as_bytes());
         let mut bytes = Zeroizing::new([0; KEY_LEN]);
         let expanded = salt.extract(key);
-        let expanded = expanded.expand(&[b"sm-access-token"], Length);
+        let info = [form.info.as_bytes()];
+        let expanded = expanded.expand(&info, Length);
         let filled = expanded.and_then(|expanded| expanded.fill(&mut *bytes));
         filled.expect("64 bytes are less than 255 hashes");
         Self(bytes)
@@ -89,13 +127,16 @@ impl CipherKey {
 }
 
 /// Base64, with or without its padding.
-pub(super) fn decoded(text: &str) -> Result<Zeroizing<Vec<u8>>, DecryptionError> {
+fn decoded(text: &str) -> Result<Zeroizing<Vec<u8>>, DecryptionError> {
     let bytes = BASE64_NOPAD.decode(text.trim_end_matches('=').as_bytes());
     bytes.map(Zeroizing::new).map_err(|_| DecryptionError::Form)
 }
 
 #[cfg(test)]
 mod tests {
+    use keyward_model::SourceKind;
+
+    use super::super::forms::requests_of;
     use super::*;
 
     /// Made by bws-sdk 2.0 of PyPI, another implementation: an access token's key 00 01 … 0f, the organisation's key
@@ -110,6 +151,11 @@ mod tests {
         std::array::from_fn(|at| first + u8::try_from(at).unwrap())
     }
 
+    fn form() -> &'static SealedForm {
+        let kind = SourceKind::find("bitwarden").unwrap();
+        requests_of(kind).unwrap().sealed.as_ref().unwrap()
+    }
+
     fn organisation() -> CipherKey {
         CipherKey::new(&bytes::<KEY_LEN>(0x40)).unwrap()
     }
@@ -117,7 +163,7 @@ mod tests {
     #[test]
     fn a_text_that_was_changed_or_is_of_another_key_is_not_decrypted() {
         let parts: Vec<&str> = VALUE[2..].split('|').collect();
-        let other = CipherKey::of_access_token(&bytes(1));
+        let other = CipherKey::of_token(&bytes(1), form());
         assert_eq!(other.decrypt(VALUE), Err(DecryptionError::Mac));
         for part in 0..parts.len() {
             for at in [0, 5, 20] {
@@ -140,6 +186,27 @@ mod tests {
     }
 
     #[test]
+    fn a_text_that_is_no_access_token_is_refused() {
+        let id = "ec2c1d46-6a4b-4751-a310-af9601317f2d";
+        for bad in [
+            String::new(),
+            format!("0.{id}.canary"),
+            format!("1.{id}.canary:AAECAwQFBgcICQoLDA0ODw=="),
+            format!("{id}.canary:AAECAwQFBgcICQoLDA0ODw=="),
+            format!("0.{id}.can.ary:AAECAwQFBgcICQoLDA0ODw=="),
+            format!("0.{id}.canary:AAECAwQFBgcICQoLDA0O"),
+            format!("0.{id}.canary:?canary"),
+        ] {
+            assert!(SealingToken::parse(&bad, form()).is_none(), "{bad}");
+        }
+        for padding in ["==", "", "==\n"] {
+            let text = format!("0.{id}.canary:AAECAwQFBgcICQoLDA0ODw{padding}");
+            let token = SealingToken::parse(&text, form()).unwrap();
+            assert_eq!((token.id, token.secret), (id, "canary"));
+        }
+    }
+
+    #[test]
     fn unsupported_types_and_malformed_texts_are_refused() {
         let rest = &VALUE[1..];
         for kind in ["0", "1", "3", "7", "", "22"] {
@@ -159,7 +226,7 @@ mod tests {
 
     #[test]
     fn texts_of_another_implementation_are_decrypted() {
-        let key = CipherKey::of_access_token(&bytes(0));
+        let key = CipherKey::of_token(&bytes(0), form());
         let payload = key.decrypt(PAYLOAD).unwrap();
         let expected = format!(
             "{{\"encryptionKey\": \"{}\"}}",
