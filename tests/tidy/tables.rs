@@ -190,16 +190,16 @@ pub(super) const PROXY_FUNCTION_LINES_MAX: usize = 59;
 
 /// The most lines of shipped code of each crate, as `size` counts them.
 pub(super) const CODE_LINES_MAX: &[(&str, usize)] = &[
-    ("api", 20_010),
-    ("app", 12_339),
+    ("api", 19_050),
+    ("app", 12_337),
     ("backup", 700),
     ("base", 3_539),
-    ("console", 10_561),
+    ("console", 11_475),
     ("databases", 9_425),
     ("envelope", 184),
     ("hooks", 2_009),
     ("inbox", 1_706),
-    ("keyward", 26_074),
+    ("keyward", 26_073),
     ("model", 5_337),
     ("net", 2_970),
     ("proxy", 16_412),
