@@ -15,7 +15,6 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 pub(super) use self::attempt::only_browsers;
 use self::attempt::{Browser, SignedIn};
-pub(super) use self::limits::SignInLimits;
 pub(super) use self::oidc::is_page as is_sign_in_page;
 pub use self::oidc::own_path;
 use super::auth::{Caller, SESSION};

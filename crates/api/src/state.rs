@@ -11,7 +11,7 @@ use super::agents::run_counter::Runs;
 use super::audit_log::AuditLog;
 use super::error::ApiError;
 use super::host::{Arrival, UnprovedSender};
-use super::sign_in::SignInLimits;
+use super::sign_in::limits::SignInLimits;
 use crate::idempotency::keys::IdempotencyKeys;
 use crate::reload_requests::Reloads;
 use keyward_backup::Backups;
