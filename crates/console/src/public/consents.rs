@@ -52,7 +52,7 @@ async fn done(request: PageRequest, Path(flow): Path<String>) -> Response {
 }
 
 async fn decide(request: PageRequest, Path(flow): Path<String>) -> Response {
-    answered(consents::decide(&request, &flow).await)
+    answered(Box::pin(consents::decide(&request, &flow)).await)
 }
 
 fn answered(step: Result<ConsentStep, ConsentRefusal>) -> Response {

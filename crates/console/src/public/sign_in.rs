@@ -23,7 +23,7 @@ async fn start(request: PageRequest) -> Response {
 }
 
 async fn callback(request: PageRequest) -> Response {
-    answered(oidc::callback(&request).await)
+    answered(Box::pin(oidc::callback(&request)).await)
 }
 
 fn answered(SignInAnswer { to, cookies }: SignInAnswer) -> Response {
