@@ -158,6 +158,10 @@ async fn the_tcp_listener_serves_only_health_and_certificates() {
         (format!("GET /ca.pem {own}"), 200),
         (format!("GET /api/v1/agents {own}"), 404),
         (format!("GET /api/v1/audit {own}"), 404),
+        // Pages are an argument of the router: what is served here is JSON.
+        (format!("GET /ca {own}"), 404),
+        (format!("GET /errors {own}"), 404),
+        (format!("GET /oauth/start/x {own}"), 404),
         (format!("GET /metrics {own}"), 401),
         (format!("GET /metrics {own}\r\nauthorization: Bearer kwp_x"), 401),
         (format!("GET //healthz {own}"), 404),
