@@ -388,7 +388,8 @@ pub async fn step(request: &PageRequest, body: Body) -> Result<ConnectStep, Conn
     let chosen = offers.chosen(asked.provider.as_deref(), asked.auth.as_deref());
     let offer = chosen.map_err(ConnectRefusal::Failed)?;
     let reader = FormReader { offers: &offers, offer: &offer, insists: asked.anyway };
-    match reader.read(request, body).await {
+    let form = reader.read(request, body).await;
+    match form {
         Ok(form) => tried(admin, &opened, attempt, offer, form).await,
         Err(problem) => {
             Ok(page_of(admin, &opened, PageContent::Method(offer, Some(Box::new(problem)))))
