@@ -186,3 +186,19 @@ fn callback_refused(refusal: &CallbackRefusal) -> Response {
     answer.headers_mut().extend(seconds.map(|seconds| (header::RETRY_AFTER, seconds)));
     answer
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A gateway of `run` is gone when the browser comes back.
+    #[test]
+    fn a_private_gateway_forbids_consents_and_a_method_is_refused_as_by_the_api() {
+        let status = |refusal: ConsentRefusal| refused(&refusal).status();
+        assert_eq!(status(ConsentRefusal::Private), StatusCode::FORBIDDEN);
+        assert_eq!(status(ConsentRefusal::Method), StatusCode::METHOD_NOT_ALLOWED);
+        let down = callback_refused(&CallbackRefusal::Down("it is away".to_owned()));
+        assert_eq!(down.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(down.headers().contains_key(header::RETRY_AFTER));
+    }
+}
