@@ -103,6 +103,7 @@
 //! | Which commands does a session with MongoDB refuse? | `databases/src/mongodb/commands.rs` | `MongoAccess::verdict` |
 //! | How does a client of MySQL prove itself? | `databases/src/mysql/client.rs` | `MysqlClient::token` |
 //! | How does a refusal get a link for an end user? | `proxy/src/connect_link.rs`, `api/src/connect_sessions/for_end_users.rs` | `ConnectLinks::made`, `make_links` |
+//! | What does a page of a consent or of a link do, and how is it shown? | `api/src/consents.rs`, `api/src/connect_sessions/walk.rs`, `console/src/public/page.rs` | `callback`, `step`, `PublicPage::answer` |
 //! | When does a form with files stream, and which length does it have? | `proxy/src/upstream/body_injection.rs`, `rules/src/inject/multipart/rewriter.rs` | `write_form`, `FormRewriter::push` |
 //! | When is a request sent again? | `proxy/src/exchange/attempts.rs` | `Attempts::after` |
 //! | What follows a 401 of the upstream? | `proxy/src/exchange/attempts.rs`, `vault/src/rejected.rs` | `rejected_credential`, `Attempts::after`, `Vault::renew` |

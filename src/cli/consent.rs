@@ -19,12 +19,10 @@ use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
-use super::terminal;
-use super::terminal::secret;
-use super::terminal::wait;
+use super::terminal::{self, secret, wait};
 use crate::cli::harden;
 use crate::cli::run::child::withhold_own;
-use keyward_api as admin;
+use keyward_api::serve_network;
 use keyward_api::wire::{ConnectionCreated, ConsentView, FlowDecision};
 use keyward_base::id::FlowId;
 use keyward_model::{Connection, Shown};
@@ -213,7 +211,8 @@ async fn host_pages(
     })?;
     let names = keyward_app::own_names(&config, config.listen.admin);
     let (stop, stopped) = watch::channel(false);
-    let task = tokio::spawn(admin::serve_tcp(listeners, own.clone(), names, stopped));
+    let router = keyward_console::open_router(own, names);
+    let task = tokio::spawn(serve_network(listeners, None, own.clone(), router, stopped));
     Ok(Some(ConsentPages { stop, task }))
 }
 

@@ -192,16 +192,16 @@ pub(super) const PROXY_FUNCTION_LINES_MAX: usize = 59;
 
 /// The most lines of shipped code of each crate, as `size` counts them.
 pub(super) const CODE_LINES_MAX: &[(&str, usize)] = &[
-    ("api", 20_010),
-    ("app", 12_338),
+    ("api", 19_050),
+    ("app", 12_336),
     ("backup", 700),
     ("base", 3_554),
-    ("console", 10_521),
+    ("console", 11_435),
     ("databases", 9_366),
     ("envelope", 184),
     ("hooks", 2_009),
     ("inbox", 1_706),
-    ("keyward", 26_050),
+    ("keyward", 26_049),
     ("model", 5_319),
     ("net", 2_970),
     ("proxy", 16_412),

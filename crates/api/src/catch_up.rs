@@ -12,11 +12,7 @@ use super::error::RefusedByView;
 use super::state::Admin;
 
 /// Catches up before a page is served, because another replica may just have created its link.
-pub(super) async fn before_pages(
-    State(admin): State<Admin>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub async fn before_pages(State(admin): State<Admin>, request: Request, next: Next) -> Response {
     catch_up(&admin).await;
     next.run(request).await
 }

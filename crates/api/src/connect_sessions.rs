@@ -1,19 +1,19 @@
-//! `/connect-sessions`: links by which a person connects an account for a stated user, in a browser. `pages.rs` has the
-//! pages of a link, `for_end_users.rs` links in refusals, `headless.rs` links without pages, `attempt.rs` what the pages do, `offers.rs` what can be connected, `render.rs` how the pages look.
+//! `/connect-sessions`: links by which a person connects an account for a stated user, in a browser. `walk.rs` has what the
+//! pages of a link do, `attempt.rs` an attempt to connect, `offers.rs` what can be connected, `for_end_users.rs` links
+//! in refusals.
 
 mod attempt;
 mod browser;
 mod for_end_users;
 mod form;
-mod headless;
 mod offers;
-mod pages;
-mod render;
+pub mod walk;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use axum::{Json, Router};
+use axum::Json;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -38,9 +38,14 @@ use keyward_model::{
     Reference, Resource, SecretFields, SecretText, Shown, User, origin_of,
 };
 use keyward_state::directory::NewConnectSession;
+use keyward_vault::oauth::FlowState;
 
+pub use self::browser::PageMark;
 pub(super) use self::browser::PendingConsent;
 pub use self::for_end_users::make_links;
+pub use self::form::{EnteredValues, FIELD, FormProblem, VARIABLE};
+pub use self::offers::ConnectOffer;
+pub use self::walk::{ConnectPage, ConnectRefusal, ConnectStep, PageContent};
 
 /// What a platform's own page sends in place of a form of a link.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -108,11 +113,6 @@ pub(super) fn routes() -> Routes {
             ["exchangeConnectSession", "Exchange the code that a browser brought back, once"],
             exchange,
         )
-}
-
-/// The pages of links, which take no token.
-pub(super) fn pages() -> Router<Admin> {
-    pages::routes()
 }
 
 impl Exposed for ConnectSession {
@@ -284,7 +284,7 @@ async fn exchange(
     let ReturnCode { code: SecretText(code), other_account } = given;
     let is_code = browser::is_code_of(&session, &code);
     let session = match is_code && session.headless {
-        true => headless::release(&context, session, other_account).await?,
+        true => release(&context, session, other_account).await?,
         false => session,
     };
     if !is_code || session.facts.connected.is_none() {
@@ -295,4 +295,44 @@ async fn exchange(
         attempt::step_error(error, "the code was exchanged already: a code works once")
     })?;
     Ok(Json(resource::shown(&context, &exchanged).await))
+}
+
+/// Puts the tokens of a headless consent in force: no page of ours has asked the person, so they wait until the platform
+/// exchanges the code of the browser that consented, of which it knows the user. The code was checked. A connect session that
+/// is connected already stays as it is.
+///
+/// # Errors
+/// When no tokens wait, or they are of another account than the connection's and `other_account` is false. Then
+/// they wait on.
+async fn release(
+    context: &Context,
+    session: Arc<Record<ConnectSession>>,
+    other_account: bool,
+) -> Result<Arc<Record<ConnectSession>>, ApiError> {
+    let (org, flows) = (&session.org, &context.deps().flows);
+    let Some(flow) = session.facts.flow.as_ref().filter(|_| session.facts.connected.is_none())
+    else {
+        return Ok(session);
+    };
+    if context.view().entitled_user(&session).is_none() {
+        let why = "the user of this connect session is paused, or no longer owns the connection";
+        return Err(ApiError::refused(why));
+    }
+    if let FlowState::Held { before: Some(before), account } = flows.view(org, flow).await?.state
+        && !other_account
+    {
+        let account =
+            account.map_or_else(|| "an unknown account".to_owned(), |it| format!("`{it}`"));
+        return Err(ApiError::refused(format!(
+            "the person consented with {account}; the connection has `{before}`"
+        ))
+        .hint("send `other_account: true` to use it, or end the connect session"));
+    }
+    flows.release(org, flow, other_account).await?;
+    let settled = flows.settle_connect_session(&session).await?;
+    context.admin.enforce().await?;
+    match &settled.facts.failure {
+        Some(why) if settled.facts.connected.is_none() => Err(ApiError::refused(why.clone())),
+        _ => Ok(settled),
+    }
 }

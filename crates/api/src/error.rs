@@ -356,7 +356,7 @@ impl IntoResponse for ApiError {
         if self.is_by_view() {
             response.extensions_mut().insert(RefusedByView);
         }
-        // For `errors_page::link`.
+        // For the link to the page of errors.
         response.extensions_mut().insert(body);
         if code.status() == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer realm=\"keyward\"");

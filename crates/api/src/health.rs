@@ -8,6 +8,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use http::{StatusCode, header};
+use jiff::Timestamp;
 
 use super::auth::Caller;
 use super::context::Context;
@@ -34,7 +35,7 @@ const PEM: &str = "application/pem-certificate-chain";
 /// Media type of one certificate in DER (RFC 8555 §9.1, RFC 2585 §4.1).
 const DER: &str = "application/pkix-cert";
 /// The state of a gateway that gets requests.
-pub(super) const READY: &str = "ready";
+const READY: &str = "ready";
 /// Media type of the output of `prometheus-client`.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -95,6 +96,35 @@ pub(super) fn word(admin: &Admin) -> &'static str {
         Code::AuditUnavailable.as_str()
     } else {
         READY
+    }
+}
+
+/// What anybody may know of a gateway.
+pub struct PublicFacts {
+    /// `ready`, or why a load balancer must send requests to another one.
+    pub state: &'static str,
+    pub is_ready: bool,
+    /// The listeners for agents, without unix sockets: their paths are files of the gateway.
+    pub proxy: Vec<String>,
+    pub public_url: String,
+    /// Of the certificate authority.
+    pub fingerprint: String,
+    /// When the certificate authority ends.
+    pub expires: Timestamp,
+}
+
+impl PublicFacts {
+    pub fn of(admin: &Admin) -> Self {
+        let (deps, state) = (admin.deps(), word(admin));
+        let proxy = admin.locations().map(|at| &*at.proxy).unwrap_or_default();
+        Self {
+            state,
+            is_ready: state == READY,
+            proxy: proxy.iter().filter(|at| !at.starts_with("unix:")).cloned().collect(),
+            public_url: deps.public_url.clone(),
+            fingerprint: deps.authority.fingerprint(),
+            expires: deps.authority.expires(),
+        }
     }
 }
 

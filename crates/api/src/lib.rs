@@ -5,15 +5,18 @@
 //! peers are the process's owner or root, a request without a token is the operator's. `app` provides [`Deps`] and runs
 //! the listeners; the command line calls the same router within the process when no gateway runs.
 //!
+//! What is served here is JSON. Pages for browsers are of the console: the routers take them as an argument, and the pages
+//! of consents, connect sessions and sign-ins call [`consents`], [`connect_sessions::walk`] and [`oidc`].
+//!
 //! ```text
 //! router  serve  socket  network  host          the listeners, their routes, and who may reach them
 //! auth  sign_in  users                          who asks: tokens, logins, second factors
 //! context  resource  input  body  page  etag    what handlers of all resources share
 //! idempotency                                   POST requests that are repeated
 //! change_record  audit_log                      the audit record of each change
-//! error  request_refusal  errors_page           refusals
+//! error  request_refusal                        refusals
 //! openapi  wire  index                          the document of the API, its JSON, its index
-//! html  home  consents  connect_sessions        pages for browsers
+//! page_request  consents  connect_sessions      what pages for browsers do
 //! ```
 //!
 //! The first line of each other file names its routes, or what it does for those of others.
@@ -29,25 +32,21 @@ mod body_bytes;
 mod ca;
 mod catch_up;
 mod change_record;
-mod connect_sessions;
+pub mod connect_sessions;
 mod connection_test;
 mod connections;
-mod consent_pages;
-mod consents;
+pub mod consents;
 mod context;
 mod database_listeners;
 mod error;
-mod errors_page;
 mod etag;
 mod explain;
 mod export;
 pub mod handler;
 mod health;
-mod home;
 mod honeytokens;
 mod hooks;
 mod host;
-mod html;
 mod idempotency;
 mod index;
 mod input;
@@ -56,6 +55,7 @@ mod network;
 mod openapi;
 mod orgs;
 mod page;
+mod page_request;
 mod plugins;
 mod probes;
 mod providers;
@@ -89,20 +89,20 @@ pub use agents::run_counter::Runs;
 pub use audit::audit_router;
 pub use audit_log::AuditLog;
 pub use backup::check_content;
+pub use catch_up::before_pages;
 pub use connect_sessions::make_links;
 pub use error::ApiError;
+pub use health::PublicFacts;
 pub use host::{Arrival, OwnNames};
-pub use html::{capital, sentence};
 pub use network::NetworkAccess;
+pub use page_request::PageRequest;
 pub use replicas::announce;
 pub use request_refusal::RequestRefusal;
 pub use router::{
     hooks_router, metrics_router, network_router, open_router, openapi, own_names_only,
     socket_router,
 };
-pub use serve::{
-    AdminTls, ListenerStop, serve_hooks, serve_metrics, serve_network, serve_socket, serve_tcp,
-};
-pub use sign_in::own_path;
+pub use serve::{AdminTls, ListenerStop, serve_hooks, serve_metrics, serve_network, serve_socket};
+pub use sign_in::{oidc, own_path};
 pub use socket::{AdminSocket, SOCKET_NAME, SocketError};
 pub use state::{Admin, DatabaseLocation, Deps, Locations};

@@ -24,7 +24,7 @@ use super::catch_up::catch_up;
 use super::error::ApiError;
 use super::host::{Arrival, OwnNames, UnprovedSender};
 use super::request_refusal::RequestRefusal;
-use super::sign_in::{is_sign_in, is_sign_in_page, refusal_page};
+use super::sign_in::{is_sign_in, is_sign_in_page};
 use super::state::Admin;
 use crate::request_id::SecureRequest;
 use keyward_base::codes::Code;
@@ -153,13 +153,10 @@ pub(super) async fn on_network(
         Ok::<_, RequestRefusal>(SecureRequest { client, is_https, is_foreign })
     };
     if is_sign_in_page(path) {
-        return match visit(&request, false) {
-            Ok(visit) => {
-                request.extensions_mut().insert(visit);
-                next.run(request).await
-            }
-            Err(refusal) => refusal_page(refusal),
-        };
+        // Its refusal is a page, too.
+        let visit = visit(&request, false);
+        request.extensions_mut().insert(visit);
+        return next.run(request).await;
     }
     // The handler of the metrics authenticates by itself.
     if !is_of_api && (path != "/metrics" || access.metrics_are_open) {

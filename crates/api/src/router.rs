@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::{Router, extract};
+use axum::{Json, Router, extract};
 use bytes::Bytes;
 use http::{HeaderValue, header};
 
@@ -30,45 +30,44 @@ use super::users::totp;
 use super::users::{self, logins};
 use super::{
     apps, audit, auth, backup, ca, catch_up, connect_sessions, connection_test, consents,
-    database_listeners, errors_page, explain, export, health, home, honeytokens, hooks, index,
-    keys, orgs, plugins, probes, providers, reload, replicas, request_id, sign_in, sources,
-    streams, summary, tokens, upstreams, usage, webhooks,
+    database_listeners, explain, export, health, honeytokens, hooks, index, keys, orgs, plugins,
+    probes, providers, reload, replicas, request_id, sign_in, sources, streams, summary, tokens,
+    upstreams, usage, webhooks,
 };
 use crate::handler::get;
+use crate::wire::ErrorBody;
+use keyward_base::codes::{Code, ERRORS_PATH};
 
-/// Routes without authentication, for the TCP listener. Requests for other host names get a 421.
-pub fn open_router(admin: Admin, names: OwnNames) -> Router {
-    let open = health::open_routes().merge(health::routes_with_token());
-    let open = open.merge(home::routes()).merge(errors_page::routes());
-    let open = open.merge(linked_pages(&admin)).merge(hooks::open_routes());
-    let guarded = open.fallback(no_such_path).method_not_allowed_fallback(method);
-    guarded
+/// Routes without authentication, for the TCP listener, and `pages` for browsers. Requests for other host names get a 421.
+pub fn open_router(admin: Admin, names: OwnNames, pages: Router<Admin>) -> Router {
+    open_routes(&admin, pages)
+        .merge(health::routes_with_token())
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(method)
         // Below the check of names: a page of another site must not learn the gateway's URL.
-        .layer(middleware::from_fn_with_state(admin.clone(), errors_page::link))
+        .layer(middleware::from_fn_with_state(admin.clone(), link_errors))
         .layer(middleware::from_fn_with_state(names, own_names_only))
         .layer(middleware::from_fn(harden))
         .layer(middleware::from_fn(request_id::identify))
         .with_state(admin)
 }
 
-/// The open routes and the whole API, which takes a user's token, for the TCP listener.
-pub fn network_router(admin: Admin, access: NetworkAccess) -> Router {
+/// The open routes and the whole API, which takes a user's token, for the TCP listener, and `pages` for browsers.
+pub fn network_router(admin: Admin, access: NetworkAccess, pages: Router<Admin>) -> Router {
     let names = access.names.clone();
     let metrics = match access.metrics_are_open {
         true => health::metrics_route(),
         false => health::routes_with_token(),
     };
     let network = Network::new(admin.clone(), access);
-    let open = health::open_routes().merge(metrics);
-    let open = open.merge(home::routes()).merge(errors_page::routes());
-    let open = open.merge(linked_pages(&admin)).merge(sign_in::pages());
-    let open = open.merge(hooks::open_routes());
-    open.merge(run_again(api(), &admin))
+    open_routes(&admin, pages)
+        .merge(metrics)
+        .merge(run_again(api(), &admin))
         .fallback(no_such_path)
         .method_not_allowed_fallback(method)
         .layer(middleware::from_fn_with_state(network, on_network))
         // Below the check of names: a page of another site must not learn the gateway's URL.
-        .layer(middleware::from_fn_with_state(admin.clone(), errors_page::link))
+        .layer(middleware::from_fn_with_state(admin.clone(), link_errors))
         .layer(middleware::from_fn_with_state(names, own_names_only))
         .layer(middleware::from_fn(harden))
         .layer(middleware::from_fn(request_id::identify))
@@ -105,16 +104,17 @@ pub fn socket_router(admin: Admin) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(method)
         .layer(middleware::from_fn_with_state(admin.clone(), auth::middleware::on_socket))
-        .layer(middleware::from_fn_with_state(admin.clone(), errors_page::link))
+        .layer(middleware::from_fn_with_state(admin.clone(), link_errors))
         .layer(middleware::from_fn(harden))
         .layer(middleware::from_fn(request_id::identify))
         .with_state(admin)
 }
 
-/// The pages to which links of the API lead.
-fn linked_pages(admin: &Admin) -> Router<Admin> {
-    let pages = consents::routes().merge(connect_sessions::pages());
-    pages.layer(middleware::from_fn_with_state(admin.clone(), catch_up::before_pages))
+/// What the TCP listener serves without a token.
+fn open_routes(admin: &Admin, pages: Router<Admin>) -> Router<Admin> {
+    let catching_up = middleware::from_fn_with_state(admin.clone(), catch_up::before_pages);
+    let clients = consents::routes().layer(catching_up);
+    health::open_routes().merge(hooks::open_routes()).merge(clients).merge(pages)
 }
 
 /// Behind a load balancer, a request may be for what another replica has just made.
@@ -228,6 +228,21 @@ async fn no_rebinding(
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     }
+}
+
+/// Adds the link to the page of errors to the body of a refusal, where a gateway serves the page and stays.
+async fn link_errors(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let code = response.extensions().get::<Code>().copied();
+    let body = response.extensions_mut().remove::<ErrorBody>();
+    let is_served = admin.locations().is_some() && !admin.runs().is_private();
+    if let (Some(code), Some(mut body), true) = (code, body, is_served) {
+        let page = format!("{}{ERRORS_PATH}", admin.deps().public_url);
+        body.error.docs = Some(code.docs(&page));
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        *response.body_mut() = Json(body).into_response().into_body();
+    }
+    response
 }
 
 /// Adds security headers: no sniffing, caching, framing or referrer.

@@ -24,10 +24,10 @@ use tokio::task::JoinSet;
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
-use super::host::{Arrival, OwnNames};
+use super::host::Arrival;
 use super::network::{RunningRequest, STREAMS_MAX};
 use super::probes::Peer;
-use super::router::{hooks_router, metrics_router, open_router, socket_router};
+use super::router::{hooks_router, metrics_router, socket_router};
 use super::socket::AdminSocket;
 use super::state::Admin;
 use keyward_base::limits::Limits;
@@ -42,20 +42,8 @@ const EVENTS: &str = "text/event-stream";
 /// Pause after a failed accept, which would fail again immediately while descriptors are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the open paths on `listeners` until `stop` turns true, then waits for running requests, at most
+/// Serves `router` on `listeners` until `stop` turns true, then waits for running requests, at most
 /// `limits.head_timeout`. A head must arrive within [`HEAD_WITHIN`].
-pub async fn serve_tcp(
-    listeners: Vec<TcpListener>,
-    admin: Admin,
-    names: OwnNames,
-    stop: impl Into<ListenerStop>,
-) {
-    let router = open_router(admin.clone(), names);
-    OpenListener { listeners, name: "admin", router, admin, tls: None }.serve(stop.into()).await;
-}
-
-/// Serves `router` on `listeners` in the same way: what [`network_router`](super::network_router) answers, and the
-/// console.
 pub async fn serve_network(
     listeners: Vec<TcpListener>,
     tls: Option<AdminTls>,

@@ -4,7 +4,7 @@
 mod attempt;
 pub(super) mod cookie;
 pub(super) mod limits;
-mod oidc;
+pub mod oidc;
 pub(super) mod passkey;
 mod provisioning;
 
@@ -15,9 +15,8 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 pub(super) use self::attempt::only_browsers;
 use self::attempt::{Browser, SignedIn};
-pub(super) use self::limits::SignInLimits;
+pub(super) use self::oidc::is_page as is_sign_in_page;
 pub use self::oidc::own_path;
-pub(super) use self::oidc::{is_page as is_sign_in_page, refusal_page, routes as pages};
 use super::auth::{Caller, SESSION};
 use super::body::Body;
 use super::change_record::PendingRecord;

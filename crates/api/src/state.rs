@@ -11,11 +11,11 @@ use super::agents::run_counter::Runs;
 use super::audit_log::AuditLog;
 use super::error::ApiError;
 use super::host::{Arrival, UnprovedSender};
-use super::sign_in::SignInLimits;
+use super::sign_in::limits::SignInLimits;
 use crate::idempotency::keys::IdempotencyKeys;
 use crate::reload_requests::Reloads;
 use keyward_backup::Backups;
-use keyward_base::connect::ConnectSettings;
+use keyward_base::connect::{Branding, ConnectSettings};
 use keyward_base::database::DatabaseProtocol;
 use keyward_base::limits::Limits;
 use keyward_base::opaque::OpaqueArc;
@@ -219,6 +219,11 @@ impl Admin {
     /// The ways to sign in.
     pub fn sign_in(&self) -> &SignInSettings {
         &self.deps().sign_in
+    }
+
+    /// How pages for end users look.
+    pub fn branding(&self) -> Branding {
+        self.deps().connect.borrow().branding.clone()
     }
 
     /// The challenges of passkeys.

@@ -25,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use super::{host::Arrival, probes::Peer, *};
+use super::{probes::Peer, *};
 use keyward_base::id::OrgId;
 use keyward_model::{Agent, AgentFacts, AgentSpec};
 use keyward_proxy::ListenerOwner;
@@ -148,7 +148,9 @@ async fn the_tcp_listener_serves_only_health_and_certificates() {
     let addr = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
     let names = OwnNames::new(addr.port(), Vec::new());
-    let serving = tokio::spawn(serve_tcp(vec![listener], lab.admin.clone(), names, stopped));
+    let router = open_router(lab.admin.clone(), names, Router::new());
+    let admin = lab.admin.clone();
+    let serving = tokio::spawn(serve_network(vec![listener], None, admin, router, stopped));
     let own = format!("HTTP/1.1\r\nhost: localhost:{}", addr.port());
     let table = [
         (format!("GET /healthz {own}"), 200),
@@ -156,6 +158,10 @@ async fn the_tcp_listener_serves_only_health_and_certificates() {
         (format!("GET /ca.pem {own}"), 200),
         (format!("GET /api/v1/agents {own}"), 404),
         (format!("GET /api/v1/audit {own}"), 404),
+        // Pages are an argument of the router: what is served here is JSON.
+        (format!("GET /ca {own}"), 404),
+        (format!("GET /errors {own}"), 404),
+        (format!("GET /oauth/start/x {own}"), 404),
         (format!("GET /metrics {own}"), 401),
         (format!("GET /metrics {own}\r\nauthorization: Bearer kwp_x"), 401),
         (format!("GET //healthz {own}"), 404),
@@ -488,12 +494,10 @@ async fn a_private_gateway_refuses_consents_and_names_the_remedy() {
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{told}");
         assert_eq!(told["error"]["hint"], "start a gateway that keeps running: keyward serve");
     }
-    let router = open_router(lab.admin.clone(), OwnNames::new(80, Vec::new()));
-    for path in ["/oauth/start/x", "/oauth/callback/app_x?state=s&code=c"] {
-        let at = "127.0.0.1:80".parse().unwrap();
-        let local = Arrival { local: at, peer: at, is_tls: false };
-        let request = Request::get(path).header(header::HOST, "localhost").extension(local);
-        let answer = router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
-        assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{path}");
-    }
+    let (parts, ()) = Request::get("/?state=s&code=c").body(()).unwrap().into_parts();
+    let request = PageRequest { admin: lab.admin.clone(), parts };
+    let start = consents::start(&request, "x").await;
+    assert!(matches!(start, Err(consents::ConsentRefusal::Private)));
+    let callback = consents::callback(&request, "app_x").await;
+    assert!(matches!(callback, Err(consents::ConsentRefusal::Private)));
 }

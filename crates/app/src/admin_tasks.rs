@@ -71,9 +71,7 @@ impl AdminTasks {
         services: &Services,
     ) {
         let tls = tls.map(|tls| AdminTls::new(tls, &services.leaves));
-        let names = access.names.clone();
-        let api = admin::network_router(state.clone(), access);
-        let router = keyward_console::router(api, names, state.sign_in().clone());
+        let router = keyward_console::router(state, access);
         self.listen(|stop| admin::serve_network(listeners, tls, state.clone(), router, stop));
     }
 

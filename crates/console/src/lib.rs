@@ -4,10 +4,12 @@
 //!
 //! ```text
 //! pages    one file for each page: asks the API, and gives its markup
+//! public   pages that need no sign-in: consents, connect sessions, `/ca`, `/errors`
 //! frame    what all pages have: rail, head, keys
 //! parts    what several pages show: states, times, marks, forms, charts
 //! listing  the page with the list of a kind of resources
 //! visible  markup whose texts hide no characters
+//! words    sentences from messages of the API
 //! visit    the reader of a page, and the API for them
 //! assets   style sheet and script, whose addresses change with their content
 //! ```
@@ -18,16 +20,17 @@ mod icons;
 mod listing;
 mod pages;
 mod parts;
+mod public;
 mod visible;
 mod visit;
+mod words;
 
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use keyward_api::{OwnNames, own_names_only};
-use keyward_base::sign_in::SignInSettings;
+use keyward_api::{Admin, NetworkAccess, OwnNames, own_names_only};
 
 /// Pages run our own script and style sheet, and ask this origin only.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
@@ -36,16 +39,23 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 /// The type of the API's answers.
 const JSON: &str = "application/json";
 
-/// The pages, and `api` for all other paths, at the gateway's own `names` alone. The page of the sign-in offers what the
-/// settings allow.
-pub fn router(api: Router, names: OwnNames, sign_in: SignInSettings) -> Router {
+/// All pages, and the API for all other paths, at the gateway's own names alone.
+pub fn router(admin: &Admin, access: NetworkAccess) -> Router {
+    let names = access.names.clone();
+    let api = keyward_api::network_router(admin.clone(), access, public::routes(admin));
     pages::routes()
         .merge(assets::routes())
         // The API checks them for its own paths.
         .layer(middleware::from_fn_with_state(names, own_names_only))
         .layer(middleware::from_fn(harden))
-        .with_state(visit::Console::new(api.clone(), sign_in))
+        // The page of the sign-in offers what the settings allow.
+        .with_state(visit::Console::new(api.clone(), admin.sign_in().clone()))
         .fallback_service(api.layer(middleware::from_fn(page_for_browsers)))
+}
+
+/// The pages that need no sign-in, where a command serves a consent by itself.
+pub fn open_router(admin: &Admin, names: OwnNames) -> Router {
+    keyward_api::open_router(admin.clone(), names, public::routes(admin))
 }
 
 /// Where nothing is at a path, a browser gets a page, and a program the API's answer.

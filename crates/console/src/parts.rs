@@ -165,10 +165,11 @@ pub(crate) fn last_delivery(last: Option<&DeliveryAttempt>) -> Markup {
     }
 }
 
-/// A text in which what is between backticks is code.
+/// A text in which what is between backticks is code. An odd backtick is one of the text.
 pub(crate) fn with_code(text: &str) -> Markup {
+    let is_paired = text.matches('`').count().is_multiple_of(2);
     html! {
-        @for (place, part) in text.split('`').enumerate() {
+        @for (place, part) in text.split(|c| c == '`' && is_paired).enumerate() {
             @if place % 2 == 1 { code { (part) } } @else { (part) }
         }
     }
@@ -216,6 +217,13 @@ mod tests {
         ] {
             assert_eq!(relative(now + span, now), text);
         }
+    }
+
+    #[test]
+    fn text_between_backticks_is_code_and_an_unpaired_backtick_is_text() {
+        let shown = |text: &str| with_code(text).into_string();
+        assert_eq!(shown("run `a <b>` now"), "run <code>a &lt;b&gt;</code> now");
+        assert_eq!(shown("one ` alone"), "one ` alone");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tower::ServiceExt;
 
-pub(crate) use keyward_api::{capital, sentence};
+pub(crate) use crate::words::{capital, sentence};
 
 use crate::listing::Listing;
 use keyward_api::Arrival;

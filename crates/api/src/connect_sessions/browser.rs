@@ -38,7 +38,7 @@ pub(super) struct NewBrowser {
 }
 
 /// What a page of a link has in its form, and the form brings back: a second click binds the browser again. A secret.
-pub(super) struct PageMark(String);
+pub struct PageMark(String);
 
 /// The consent of a connect session that the browser at the callback may be about to finish.
 pub(crate) struct PendingConsent(Option<(Arc<Record<ConnectSession>>, FlowId)>);
@@ -74,7 +74,7 @@ impl BrowserSession {
 
 impl PageMark {
     /// The name of the field in the form.
-    pub(super) const FIELD: &str = "page";
+    pub const FIELD: &str = "page";
 
     /// For a new page.
     pub(super) fn fresh() -> Option<Self> {
@@ -92,7 +92,8 @@ impl PageMark {
         TokenHash::of(&self.0).to_hex()
     }
 
-    pub(super) fn into_text(self) -> String {
+    /// For the form alone.
+    pub fn into_text(self) -> String {
         self.0
     }
 }

@@ -4,13 +4,11 @@
 use std::collections::BTreeMap;
 
 use axum::body::Body;
-use http::HeaderMap;
 use zeroize::Zeroizing;
 
 use super::offers::{ConnectOffer, Offers};
 
-use crate::consents::form_of;
-use crate::state::Admin;
+use crate::page_request::PageRequest;
 use keyward_base::secret::Secret;
 use keyward_rules::provider::Field;
 
@@ -18,10 +16,10 @@ use keyward_rules::provider::Field;
 const FORM_BYTES_MAX: usize = 64 * 1024;
 
 /// Before the name of a field of the auth method.
-pub(super) const FIELD: &str = "field.";
+pub const FIELD: &str = "field.";
 
 /// Before the name of a host variable.
-pub(super) const VARIABLE: &str = "variable.";
+pub const VARIABLE: &str = "variable.";
 
 /// What a person has entered.
 #[derive(Default)]
@@ -33,7 +31,7 @@ pub(super) struct KeyForm {
 
 /// Values that are not secret, by the names of their inputs: the form has them again after a refusal.
 #[derive(Default)]
-pub(super) struct EnteredValues(BTreeMap<String, String>);
+pub struct EnteredValues(BTreeMap<String, String>);
 
 /// Reads the form of a method.
 pub(super) struct FormReader<'a> {
@@ -50,16 +48,15 @@ impl FormReader<'_> {
     /// When it is malformed or too long, or a value looks like something else.
     pub(super) async fn read(
         &self,
-        admin: &Admin,
-        headers: &HeaderMap,
+        request: &PageRequest,
         body: Body,
     ) -> Result<KeyForm, FormProblem> {
         // A button without fields.
         if http_body::Body::size_hint(&body).exact() == Some(0) {
             return Ok(KeyForm::default());
         }
-        let unreadable = || refused("the form cannot be read");
-        let body = form_of(admin, headers, body, FORM_BYTES_MAX).await.ok_or_else(unreadable)?;
+        let unreadable = || FormProblem::of("the form cannot be read");
+        let body = request.form(body, FORM_BYTES_MAX).await.ok_or_else(unreadable)?;
         let entered = self.entered(&body);
         match self.parsed(&body) {
             Ok(form) => Ok(KeyForm { entered, ..form }),
@@ -78,7 +75,7 @@ impl FormReader<'_> {
                 if secret
                     .is_some_and(|secret| form.fields.insert(name.to_owned(), secret).is_some())
                 {
-                    return Err(refused("the form has a field twice"));
+                    return Err(FormProblem::of("the form has a field twice"));
                 }
             }
         }
@@ -119,7 +116,7 @@ impl FormReader<'_> {
     /// The checked value of a field; `None`: the field is optional and empty.
     fn judged(&self, name: &str, value: &Zeroizing<String>) -> Result<Option<Secret>, FormProblem> {
         let Self { offers, offer, insists } = self;
-        let unknown = || refused("the form has a field that this provider does not have");
+        let unknown = || FormProblem::of("the form has a field that this provider does not have");
         let known: Option<&Field> = offer.auth().fields.iter().find(|field| field.name == name);
         let field = known.ok_or_else(unknown)?;
         let value = value.trim();
@@ -142,30 +139,27 @@ impl FormReader<'_> {
     }
 }
 
-fn refused(message: &str) -> FormProblem {
-    FormProblem {
-        message: message.to_owned(),
-        hint: None,
-        may_insist: false,
-        input: None,
-        entered: EnteredValues::default(),
+/// What went wrong with the last attempt.
+pub struct FormProblem {
+    pub message: String,
+    pub hint: Option<String>,
+    /// Whether the same value may be tested as it is.
+    pub may_insist: bool,
+    /// The input that it is about, if it is known.
+    pub input: Option<String>,
+    /// What the form has again.
+    pub entered: EnteredValues,
+}
+
+impl FormProblem {
+    pub(super) fn of(message: impl Into<String>) -> Self {
+        let (message, entered) = (message.into(), EnteredValues::default());
+        Self { message, hint: None, may_insist: false, input: None, entered }
     }
 }
 
-/// What went wrong with the last attempt.
-pub(super) struct FormProblem {
-    pub(super) message: String,
-    pub(super) hint: Option<String>,
-    /// Whether the same value may be tested as it is.
-    pub(super) may_insist: bool,
-    /// The input that it is about, if it is known.
-    pub(super) input: Option<String>,
-    /// What the form has again.
-    pub(super) entered: EnteredValues,
-}
-
 impl EnteredValues {
-    pub(super) fn get(&self, input: &str) -> Option<&str> {
+    pub fn get(&self, input: &str) -> Option<&str> {
         self.0.get(input).map(String::as_str)
     }
 }

@@ -22,12 +22,12 @@ pub(super) struct Offers {
 
 /// One way to connect an account at a provider.
 #[derive(Clone, Debug)]
-pub(super) struct ConnectOffer {
-    pub(super) provider: Arc<Provider>,
+pub struct ConnectOffer {
+    pub provider: Arc<Provider>,
     /// The id of the auth method.
     auth: String,
     /// The scopes that a consent asks for.
-    pub(super) scopes: Vec<String>,
+    pub scopes: Vec<String>,
 }
 
 /// What a person has chosen.
@@ -38,12 +38,12 @@ pub(super) struct ConnectChoice {
 }
 
 impl ConnectOffer {
-    pub(super) fn auth(&self) -> &AuthMethod {
+    pub fn auth(&self) -> &AuthMethod {
         self.provider.auth(Some(&self.auth)).expect("the method is one of the provider's")
     }
 
     /// Whether a person consents at the provider; otherwise they fill in a form.
-    pub(super) fn consents(&self) -> bool {
+    pub fn consents(&self) -> bool {
         self.auth().is_consented_to()
     }
 }

@@ -1,33 +1,28 @@
 //! `/login/oidc`: sends a browser to the identity provider, and signs it in when it comes back. `keyward_vault::oidc`
-//! speaks with the provider; a refusal is a page that says which requirement failed and what to do.
+//! speaks with the provider; the console has the page of a refusal.
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{FromRequestParts, State};
-use axum::response::{IntoResponse, Response};
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use keyward_base::codes::Code;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::system_error;
 use keyward_model::{Login, Record, SignInMethod};
 
 use keyward_vault::oidc::{
-    ATTEMPT_LIFE, AuthenticatedPerson, CALLBACK, RelyingParty, ReturnedBrowser, SIGN_IN,
-    SignInError,
+    ATTEMPT_LIFE, AuthenticatedPerson, RelyingParty, ReturnedBrowser, SignInError,
 };
 use zeroize::Zeroizing;
+
+pub use keyward_vault::oidc::{CALLBACK, SIGN_IN};
 
 use super::attempt::{AuthenticatedUser, Browser, SignedIn};
 use super::provisioning::{SignInRefusal, user_of};
 use crate::change_record::PendingRecord;
-use crate::consents::{self, see_other};
 use crate::error::ApiError;
-use crate::handler::get;
-use crate::html::{HtmlPage, sentence};
+use crate::page_request::PageRequest;
 use crate::request_id::SecureRequest;
-use crate::state::Admin;
+use crate::request_refusal::RequestRefusal;
 
 /// The cookie of a sign-in that has begun. RFC 6265bis §4.1.3 for the prefix.
 const SECURE_COOKIE: &str = "__Host-keyward-oidc";
@@ -37,10 +32,6 @@ const LOCAL_COOKIE: &str = "keyward-oidc";
 
 /// Marks a browser that was sent to `public_url`, so that it is sent there once.
 const MOVED: &str = "moved";
-
-pub(crate) fn routes() -> Router<Admin> {
-    Router::new().route(SIGN_IN, get(start)).route(CALLBACK, get(callback))
-}
 
 /// Whether the path is one of these pages, which need the client of the request.
 pub(crate) fn is_page(path: &str) -> bool {
@@ -54,10 +45,48 @@ pub fn own_path(text: &str) -> &str {
     if is_path && is_plain { text } else { "/" }
 }
 
+/// What a browser gets.
+pub struct SignInAnswer {
+    /// Where it is redirected to.
+    pub to: Result<String, NotSignedIn>,
+    pub cookies: Vec<HeaderValue>,
+}
+
+/// Why a browser is not signed in.
+pub enum NotSignedIn {
+    /// The configuration names no identity provider.
+    NoProvider,
+    /// Too many sign-ins from the network of the client failed.
+    TooMany,
+    /// The next sign-in leads to `to`.
+    Refused { status: StatusCode, why: String, remedy: String, to: String },
+    /// The answer is the API's.
+    Api(ApiError),
+}
+
+impl From<NotSignedIn> for SignInAnswer {
+    fn from(refusal: NotSignedIn) -> Self {
+        Self { to: Err(refusal), cookies: Vec::new() }
+    }
+}
+
 /// A GET request over the network to a gateway with an identity provider. HEAD is refused: it must not use a sign-in up.
 struct SignInRequest {
     party: Arc<RelyingParty>,
     visit: SecureRequest,
+}
+
+impl SignInRequest {
+    fn of(request: &PageRequest) -> Result<Self, NotSignedIn> {
+        let visit = request.parts.extensions.get::<Result<SecureRequest, RequestRefusal>>();
+        let visit = *visit.ok_or(NotSignedIn::Api(ApiError::NoSuchPath))?;
+        let visit = visit.map_err(|refusal| SignInRefusal::Api(refusal.into()).shown("/"))?;
+        if !request.is_get() {
+            return Err(NotSignedIn::Api(ApiError::Method));
+        }
+        let party = request.admin.deps().oidc.clone().ok_or(NotSignedIn::NoProvider)?;
+        Ok(Self { party, visit })
+    }
 }
 
 /// A browser that is signed in.
@@ -68,110 +97,78 @@ struct Done {
 }
 
 /// `?to=PATH`: where the browser goes after the sign-in.
-async fn start(
-    State(admin): State<Admin>,
-    SignInRequest { party, visit }: SignInRequest,
-    uri: Uri,
-    fields: HeaderMap,
-) -> Response {
+pub async fn start(request: &PageRequest) -> SignInAnswer {
+    let SignInRequest { party, visit } = match SignInRequest::of(request) {
+        Ok(asked) => asked,
+        Err(refusal) => return refusal.into(),
+    };
     let parameter = |name: &str| {
-        let mut pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+        let mut pairs = form_urlencoded::parse(request.query().as_bytes());
         pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
     };
     let to = parameter("to").unwrap_or_default();
     let to = own_path(&to);
-    let public_url = &admin.deps().public_url;
+    let public_url = &request.admin.deps().public_url;
     // The provider sends the browser to `public_url`, where the cookie of another name of this server is unknown.
-    if !is_at(public_url, &fields) && parameter(MOVED).is_none() {
+    if !is_at(public_url, &request.parts.headers) && parameter(MOVED).is_none() {
         let to: String = form_urlencoded::byte_serialize(to.as_bytes()).collect();
-        return see_other(&format!("{public_url}{SIGN_IN}?{MOVED}=1&to={to}"));
+        let to = Ok(format!("{public_url}{SIGN_IN}?{MOVED}=1&to={to}"));
+        return SignInAnswer { to, cookies: Vec::new() };
     }
     match party.begin(to).await {
         Ok(sent) => {
-            let mut answer = see_other(&sent.url);
-            let life_s = ATTEMPT_LIFE.as_secs();
-            let cookie = cookie(&sent.cookie, visit.is_https, life_s);
-            answer.headers_mut().append(header::SET_COOKIE, cookie);
-            answer
+            let cookie = cookie(&sent.cookie, visit.is_https, ATTEMPT_LIFE.as_secs());
+            SignInAnswer { to: Ok(sent.url), cookies: vec![cookie] }
         }
         Err(error) => {
             log(&party, &error);
-            SignInRefusal::Provider(error).page(to)
+            SignInRefusal::Provider(error).shown(to).into()
         }
     }
 }
 
 /// Leaves an audit record.
-async fn callback(
-    State(admin): State<Admin>,
-    SignInRequest { party, visit }: SignInRequest,
-    uri: Uri,
-    fields: HeaderMap,
-) -> Response {
-    let record = match PendingRecord::of_sign_in(&admin, visit.client).await {
-        Ok(record) => record.at(CALLBACK, party.org()),
-        Err(refusal) => return refusal_page(refusal),
+pub async fn callback(request: &PageRequest) -> SignInAnswer {
+    let SignInRequest { party, visit } = match SignInRequest::of(request) {
+        Ok(asked) => asked,
+        Err(refusal) => return refusal.into(),
     };
-    let browser = Browser { admin: &admin, visit, fields: &fields };
-    let mut answer = match signed_in(&browser, &party, uri.query().unwrap_or_default()).await {
+    let admin = &request.admin;
+    let record = match PendingRecord::of_sign_in(admin, visit.client).await {
+        Ok(record) => record.at(CALLBACK, party.org()),
+        Err(refusal) => return SignInRefusal::Api(refusal).shown("/").into(),
+    };
+    let mut answer = match signed_in(request, visit, &party).await {
         Ok(Done { login, signed_in, to }) => {
             record.signed_in(&login, signed_in.view.user.as_deref().unwrap_or_default());
-            let mut answer = see_other(&to);
-            answer.headers_mut().append(header::SET_COOKIE, signed_in.cookie);
-            answer
+            SignInAnswer { to: Ok(to), cookies: vec![signed_in.cookie] }
         }
         Err(refused) if admin.sign_in_limits().failed(visit.client).is_err() => {
             record.omit();
             refused.log(&party);
-            too_many()
+            NotSignedIn::TooMany.into()
         }
         Err(refused) => {
             refused.log(&party);
             record.because(refused.reason());
             record.ended(refused.status(), Some(refused.code()));
-            refused.page("/")
+            refused.shown("/").into()
         }
     };
-    answer.headers_mut().append(header::SET_COOKIE, cookie("", visit.is_https, 0));
+    answer.cookies.push(cookie("", visit.is_https, 0));
     answer
 }
 
-/// The page of a refusal that has nothing to do with the provider.
-pub(crate) fn refusal_page(error: impl Into<ApiError>) -> Response {
-    SignInRefusal::Api(error.into()).page("/")
-}
-
-impl FromRequestParts<Admin> for SignInRequest {
-    type Rejection = Response;
-
-    async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Response> {
-        if parts.method != Method::GET {
-            return Err(ApiError::Method.into_response());
-        }
-        let Some(visit) = parts.extensions.get::<SecureRequest>().copied() else {
-            return Err(ApiError::NoSuchPath.into_response());
-        };
-        match &admin.deps().oidc {
-            Some(party) => Ok(Self { party: party.clone(), visit }),
-            None => Err(HtmlPage::new("Not signed in")
-                .text("This gateway has no identity provider to sign in with.")
-                .text("The operator can name one: `sign_in.oidc` of the configuration.")
-                .links(&[("Sign in another way", "/login")])
-                .answer(StatusCode::NOT_FOUND)),
-        }
-    }
-}
-
 async fn signed_in(
-    browser: &Browser<'_>,
+    request: &PageRequest,
+    visit: SecureRequest,
     party: &RelyingParty,
-    query: &str,
 ) -> Result<Done, SignInRefusal> {
-    let cookies = consents::ConsentVisit(browser.fields).cookies();
-    let name = cookie_name(browser.visit.is_https);
-    let returned = ReturnedBrowser { query, cookie: cookies.one(name) };
+    let (cookies, name) = (request.cookies(), cookie_name(visit.is_https));
+    let returned = ReturnedBrowser { query: request.query(), cookie: cookies.one(name) };
     let arrived = party.complete(returned).await.map_err(SignInRefusal::Provider)?;
-    let user = user_of(browser, party.org(), &arrived).await?;
+    let browser = Browser { admin: &request.admin, visit, fields: &request.parts.headers };
+    let user = user_of(&browser, party.org(), &arrived).await?;
     let AuthenticatedPerson { to, .. } = arrived;
     let (login, signed_in) =
         browser.log_in(AuthenticatedUser::new(user, SignInMethod::Oidc)).await?;
@@ -209,13 +206,6 @@ fn log(party: &RelyingParty, error: &SignInError) {
     }
 }
 
-fn too_many() -> Response {
-    HtmlPage::new("Not signed in")
-        .text("Too many sign-ins from your network failed.")
-        .text("Wait a minute, then start again.")
-        .answer(StatusCode::TOO_MANY_REQUESTS)
-}
-
 impl SignInRefusal {
     fn log(&self, party: &RelyingParty) {
         if let Self::Provider(error) = self {
@@ -250,7 +240,7 @@ impl SignInRefusal {
     }
 
     /// `to`: where the next sign-in leads to.
-    fn page(&self, to: &str) -> Response {
+    fn shown(&self, to: &str) -> NotSignedIn {
         let (why, remedy) = match self {
             Self::Provider(error) => (error.to_string(), error.remedy().to_owned()),
             Self::Paused => (
@@ -262,15 +252,7 @@ impl SignInRefusal {
                 (text.message, text.hint.unwrap_or_else(|| "try again in a moment".to_owned()))
             }
         };
-        let to: String = form_urlencoded::byte_serialize(to.as_bytes()).collect();
-        HtmlPage::new("Not signed in")
-            .alert(&sentence(&why))
-            .text(&sentence(&remedy))
-            .links(&[
-                ("Try again", &format!("{SIGN_IN}?to={to}")),
-                ("Sign in another way", "/login"),
-            ])
-            .answer(self.status())
+        NotSignedIn::Refused { status: self.status(), why, remedy, to: to.to_owned() }
     }
 }
 

@@ -8,7 +8,7 @@ use axum::extract::{Extension, State};
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, header};
 
-use super::attempt::{AuthenticatedUser, Browser};
+use super::attempt::{AuthenticatedUser, Browser, only_browsers};
 use crate::body::Body;
 use crate::change_record::PendingRecord;
 use crate::error::ApiError;
@@ -75,7 +75,7 @@ pub(super) async fn challenge(
     fields: HeaderMap,
     Body(NoMembers {}): Body<NoMembers>,
 ) -> Result<Json<PasskeyRequest>, ApiError> {
-    let Some(Extension(visit)) = visit else { return Err(super::only_browsers()) };
+    let Some(Extension(visit)) = visit else { return Err(only_browsers()) };
     on(&admin)?;
     let site = PasskeySite::of(&fields, visit)?;
     let challenge = admin.challenges().issue(SIGN_IN, admin.deps().clock.now());

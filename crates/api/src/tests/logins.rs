@@ -29,7 +29,7 @@ impl Browser {
             origins: Vec::new(),
             metrics_are_open: false,
         };
-        let router = network_router(lab.admin.clone(), access);
+        let router = network_router(lab.admin.clone(), access, Router::new());
         let link = lab.post("/api/v1/login-links", link).await.1;
         let (_, link) = link["url"].as_str().unwrap().split_once("?link=").unwrap();
         let request = from_browser(Method::POST, "/api/v1/session")

@@ -145,7 +145,7 @@ fn row(view: &View<'_>, rule: &RuleShown, may: Changes) -> Markup {
 }
 
 /// `keyward.yaml:12` of a whole path.
-pub(in crate::pages) fn file_line(place: &str) -> &str {
+pub(crate) fn file_line(place: &str) -> &str {
     place.rsplit_once('/').map_or(place, |(_, file)| file)
 }
 

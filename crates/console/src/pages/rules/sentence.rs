@@ -127,7 +127,7 @@ fn listed(all: &[String], word: &str) -> String {
 }
 
 /// What decided, with a link to it.
-pub(in crate::pages) fn decider(now: &Explanation) -> Option<Markup> {
+pub(crate) fn decider(now: &Explanation) -> Option<Markup> {
     let rule = now.rule.as_deref()?;
     let name = now.connection.as_ref().map(|it| it.name.as_str());
     Some(match rule.split_once(':') {
