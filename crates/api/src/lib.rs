@@ -57,7 +57,6 @@ mod openapi;
 mod orgs;
 mod page;
 mod plugins;
-mod probes;
 mod providers;
 mod reload;
 mod reload_requests;
