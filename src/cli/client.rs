@@ -205,10 +205,17 @@ impl Client {
     /// # Errors
     /// Exit code 3 when none runs.
     pub(crate) async fn running(global: &Global) -> Result<Self, Failure> {
-        if let Some(remote) = Self::remote(global)? {
-            return Ok(remote);
+        match Self::remote(global)? {
+            Some(remote) => Ok(remote),
+            None => Self::running_as(global, Identity::of(global)?).await,
         }
-        let identity = Identity::of(global)?;
+    }
+
+    /// The gateway of this data directory.
+    ///
+    /// # Errors
+    /// As [`Client::running`].
+    pub(crate) async fn running_as(global: &Global, identity: Identity) -> Result<Self, Failure> {
         let path = global.data_dir()?.join(SOCKET_NAME);
         match look(&path).await? {
             SocketAnswer::Answers => Ok(Self { via: Via::Socket(path), identity }),

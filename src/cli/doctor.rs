@@ -1,6 +1,6 @@
 //! `keyward doctor`: diagnoses the installation, and prints a remedy for each problem. It creates
-//! nothing; the only change is that opening the store repairs what a crash left. With a program, it runs
-//! the program against a probe instead (`probe.rs`).
+//! nothing; the only change is that opening the store repairs what a crash left. With a program, it examines
+//! the program instead (`probe.rs`).
 //!
 //! Each part of the diagnosis has one file. A part is skipped if it needs a part that failed.
 
@@ -44,7 +44,7 @@ pub(crate) struct Args {
     /// the agent whose placeholders the program gets
     #[arg(long, default_value = DEFAULT_AGENT)]
     pub(super) agent: String,
-    /// run this program against a probe, and report whether it would use the gateway
+    /// run this program without sending its requests, and report whether it uses the gateway
     #[arg(last = true, value_name = "CMD")]
     pub(super) program: Vec<OsString>,
 }

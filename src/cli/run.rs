@@ -3,9 +3,9 @@
 
 pub(super) mod args;
 pub(crate) mod child;
-pub(crate) mod folder;
-mod gateway;
-mod lease;
+mod folder;
+pub(crate) mod gateway;
+pub(crate) mod lease;
 mod ssh_agent;
 mod summary;
 mod verbose;
@@ -30,10 +30,6 @@ use super::settings::Global;
 use super::{output, plugin};
 use keyward_app::config::Config;
 
-/// How long a gateway may take to start, or to end after its last run.
-const GATEWAY_WITHIN: Duration = Duration::from_secs(60);
-/// How often a starting or ending gateway is looked for.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How often a lost gateway is looked for.
 const MISS_EVERY: Duration = Duration::from_secs(1);
 
@@ -62,14 +58,13 @@ impl Args {
             output::note(&format!("note: creating a new data directory, {}", data.display()));
         }
         let gateway = RunGateway::new(global)?;
-        let (mut lease, mut facts) = match self.join(&gateway).await {
-            Ok(joined) => joined,
-            Err(failure) => {
-                // A gateway that was started for this run ends with it.
-                gateway.ended_with_its_last_run().await;
-                return Err(failure);
-            }
+        let join = async |client: Client| {
+            let facts = self.facts(&client).await;
+            // Also if the agent is refused: a private gateway then ends at once.
+            let lease = OpenRun::open(&gateway, &self.agent, None).await;
+            facts.and_then(|facts| Ok((lease?, facts)))
         };
+        let (mut lease, mut facts) = gateway.joined(join).await?;
         let code = match self.other_hosts(&gateway, &mut facts, global).await {
             Ok(()) => self.program(&mut lease, &facts, &gateway, &config).await,
             Err(failure) => Err(failure),
@@ -100,7 +95,7 @@ impl Args {
         gateway: &RunGateway,
         config: &Config,
     ) -> Result<u8, Failure> {
-        let FoundGateway { proxy, gateway, secret_variables } = gateway.found().await?;
+        let FoundGateway { proxy, gateway, status } = gateway.found().await?;
         let folder = Folder::make(&gateway.data)?;
         let (paths, inherited) = (Paths::new(folder.path()), Inherited::of_process());
         let (proxy, own) = (proxy.to_string(), tcp_listener(&facts.agent));
@@ -126,7 +121,7 @@ impl Args {
         };
         // The gateway may have another configuration than this command.
         let mut withheld = config.secret_variables();
-        withheld.extend(secret_variables.iter().map(String::as_str));
+        withheld.extend(status.secret_variables.iter().map(String::as_str));
         let mut child = Child::spawn(Invocation {
             program: &self.program,
             environment: &made,
@@ -150,30 +145,6 @@ impl Args {
             plugin::run::check_and_select(client, file, &mut facts.agent).await?;
         }
         Ok(facts)
-    }
-
-    /// Opens a run at the gateway, and waits for one that is starting.
-    async fn join(&self, gateway: &RunGateway) -> Result<(OpenRun, EnvironmentFacts), Failure> {
-        let deadline = tokio::time::Instant::now() + GATEWAY_WITHIN;
-        loop {
-            let joined = match gateway.found_or_started().await {
-                Ok(client) => {
-                    let facts = self.facts(&client).await;
-                    // Also if the agent is refused: a private gateway then ends at once.
-                    let lease = OpenRun::open(gateway, &self.agent, None).await;
-                    facts.and_then(|facts| Ok((lease?, facts)))
-                }
-                Err(failure) => Err(failure),
-            };
-            match joined {
-                // The gateway is stopping, or another process holds the store: both are temporary.
-                Err(failure)
-                    if failure.exit() == Exit::Unreachable
-                        && tokio::time::Instant::now() < deadline => {}
-                other => return other,
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
     }
 }
 

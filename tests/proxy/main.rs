@@ -19,6 +19,7 @@ mod default_account;
 mod descriptors;
 mod direct_call;
 mod drain;
+mod examined;
 mod explain;
 mod graphql;
 mod grpc_refusals;

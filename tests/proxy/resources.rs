@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 
 use test_support::authorization::{Authorization, Rules};
@@ -343,26 +343,24 @@ async fn the_oldest_unfinished_tls_handshakes_are_closed_for_newer_streams() {
     lab.finish().await;
 }
 
-/// Streams of a program that `keyward doctor` tries out.
+/// Streams of a program that `keyward doctor` examines.
 #[tokio::test]
-async fn the_oldest_streams_handed_to_a_probe_are_closed_for_newer_ones() {
+async fn the_oldest_streams_of_an_examined_program_are_closed_for_newer_ones() {
     let plan = Plan::api_key().limit("unauthenticated_streams_max: 4");
     let lab = plan.start(Origin::saying("fine")).await;
-    let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
-    let at = probe.local_addr().expect("it has one");
-    // What this process opens is tried out from now on.
+    // What this process opens is examined from now on.
     let socket = UnixStream::connect(lab.gateway.data().join("admin.sock"));
     let mut held = Wire::over(socket.await.expect("it listens"), None, Default::default());
-    held.send(format!("GET /api/v1/probes?at={at} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
-    assert_eq!(held.head().await.expect("an answer").status(), 200);
-    assert_eq!(held.chunk().await.as_deref(), Some(&b"{}\n"[..]));
+    let body = "{\"agent\":\"ci\",\"label\":\"doctor 1\",\"examine\":true}";
+    let head = "POST /api/v1/runs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json";
+    held.send(format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len())).await;
+    assert_eq!(held.head().await.expect("an answer").status(), 201);
+    assert!(held.chunk().await.is_some(), "the token");
     let mut waiting = std::collections::VecDeque::new();
     for number in 0..8 {
-        let wire = lab.client().await;
-        let (handed, _) = patiently("a stream at the probe", probe.accept()).await.expect("it");
-        waiting.push_back((wire, handed));
+        waiting.push_back(lab.client().await);
         if number >= 4 {
-            let (mut oldest, _handed) = waiting.pop_front().expect("four wait");
+            let mut oldest = waiting.pop_front().expect("four wait");
             assert!(oldest.is_closed().await, "{} waited for the longest time", number - 4);
         }
     }

@@ -162,7 +162,7 @@ async fn other_programs_are_served_during_and_after_doctor() {
     let mut doctor = doctor.spawn().expect("it runs");
     let mut lines = BufReader::new(doctor.stderr.take().expect("piped")).lines();
     let said: Vec<_> = lines.by_ref().map_while(Result::ok).take(2).collect();
-    assert_eq!(said, ["{\"keyward\":\"doctor\"}", ""], "it was answered by the probe");
+    assert_eq!(said, ["{\"keyward\":\"doctor\"}", ""], "it was only examined");
     assert_eq!(stage.origin.streams(), 0);
     // This test's own process is not below doctor.
     let served = |by: &str| {

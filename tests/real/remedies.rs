@@ -1,5 +1,5 @@
 //! Remedies of `keyward doctor`, applied literally: the printed code is added to the failing program, which then uses
-//! the proxy, with doctor's probe and with the gateway.
+//! the proxy, examined by doctor and with the gateway.
 
 use serde_json::Value;
 

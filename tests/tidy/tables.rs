@@ -89,7 +89,7 @@ pub(super) const FLOORS: &[(&str, &str)] = &[
     ),
     (
         "session",
-        "base directory inject limits model net observe policy proxy::gateway proxy::open_exchanges \
+        "base directory inject limits model net observe policy proxy::gateway proxy::open_exchanges proxy::probe \
          proxy::record refusal rulebook sockets",
     ),
     (
@@ -108,13 +108,13 @@ pub(super) const FLOORS: &[(&str, &str)] = &[
     (
         "exchange",
         "authorize base base_url body directory inject limits net observe policy provider proxy::connect_link \
-         proxy::gateway proxy::record refusal request rules::git_push session sockets tunnel upstream vault",
+         proxy::gateway proxy::probe proxy::record refusal request rules::git_push session sockets tunnel upstream vault",
     ),
     ("server", "base body exchange h2 net proxy::gateway proxy::record session sockets"),
     (
         "streams",
-        "authorize base base_url body directory exchange inject limits net observe policy proxy::gateway proxy::record \
-         refusal server session sockets ssh tunnel vault",
+        "authorize base base_url body directory exchange inject limits net observe policy proxy::gateway proxy::probe \
+         proxy::record refusal request server session sockets ssh tunnel vault",
     ),
     ("databases", "base directory inject model policy proxy"),
     (
@@ -192,7 +192,7 @@ pub(super) const PROXY_FUNCTION_LINES_MAX: usize = 59;
 
 /// The most lines of shipped code of each crate, as `size` counts them.
 pub(super) const CODE_LINES_MAX: &[(&str, usize)] = &[
-    ("api", 19_050),
+    ("api", 19_042),
     ("app", 12_336),
     ("backup", 700),
     ("base", 3_554),
@@ -201,11 +201,11 @@ pub(super) const CODE_LINES_MAX: &[(&str, usize)] = &[
     ("envelope", 184),
     ("hooks", 2_009),
     ("inbox", 1_706),
-    ("keyward", 26_049),
+    ("keyward", 24_991),
     ("model", 5_319),
-    ("net", 2_970),
-    ("proxy", 16_412),
-    ("rules", 17_637),
+    ("net", 2_965),
+    ("proxy", 16_708),
+    ("rules", 17_640),
     ("ssh", 645),
     ("state", 19_450),
     ("vault", 20_921),

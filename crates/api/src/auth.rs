@@ -419,7 +419,7 @@ fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
     };
     let area = match parts[0] {
         "connections" | "connect-sessions" | "flows" => Area::Connections,
-        "agents" | "runs" | "sessions" | "probes" | "plugins" | "streams" | "usage" => Area::Agents,
+        "agents" | "runs" | "sessions" | "plugins" | "streams" | "usage" => Area::Agents,
         "apps" | "redirect-uri" | "sources" => Area::Apps,
         "providers" | "status" | "summary" => Area::Providers,
         "ca" if reads => Area::Providers,

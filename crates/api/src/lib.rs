@@ -57,7 +57,6 @@ mod orgs;
 mod page;
 mod page_request;
 mod plugins;
-mod probes;
 mod providers;
 mod reload;
 mod reload_requests;

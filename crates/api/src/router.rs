@@ -31,8 +31,8 @@ use super::users::{self, logins};
 use super::{
     apps, audit, auth, backup, ca, catch_up, connect_sessions, connection_test, consents,
     database_listeners, explain, export, health, honeytokens, hooks, index, keys, orgs, plugins,
-    probes, providers, reload, replicas, request_id, sign_in, sources, streams, summary, tokens,
-    upstreams, usage, webhooks,
+    providers, reload, replicas, request_id, sign_in, sources, streams, summary, tokens, upstreams,
+    usage, webhooks,
 };
 use crate::handler::get;
 use crate::wire::ErrorBody;
@@ -158,7 +158,6 @@ pub(super) fn described() -> Routes {
         .merge(keys::routes())
         .merge(ca::routes())
         .merge(plugins::routes())
-        .merge(probes::routes())
         .merge(call::refresh_routes())
         .merge(upstreams::routes())
         .merge(usage::routes())

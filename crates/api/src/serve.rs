@@ -24,9 +24,9 @@ use tokio::task::JoinSet;
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
+use super::agents::runs::Peer;
 use super::host::Arrival;
 use super::network::{RunningRequest, STREAMS_MAX};
-use super::probes::Peer;
 use super::router::{hooks_router, metrics_router, socket_router};
 use super::socket::AdminSocket;
 use super::state::Admin;

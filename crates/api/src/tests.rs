@@ -25,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use super::{probes::Peer, *};
+use super::{agents::runs::Peer, *};
 use keyward_base::id::OrgId;
 use keyward_model::{Agent, AgentFacts, AgentSpec};
 use keyward_proxy::ListenerOwner;
@@ -450,32 +450,26 @@ async fn the_status_names_the_cause_of_a_failed_write_until_a_write_succeeds() {
 }
 
 #[tokio::test]
-async fn a_probe_requires_a_loopback_address_and_a_known_process() {
-    let lab = Lab::new().await;
-    let probe = async |query: &str, peer: Option<u32>| {
-        let request = Request::get(format!("/api/v1/probes?{query}")).extension(Peer(peer));
-        let request = request.body(Body::empty()).unwrap();
+async fn a_program_is_examined_only_if_its_process_is_known() {
+    let lab = Lab::stocked().await;
+    let run = async |peer: Option<u32>| {
+        let body = json!({"agent": "ci", "label": "doctor 1", "examine": true}).to_string();
+        let request = Request::post("/api/v1/runs").extension(Peer(peer));
+        let request = request.header(header::CONTENT_TYPE, "application/json");
+        let request = request.body(Body::from(body)).unwrap();
         let answer = lab.router.clone().oneshot(request).await.unwrap();
         let status = answer.status();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(body.to_vec()).unwrap())
     };
-    let own = Some(std::process::id());
-    for (query, peer, says) in [
-        ("at=192.0.2.1:80", own, "is not an address of loopback"),
-        ("at=127.0.0.1", own, "has a value that is not accepted"),
-        ("", own, "missing field `at`"),
-        ("at=127.0.0.1:80&pid=1", own, "unknown field `pid`"),
-        ("at=127.0.0.1:80", None, "cannot determine the program of a stream"),
-        ("at=127.0.0.1:80", Some(0), "cannot determine the program of a stream"),
-    ] {
-        let (status, body) = probe(query, peer).await;
-        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{query}: {body}");
-        assert!(body.contains(says), "{query}: {body}");
+    for peer in [None, Some(0)] {
+        let (status, body) = run(peer).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{body}");
+        assert!(body.contains("cannot determine the program of a stream"), "{body}");
     }
-    // With both, only the data path is missing here. Processes are known on Linux alone.
+    // Only the data path is missing here. Processes are known on Linux alone.
     if cfg!(target_os = "linux") {
-        let (status, body) = probe("at=127.0.0.1:80", own).await;
+        let (status, body) = run(Some(std::process::id())).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
         assert!(body.contains("draining"), "{body}");
     }

@@ -167,6 +167,10 @@ pub struct NewRun {
     /// The token of a run whose gateway was restarted under it.
     #[serde(default)]
     pub token: Option<SecretText>,
+    /// Whether the program is only examined: its requests are answered and not sent, and further lines of the answer
+    /// say what the gateway sees of it. On the socket only.
+    #[serde(default)]
+    pub examine: bool,
 }
 
 /// The result of removing a connection.

@@ -24,17 +24,6 @@ use keyward_base::host::{Host, Scheme, Target};
 /// Addresses of a named server that are tried.
 const NAMED_ADDRESSES_MAX: usize = 8;
 
-/// Connects to a program of this machine that requested it: the probe of `keyward doctor`.
-///
-/// # Errors
-/// When the connection is refused, or the address is not loopback.
-pub async fn connect_loopback(at: SocketAddr) -> io::Result<TcpStream> {
-    if !at.ip().is_loopback() {
-        return Err(io::ErrorKind::AddrNotAvailable.into());
-    }
-    TcpStream::connect(at).await
-}
-
 /// Connects to a server that a person names for a command line of their own, in any network and without a corporate
 /// proxy. With `http`, which is cleartext, only to this machine, whatever the name resolves to.
 ///

@@ -39,7 +39,7 @@ use crate::open_exchanges::OpenExchanges;
 use crate::pool::http1::Http1Pool;
 use crate::pool::shared_streams::SharedStreams;
 use crate::pool::{IdleCount, Protocols};
-use crate::sockets::probes::Probes;
+use crate::probe::Probes;
 
 /// Memory of one core for copies of request bodies that may be sent again, in bytes.
 const REPLAYS_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -223,7 +223,7 @@ impl Gateway {
         &self.open_exchanges
     }
 
-    /// The programs that are only tried out.
+    /// The programs that are only examined.
     pub fn probes(&self) -> &Probes {
         &self.probes
     }

@@ -14,6 +14,7 @@
 //! record      the audit event of an exchange
 //! gateway     the state that all cores share, and that of one core
 //! open_exchanges  lists what is open, for people, who may cut it
+//! probe       programs that are only examined; what was seen of them
 //! upstream_tls    how upstreams are verified now, also for connections with a certificate or a CA of their own
 //! connect_link    links with which a person connects the account that a request lacks
 //! pool        streams to upstreams that are kept for reuse
@@ -64,6 +65,7 @@ mod h2;
 mod limits;
 mod open_exchanges;
 mod pool;
+mod probe;
 mod record;
 mod refusal;
 mod request;
@@ -84,9 +86,12 @@ pub use limits::auth_failures::AuthFailures;
 pub use limits::budget::{Budget, BudgetShare, PerAgent};
 pub use limits::shared::{LimitExchange, LimitSpace, ReplicaRow, SharedLimits};
 pub use open_exchanges::{CountedExchange, OpenExchange, OpenExchanges, OpenKind};
+pub use probe::{
+    CarriedCredential, HandshakeFailure, ProbeEvent, ProbeRegistration, ProbeScope, ProbedRefusal,
+    ProbedRequest, Seen,
+};
 pub use session::AttachedAgent;
 pub use sockets::listener::{HandedOver, Listener, ListenerOwner};
-pub use sockets::probes::Preface;
 pub use sockets::proxy_tls::ProxyTls;
 pub use streams::cores::Cores;
 pub use streams::open_listener::OpenListener;

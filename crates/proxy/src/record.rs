@@ -174,7 +174,8 @@ impl Record {
         self.fields.target = target.cloned();
     }
 
-    /// Writes no event. Used for the CONNECT of an intercepted tunnel, whose requests have events of their own.
+    /// Writes no event. Used for the CONNECT of an intercepted tunnel, whose requests have events of their own, and for
+    /// programs that are only examined.
     pub fn discard(&mut self) {
         self.slot = None;
     }

@@ -84,6 +84,9 @@ pub enum Refusal {
     /// Google's token endpoint was asked with a placeholder: Keyward answers with one.
     #[error("a placeholder is not sent to a token endpoint")]
     PlaceholderToken,
+    /// The request of a program that is only examined: Keyward answers it.
+    #[error("the program is only examined")]
+    Probed,
     /// A base URL that cannot be used.
     #[error(transparent)]
     BaseUrl(#[from] BaseUrlError),

@@ -32,7 +32,7 @@ pub(super) struct DoctorCheck {
 #[derive(Debug, Default, Serialize)]
 pub(super) struct DoctorReport {
     pub(super) checks: Vec<DoctorCheck>,
-    /// How the program of a probe ended.
+    /// How an examined program ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) exit_code: Option<u8>,
 }

@@ -188,7 +188,7 @@ fn is_loopback(proxy: &str) -> bool {
 mod tests {
     use super::*;
     use crate::cli::environment::files::Paths;
-    use crate::cli::environment::tests::{environment, facts};
+    use crate::cli::environment::tests::{environment, facts_with_ca};
     use crate::cli::environment::{Inherited, ProxyAccess};
     use keyward_proxy::ca::authority::platform_pem;
 
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn kubernetes_objects_with_all_platform_roots_stay_below_the_size_limit() {
-        let facts = facts().with_ca("the CA\n".to_owned(), &platform_pem().unwrap());
+        let facts = facts_with_ca("the CA\n", &platform_pem().unwrap());
         let entrance =
             ProxyAccess { proxy: "keyward:8080", own: None, token: "kwa_canary", is_local: false };
         let made = facts.environment(entrance, &Paths::new(MOUNTED), &Inherited::default());

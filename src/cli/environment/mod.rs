@@ -16,8 +16,6 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
-
 use self::databases::Database;
 pub(crate) use self::files::AgentEnvironment;
 use self::files::{BUNDLE, EnvironmentFiles, NODE_SHIM, Paths, SourceFiles, TRUSTSTORE};
@@ -33,10 +31,7 @@ use super::connection::state::state_after_is;
 use super::failure::{Exit, Failure};
 use super::settings::Global;
 use keyward_api::wire::DatabaseListenerView;
-use keyward_base::id::OrgId;
-use keyward_model::{
-    Agent, AgentFacts, AgentShown, AgentSpec, Connection, ManagedBy, Record, Shown, check_name,
-};
+use keyward_model::{Agent, AgentSpec, Connection, Shown, check_name};
 use keyward_rules::provider::AuthKind;
 
 pub(crate) const DEFAULT_AGENT: &str = "default";
@@ -175,31 +170,6 @@ impl EnvironmentFacts {
             has_ssh_key,
             unusable,
         })
-    }
-
-    /// The facts of an agent without bindings, which need not exist.
-    pub(crate) fn without_bindings(name: &str) -> Self {
-        let (org, spec) = (OrgId::default_org(), AgentSpec::named(name));
-        let facts = AgentFacts::default();
-        let agent = Record::<Agent>::new(&org, ManagedBy::Store, spec, facts, Timestamp::now());
-        let agent = agent.shown(AgentShown::default());
-        Self {
-            agent,
-            ca: String::new(),
-            bundle: String::new(),
-            hosts: Vec::new(),
-            databases: Vec::new(),
-            database_listeners: Vec::new(),
-            git_hosts: Vec::new(),
-            has_google: false,
-            has_ssh_key: false,
-            unusable: Vec::new(),
-        }
-    }
-
-    /// The same with the CA of another proxy.
-    pub(crate) fn with_ca(self, ca: String, roots: &str) -> Self {
-        Self { bundle: format!("{roots}{ca}"), ca, ..self }
     }
 
     /// The environment of a client that has the files at `paths`.
@@ -440,6 +410,11 @@ pub(super) mod tests {
         }
     }
 
+    /// The same with this CA, and these roots beside it.
+    pub(crate) fn facts_with_ca(ca: &str, roots: &str) -> EnvironmentFacts {
+        EnvironmentFacts { ca: ca.to_owned(), bundle: format!("{roots}{ca}"), ..facts() }
+    }
+
     fn at(proxy: &str) -> ProxyAccess<'_> {
         ProxyAccess { proxy, own: None, token: "kwa_canary", is_local: true }
     }
@@ -565,8 +540,8 @@ pub(super) mod tests {
         let placeholder = Placeholder::issue("ghp_", Some(40));
         shell.insert("GH_TOKEN".to_owned(), placeholder.as_str().to_owned());
         shell.insert("GITHUB_TOKEN".to_owned(), "of the user".to_owned());
-        let agent = EnvironmentFacts::without_bindings("other").agent;
-        let other = EnvironmentFacts { agent, git_hosts: Vec::new(), ..facts() };
+        let mut other = EnvironmentFacts { git_hosts: Vec::new(), ..facts() };
+        (other.agent.spec.name, other.agent.facts.bindings) = ("other".to_owned(), Vec::new());
         let made = other.environment(at("127.0.0.1:8080"), &Paths::new("/f"), &inherited(&shell));
         assert_eq!(made.removed, ["GH_TOKEN"]);
         let found = made.by_name();

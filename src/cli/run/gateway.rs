@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 
+use super::child::withhold_own;
 use super::folder::{give, not_through_a_link};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
@@ -21,12 +22,17 @@ use crate::cli::settings::Global;
 use crate::cli::settings::Identity;
 use crate::cli::terminal::wait;
 use keyward_api::SOCKET_NAME;
+use keyward_api::wire::Status;
 use keyward_app::create_private_dir;
 
 /// The log file of a private gateway, in the data directory.
 const LOG: &str = "private-gateway.log";
 /// The lock file of the run that starts a gateway.
 const TURN: &str = "private-gateway.lock";
+/// How long a gateway may take to start, or to end after its last run.
+const GATEWAY_WITHIN: Duration = Duration::from_secs(60);
+/// How often a starting or ending gateway is looked for.
+const JOIN_EVERY: Duration = Duration::from_millis(50);
 /// How long to wait for a private gateway to end after its last run.
 const ENDED_WITHIN: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -35,46 +41,85 @@ const LOG_TAIL_BYTES: u64 = 4096;
 
 /// A running gateway, or the parameters to start one.
 #[derive(Clone, Debug)]
-pub(super) struct RunGateway {
+pub(crate) struct RunGateway {
     pub(super) global: Global,
     pub(super) data: PathBuf,
     /// The admin socket.
     pub(super) socket: PathBuf,
     /// The address of a private gateway.
     at: SocketAddr,
+    /// Whether it has no installation, and reads no variable of one.
+    is_bare: bool,
 }
 
 /// A running gateway, as its status describes it.
-pub(super) struct FoundGateway {
+pub(crate) struct FoundGateway {
     /// The address of the proxy for clients of this machine.
-    pub(super) proxy: ProxyAt,
+    pub(crate) proxy: ProxyAt,
     /// With the address of a private gateway, for a restart.
     pub(super) gateway: RunGateway,
-    /// Names of the variables that it reads secrets from.
-    pub(super) secret_variables: Vec<String>,
+    pub(crate) status: Status,
 }
 
 impl RunGateway {
     /// The gateway of an install. Creates its data directory.
-    pub(super) fn new(global: &Global) -> Result<Self, Failure> {
+    pub(crate) fn new(global: &Global) -> Result<Self, Failure> {
         let data = global.data_dir()?;
         create_private_dir(&data).map_err(|error| {
             Failure::failed(&format!("cannot create the directory {}", data.display()), &error)
                 .hint("choose another data directory with --data or KEYWARD_DATA")
         })?;
+        Ok(Self::at(global.clone(), data, false))
+    }
+
+    /// A gateway without an installation, with its data in this directory.
+    pub(crate) fn bare(data: PathBuf) -> Self {
+        Self::at(Global { data: Some(data.clone()), ..Global::default() }, data, true)
+    }
+
+    fn at(global: Global, data: PathBuf, is_bare: bool) -> Self {
         let socket = data.join(SOCKET_NAME);
         let at = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-        Ok(Self { global: global.clone(), data, socket, at })
+        Self { global, data, socket, at, is_bare }
     }
 
     /// The identity for opening runs.
     pub(super) fn identity(&self) -> Result<Identity, Failure> {
-        Identity::of(&self.global)
+        if self.is_bare { Ok(Identity::default()) } else { Identity::of(&self.global) }
     }
 
     /// Connects to the running gateway.
-    pub(super) async fn client(&self) -> Result<Client, Failure> {
-        Client::running(&self.global).await
+    pub(crate) async fn client(&self) -> Result<Client, Failure> {
+        Client::running_as(&self.global, self.identity()?).await
+    }
+
+    /// The result of `join`, once the gateway has answered that is starting or stopping.
+    ///
+    /// # Errors
+    /// Those of `join`, and when no gateway can be started. A gateway that was started for it has ended then.
+    pub(crate) async fn joined<T>(
+        &self,
+        join: impl AsyncFn(Client) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let deadline = tokio::time::Instant::now() + GATEWAY_WITHIN;
+        loop {
+            let joined = match self.found_or_started().await {
+                Ok(client) => join(client).await,
+                Err(failure) => Err(failure),
+            };
+            match joined {
+                // The gateway is stopping, or another process holds the store: both are temporary.
+                Err(failure)
+                    if failure.exit() == Exit::Unreachable
+                        && tokio::time::Instant::now() < deadline => {}
+                Err(failure) => {
+                    self.ended_with_its_last_run().await;
+                    return Err(failure);
+                }
+                joined => return joined,
+            }
+            tokio::time::sleep(JOIN_EVERY).await;
+        }
     }
 
     /// Finds the running gateway, or starts a private one.
@@ -108,7 +153,7 @@ impl RunGateway {
     }
 
     /// The running gateway with the address of its proxy.
-    pub(super) async fn found(&self) -> Result<FoundGateway, Failure> {
+    pub(crate) async fn found(&self) -> Result<FoundGateway, Failure> {
         let status = self.client().await?.status().await;
         let found = status.and_then(|status| Some((ProxyAt::among(&status.proxy)?, status)));
         let (proxy, status) = found.ok_or_else(|| {
@@ -117,7 +162,7 @@ impl RunGateway {
         })?;
         let at = if status.private { proxy.addr } else { self.at };
         let gateway = Self { at, ..self.clone() };
-        Ok(FoundGateway { proxy, gateway, secret_variables: status.secret_variables })
+        Ok(FoundGateway { proxy, gateway, status })
     }
 
     /// Waits for a private gateway whose last run has ended, so that the store is free afterwards.
@@ -174,6 +219,10 @@ impl RunGateway {
         command.arg("--data").arg(&self.data);
         if let Some(config) = &self.global.config {
             command.arg("--config").arg(config);
+        }
+        if self.is_bare {
+            command.env_remove("KEYWARD_CONFIG");
+            withhold_own(command.as_std_mut());
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file);
         let mut child = command.spawn().map_err(|error| {
@@ -234,9 +283,7 @@ mod tests {
         for name in [TURN, LOG] {
             std::os::unix::fs::symlink(&other, data.join(name)).unwrap();
         }
-        let at = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-        let socket = data.join(SOCKET_NAME);
-        let gateway = RunGateway { global: Global::default(), data, socket, at };
+        let gateway = RunGateway::bare(data);
         gateway.turn().unwrap_err();
         gateway.start().await.unwrap_err();
         assert_eq!(std::fs::read(&other).unwrap(), b"kept");

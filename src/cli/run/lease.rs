@@ -18,17 +18,22 @@ use crate::cli::client::{self, segment};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::terminal::secret::Typed;
 use keyward_api::wire::TokenIssued;
+use keyward_proxy::ProbeEvent;
 
 /// How long the gateway may take to revoke the token and end its stream.
 const ENDED_WITHIN: Duration = Duration::from_secs(5);
 /// Longest line with the token.
 const LINE_BYTES_MAX: usize = 16 * 1024;
 
-pub(super) struct OpenRun {
+pub(crate) struct OpenRun {
     agent: String,
     token: TokenIssued,
     body: Incoming,
     driver: JoinHandle<()>,
+    /// What was read and is no whole line yet.
+    rest: Vec<u8>,
+    /// What the gateway has seen of a program that is only examined.
+    pub(crate) events: Vec<ProbeEvent>,
 }
 
 #[derive(Debug, Serialize)]
@@ -37,6 +42,7 @@ struct NewRun<'a> {
     label: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<Typed>,
+    examine: bool,
 }
 
 impl OpenRun {
@@ -50,7 +56,24 @@ impl OpenRun {
         held: Option<TokenIssued>,
     ) -> Result<Self, Failure> {
         let token = held.as_ref().map(|held| Typed::from(held.token.clone()));
-        let new = NewRun { agent, label: format!("run {}", std::process::id()), token };
+        let label = format!("run {}", std::process::id());
+        Self::of(gateway, NewRun { agent, label, token, examine: false }, held).await
+    }
+
+    /// Opens a run whose program is only examined.
+    ///
+    /// # Errors
+    /// As [`OpenRun::open`], and when the gateway cannot identify the program's streams.
+    pub(crate) async fn examine(gateway: &RunGateway, agent: &str) -> Result<Self, Failure> {
+        let label = format!("doctor {}", std::process::id());
+        Self::of(gateway, NewRun { agent, label, token: None, examine: true }, None).await
+    }
+
+    async fn of(
+        gateway: &RunGateway,
+        new: NewRun<'_>,
+        held: Option<TokenIssued>,
+    ) -> Result<Self, Failure> {
         let (mut body, driver) = post(gateway, &new).await?;
         let line = first_line(&mut body).await?;
         let token = match held {
@@ -60,11 +83,12 @@ impl OpenRun {
                     .hint("use the same version of the gateway and the command line")
             })?,
         };
-        Ok(Self { agent: agent.to_owned(), token, body, driver })
+        let (agent, rest, events) = (new.agent.to_owned(), Vec::new(), Vec::new());
+        Ok(Self { agent, token, body, driver, rest, events })
     }
 
     /// The token's text.
-    pub(super) fn token(&self) -> &str {
+    pub(crate) fn token(&self) -> &str {
         &self.token.token
     }
 
@@ -81,9 +105,17 @@ impl OpenRun {
         format!("/api/v1/agents/{}/tokens/{}", segment(&self.agent), self.token.id)
     }
 
-    /// Resolves when the gateway has closed the stream.
-    pub(super) async fn lost(&mut self) {
-        while let Some(Ok(_)) = self.body.frame().await {}
+    /// Reads events until the gateway has closed the stream. Cancelling this loses none.
+    pub(crate) async fn lost(&mut self) {
+        while let Some(Ok(frame)) = self.body.frame().await {
+            if let Some(data) = frame.data_ref() {
+                self.rest.extend_from_slice(data);
+            }
+            while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=end).collect();
+                self.events.extend(serde_json::from_slice::<ProbeEvent>(&line));
+            }
+        }
     }
 
     /// The same run at the gateway that answers now.
@@ -101,7 +133,15 @@ impl OpenRun {
 
     /// Ends the token, the run, and with the last run the private gateway. The store is free when this
     /// returns.
-    pub(super) async fn close(mut self, gateway: &RunGateway) {
+    pub(crate) async fn close(mut self, gateway: &RunGateway) {
+        self.end(gateway).await;
+        self.driver.abort();
+        drop(self.body);
+        gateway.ended_with_its_last_run().await;
+    }
+
+    /// Ends the token and the run. All events were read when this returns.
+    pub(crate) async fn end(&mut self, gateway: &RunGateway) {
         let at = self.path();
         let revoked = async {
             if let Ok(client) = gateway.client().await
@@ -113,9 +153,6 @@ impl OpenRun {
         };
         // The end of the stream ends the run too.
         drop(tokio::time::timeout(ENDED_WITHIN, revoked).await);
-        self.driver.abort();
-        drop(self.body);
-        gateway.ended_with_its_last_run().await;
     }
 }
 

@@ -1,6 +1,7 @@
-//! `POST /runs`: a token that is valid while the response is read. The first line of the response is the token;
-//! nothing follows until either side ends it. When the reader exits, the kernel closes its stream and the token
-//! is revoked at once.
+//! `POST /runs`: a token that is valid while the response is read. The first line of the response is the token. When
+//! the reader exits, the kernel closes its stream and the token is revoked at once.
+//!
+//! The program of a run may only be examined; further lines are then what the data path sees of it.
 //!
 //! The token also has a short expiry, which is renewed meanwhile, so that a killed gateway leaves no token that
 //! is valid for long.
@@ -8,8 +9,10 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body as Answer;
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
 
@@ -28,6 +31,8 @@ use crate::wire::{NewRun, SecretText, TokenIssued};
 use keyward_base::id::{AgentId, OrgId, TokenId};
 use keyward_base::secret::Secret;
 use keyward_model::Agent;
+use keyward_net::processes;
+use keyward_proxy::{ProbeEvent, ProbeRegistration, ProbeScope};
 use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::AgentRecord;
 use keyward_state::observe::change::Change;
@@ -37,6 +42,10 @@ use keyward_state::observe::event::Outcome;
 const LIFE: SignedDuration = SignedDuration::from_secs(120);
 /// Short, so that a machine wakes from sleep with valid tokens soon.
 const RENEW_EVERY: Duration = Duration::from_secs(15);
+
+/// The process at the other end of the admin socket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) Option<u32>);
 
 /// A run's token and its owner.
 struct RunToken {
@@ -49,6 +58,15 @@ struct RunToken {
     /// The run as logged.
     run: Run,
     open: OpenRun,
+    /// If the program is only examined.
+    probe: Option<ProbeRegistration>,
+}
+
+/// The lines of a response after the first.
+struct RunLines {
+    /// Closed when the run has ended.
+    closed: mpsc::Receiver<Bytes>,
+    events: Option<mpsc::Receiver<ProbeEvent>>,
 }
 
 pub(crate) fn routes() -> Routes {
@@ -61,6 +79,7 @@ pub(crate) fn routes() -> Routes {
 
 async fn open(
     context: Context,
+    peer: Option<Extension<Peer>>,
     Body(new): Body<NewRun>,
 ) -> Result<JsonLinesAnswer<TokenIssued, 201>, ApiError> {
     let Context { admin, caller } = &context;
@@ -69,7 +88,9 @@ async fn open(
         return Err(ApiError::NoSuchPath);
     }
     let open = admin.runs().count();
-    if !admin.accepts_work() {
+    // A gateway that serves one examined program ends with it.
+    let gateway = admin.deps().data_path.upgrade();
+    if !admin.accepts_work() || gateway.is_some_and(|it| it.probes().have_gateway()) {
         return Err(ApiError::Draining);
     }
     let agent = resource::found::<Agent>(&context, &new.agent)?;
@@ -83,24 +104,68 @@ async fn open(
         let message = format!("agent `{}` is paused: {why}", agent.name);
         return Err(ApiError::field("agent", message).hint(hint));
     }
+    let scope = new.examine.then(|| scope(admin, peer)).transpose()?;
     let expires = admin.deps().clock.now() + LIFE;
     let (token, line) = take_token(admin, &agent, new, expires).await?;
     let run = Run { token: Some(token.clone()), ..run };
     caller.record_run(run.clone());
     admin.runs().tokens.lock().insert(token.clone(), false);
     admin.deps().metrics.run_refusals.watch(&token);
-    let (lines, body) = mpsc::channel(1);
     let (org, agent) = (agent.org.clone(), agent.id.clone());
     let (admin, caller) = (admin.clone(), caller.clone());
-    let held = RunToken { admin, org, agent, token, caller, run, open };
+    let mut held = RunToken { admin, org, agent, token, caller, run, open, probe: None };
+    let mut events = None;
+    if let Some(scope) = scope {
+        let (probe, receiver) = probe(&held.admin, &held.token, scope)?;
+        (held.probe, events) = (Some(probe), Some(receiver));
+    }
+    let (lines, closed) = mpsc::channel(1);
     // In a separate task: revoking the token must complete when the reader is gone.
     tokio::spawn(held.until_closed(lines));
-    let first = futures_util::stream::iter([Ok::<_, Infallible>(line)]);
-    let rest = futures_util::stream::unfold(body, |mut body| async move {
-        body.recv().await.map(|line| (Ok(line), body))
+    let first = stream::iter([Ok::<_, Infallible>(line)]);
+    let rest = stream::unfold(RunLines { closed, events }, |mut lines| async move {
+        Some((Ok(lines.next().await?), lines))
     });
-    let body = Answer::from_stream(futures_util::StreamExt::chain(first, rest));
-    Ok(JsonLinesAnswer::new(body))
+    Ok(JsonLinesAnswer::new(Answer::from_stream(first.chain(rest))))
+}
+
+/// Whose streams are examined.
+fn scope(admin: &Admin, peer: Option<Extension<Peer>>) -> Result<ProbeScope, ApiError> {
+    let has_gateway = admin.runs().is_private() && admin.runs().open() == 1;
+    let root = peer.and_then(|Extension(Peer(pid))| pid);
+    let root = root.filter(|pid| processes::can_tell(*pid));
+    if root.is_none() && !has_gateway {
+        return Err(ApiError::refused("the gateway cannot determine the program of a stream").hint(
+            "stop it, and the command starts one; or run it on Linux with /proc, as the same user, in no container",
+        ));
+    }
+    Ok(ProbeScope { root, has_gateway })
+}
+
+fn probe(
+    admin: &Admin,
+    token: &TokenId,
+    scope: ProbeScope,
+) -> Result<(ProbeRegistration, mpsc::Receiver<ProbeEvent>), ApiError> {
+    let gateway = admin.deps().data_path.upgrade().ok_or(ApiError::Draining)?;
+    gateway.probes().add(token.clone(), scope).ok_or_else(|| {
+        ApiError::refused("too many programs are examined at once")
+            .hint("wait until another `keyward doctor` has ended")
+    })
+}
+
+impl RunLines {
+    /// The next line; `None` when the run has ended.
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(events) = &mut self.events
+            && let Some(event) = events.recv().await
+        {
+            let mut line = serde_json::to_vec(&event).expect("texts serialise");
+            line.push(b'\n');
+            return Some(line.into());
+        }
+        self.closed.recv().await
+    }
 }
 
 /// Issues a new token, or resumes the one that the run had before a restart of the gateway; also returns the
@@ -168,6 +233,9 @@ impl RunToken {
             }
         };
         if let Some(why) = ended {
+            if let Some(probe) = &self.probe {
+                probe.settle().await;
+            }
             self.tell(why).await;
         }
         // Uncounted before the response ends, so that a reader who sees the end finds the run gone.

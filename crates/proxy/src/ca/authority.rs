@@ -165,7 +165,7 @@ impl Authority {
         Ok(Self::new(signer, None, clock))
     }
 
-    /// A CA in memory only, for tests, demonstrations and probes.
+    /// A CA in memory only, for tests and demonstrations.
     pub fn ephemeral() -> Self {
         let clock = Clock::System;
         let made = Pair::make(clock.now())

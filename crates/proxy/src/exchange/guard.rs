@@ -8,7 +8,7 @@ use crate::authorize::connection_limits::Admission;
 use crate::gateway::Gateway;
 use crate::record::Record;
 use crate::refusal::{Refusal, RefusalFormat};
-use crate::session::ProxySession;
+use crate::session::{AcceptedStream, ProxySession};
 use crate::sockets::watchdog::Watchdog;
 use keyward_base::settings::Wait;
 use keyward_rules::policy::Permit;
@@ -32,7 +32,7 @@ pub enum OccupiedStream {
     /// The control plane asks.
     None,
     /// A stream without a session.
-    Accepted(Arc<Watchdog>),
+    Accepted(Arc<AcceptedStream>),
     Session(Arc<ProxySession>),
 }
 
@@ -49,11 +49,15 @@ impl ExchangeGuard {
         if let Some(watchdog) = stream.watchdog() {
             watchdog.begin_exchange();
         }
-        let record = Record::begin(gateway).await.inspect_err(|_| {
+        let mut record = Record::begin(gateway).await.inspect_err(|_| {
             if let Some(watchdog) = stream.watchdog() {
                 watchdog.end_exchange();
             }
         })?;
+        if stream.is_probed() {
+            // Nothing is sent.
+            record.discard();
+        }
         Ok(Self { record, format, admission: Admission::Pending, stream })
     }
 
@@ -93,8 +97,16 @@ impl OccupiedStream {
     fn watchdog(&self) -> Option<&Watchdog> {
         match self {
             Self::None => None,
-            Self::Accepted(watchdog) => Some(watchdog),
+            Self::Accepted(accepted) => Some(&accepted.watchdog),
             Self::Session(session) => Some(&session.watchdog),
+        }
+    }
+
+    fn is_probed(&self) -> bool {
+        match self {
+            Self::None => false,
+            Self::Accepted(accepted) => accepted.probed.get().is_some(),
+            Self::Session(session) => session.probed().is_some(),
         }
     }
 }

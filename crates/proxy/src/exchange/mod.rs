@@ -32,9 +32,12 @@ use crate::authorize::requester::{Requester, ValidRequester};
 use crate::authorize::{connection_limits, decide};
 use crate::body::request_body::RequestBody;
 use crate::gateway::{Core, Gateway};
+use crate::probe::{CarriedCredential, ProbedRequest, Seen};
+use crate::record::Record;
 use crate::refusal::{Refusal, RefusalFormat};
 use crate::request::inbound::Inbound;
 use crate::session::ProxySession;
+use keyward_rules::policy::Reason;
 
 /// Runs one exchange, which ends when the body of its answer ends.
 ///
@@ -48,6 +51,7 @@ pub async fn run(
 ) -> Result<Answer, Refusal> {
     let gw = &core.gateway;
     let (mut valid, mut inbound) = begin(gw, requester, *request, exchange)?;
+    end_if_probed(gw, requester, &inbound, &mut exchange.record)?;
     let mut attempts = None;
     let sent = loop {
         let permitted = decide::decide(gw, valid, inbound, &mut exchange.record).await?;
@@ -82,6 +86,43 @@ fn begin<'a>(
     Ok((valid, inbound))
 }
 
+/// Ends the exchange of a program that is only examined, and reports what policy says of its request.
+fn end_if_probed(
+    gw: &Gateway,
+    requester: Requester<'_>,
+    inbound: &Inbound,
+    record: &mut Record,
+) -> Result<(), Refusal> {
+    let Requester::Agent(session) = requester else { return Ok(()) };
+    let Some(probed) = session.probed() else { return Ok(()) };
+    let decided = gw.rulebook.current().decide(&session.agent, &inbound.policy_request());
+    // What depends on a body is not judged.
+    let reason = decided.err().filter(|reason| !matches!(reason, Reason::BodyUnread { .. }));
+    let refused =
+        reason.map(|reason| respond::refusal_info(&Refusal::Policy(reason), Some(record)).into());
+    let (connection, head) = (session.target_source.connection(), &inbound.head);
+    let host = connection.map_or_else(|| inbound.target().authority(), str::to_owned);
+    let seen = Seen::Request(ProbedRequest {
+        method: head.method.to_string(),
+        base_url: connection.is_some(),
+        own_token: probed.has_proved(&session.agent),
+        credential: CarriedCredential::of(&head.uri, &head.headers),
+        refused,
+    });
+    probed.report(Some(host), Some(&head.headers), seen);
+    Err(Refusal::Probed)
+}
+
+/// Reports a request of an examined program that is refused before policy is asked.
+fn report_refused(session: &ProxySession, refusal: &Refusal) {
+    if let (Some(probed), false) = (session.probed(), matches!(refusal, Refusal::Probed)) {
+        let (source, text) = (&session.target_source, respond::refusal_info(refusal, None));
+        let host = source.connection().map(str::to_owned);
+        let host = host.or_else(|| Some(source.target()?.authority()));
+        probed.report(host, None, Seen::Refused(text.into()));
+    }
+}
+
 /// Runs an exchange and turns its result into an HTTP answer. A block and no `async fn`, whose future would have room
 /// for each argument twice.
 pub fn answer(
@@ -114,6 +155,7 @@ pub fn answer(
                 Err(refusal) => Box::new(refusal),
             }
         };
+        report_refused(&session, &refused);
         Box::pin(respond::refusal(&refused, exchange)).await
     }
 }

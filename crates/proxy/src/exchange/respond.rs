@@ -93,8 +93,10 @@ impl From<RefusalText> for RefusalView {
 
 /// Answers a request with the refusal, and notes it in the record.
 pub async fn refusal(refusal: &Refusal, exchange: ExchangeGuard) -> Response<AnswerBody> {
-    if let Refusal::PlaceholderToken = refusal {
-        return json::placeholder_token(exchange);
+    match refusal {
+        Refusal::PlaceholderToken => return json::placeholder_token(exchange),
+        Refusal::Probed => return json::answer_to_probed(exchange),
+        _ => {}
     }
     let link = exchange.record.connect_link(refusal).await;
     answer(refusal, exchange, None, link)
@@ -338,7 +340,7 @@ fn table(refusal: &Refusal) -> RefusalView {
         Refusal::AnswerTimeout => said(Code::UpstreamTimeout).into(),
         Refusal::Overloaded(_) => after(1, said(Code::Overloaded)),
         Refusal::AuditUnavailable => after(1, said(Code::AuditUnavailable)),
-        Refusal::Internal(_) => Code::Internal.because(FAILED).into(),
+        Refusal::Internal(_) | Refusal::Probed => Code::Internal.because(FAILED).into(),
     }
 }
 

@@ -1,12 +1,13 @@
 //! [`AcceptedStream`]: an accepted stream, and [`AttachedAgent`]: the proof that it counts as an agent's.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::pass_streams::PassStreams;
 use super::revocation::Revocation;
 use crate::gateway::Gateway;
 use crate::limits::agent_streams::CoreStreamCount;
+use crate::probe::ProbedStream;
 use crate::refusal::Refusal;
 use crate::sockets::listener::ListenerOwner;
 use crate::sockets::watchdog::Watchdog;
@@ -26,6 +27,8 @@ pub struct AcceptedStream {
     /// Closes the stream on revocation, or when it is evicted before an agent has authenticated.
     pub revocation: Arc<Revocation>,
     pub pass_streams: PassStreams,
+    /// Set if it is of a program that is only examined.
+    pub probed: OnceLock<ProbedStream>,
     #[expect(dead_code, reason = "held for what dropping it gives back")]
     pub counted: CoreStreamCount,
 }
@@ -47,7 +50,7 @@ pub struct UnattachedAgent {
 }
 
 impl AcceptedStream {
-    /// Counts the stream as `agent`'s from now on; it cannot be evicted any more.
+    /// Counts the stream as `agent`'s from now on; it cannot be evicted any more. With the token of a probe, it is examined.
     ///
     /// # Errors
     /// When the agent has reached its limit of streams, or this stream has just been evicted.
@@ -56,6 +59,10 @@ impl AcceptedStream {
         gateway: &Gateway,
         agent: Arc<Agent>,
     ) -> Result<AttachedAgent, Box<UnattachedAgent>> {
+        if let Some(probe) = agent.token.as_ref().and_then(|token| gateway.probes.of_token(token)) {
+            let new = || ProbedStream::new(probe, String::new(), self.owner.clone());
+            self.probed.get_or_init(new);
+        }
         match self.revocation.attach_agent(gateway, &agent) {
             Ok(has_changed) => {
                 if has_changed {

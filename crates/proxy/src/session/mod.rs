@@ -13,6 +13,7 @@ pub use self::accepted_stream::{AcceptedStream, AttachedAgent, UnattachedAgent};
 use self::revocation::Revocation;
 use crate::gateway::Gateway;
 use crate::limits::agent_streams::ExchangeDescriptor;
+use crate::probe::ProbedStream;
 use crate::refusal::{Refusal, Shortage};
 use crate::sockets::watchdog::Watchdog;
 
@@ -130,6 +131,11 @@ impl ProxySession {
             UpstreamSlot::Own(descriptor) => Some(descriptor),
             UpstreamSlot::WithStream | UpstreamSlot::TooMany => None,
         }
+    }
+
+    /// Its stream, if that is of a program which is only examined.
+    pub fn probed(&self) -> Option<&ProbedStream> {
+        self.accepted.probed.get()
     }
 
     /// The revocation of its stream.

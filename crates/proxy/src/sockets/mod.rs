@@ -3,7 +3,6 @@
 pub mod copy;
 pub mod h1_idle;
 pub mod listener;
-pub mod probes;
 pub mod proxy_tls;
 pub mod streams;
 pub mod wake_filter;

@@ -23,7 +23,9 @@ use crate::base_url::{BaseUrl, BaseUrlError, target};
 use crate::body::request_body::RequestBody;
 use crate::exchange;
 use crate::exchange::answer_body::AnswerBody;
+use crate::exchange::respond;
 use crate::gateway::{Core, Gateway};
+use crate::probe::Seen;
 use crate::refusal::Refusal;
 use crate::session::{AcceptedStream, ProxySession, TargetSource, UnattachedAgent};
 use keyward_base::agent::{Agent, TOKEN_PREFIX};
@@ -38,6 +40,9 @@ pub async fn answer(
     base_url: Result<BaseUrl, BaseUrlError>,
 ) -> Response<AnswerBody> {
     let (method, uri) = (request.method().clone(), request.uri().clone());
+    let is_examined = !core.gateway.probes.is_empty();
+    let named = base_url.as_ref().ok().filter(|_| is_examined);
+    let named = named.map(|url| url.connection().to_owned());
     match resolve(core, accepted, request, base_url) {
         Ok(ResolvedRequest { session, rewrite, request }) => {
             let mut response = exchange::answer(core.clone(), session, request).await;
@@ -46,6 +51,10 @@ pub async fn answer(
         }
         Err(early) => {
             let EarlyRefusal { refusal, agent } = *early;
+            if let Some(probed) = accepted.probed.get() {
+                let text = respond::refusal_info(&refusal, None);
+                probed.report(named, None, Seen::Refused(text.into()));
+            }
             let path = agent.as_ref().and_then(|_| shown(&uri, &refusal));
             let unopened = RefusedRequest { method: &method, path: path.as_deref(), agent };
             refused(core, accepted, unopened, &refusal).await

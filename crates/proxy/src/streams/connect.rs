@@ -17,15 +17,17 @@ use crate::exchange::answer_body::AnswerBody;
 use crate::exchange::guard::{ExchangeGuard, OccupiedStream};
 use crate::exchange::{self, respond};
 use crate::gateway::Core;
+use crate::probe::Seen;
 use crate::record::Record;
 use crate::refusal::{Refusal, RefusalFormat};
+use crate::request::inbound::absolute_target;
 use crate::server::h1::{self, StreamContext};
 use crate::session::{AcceptedStream, AttachedAgent, ProxySession, TargetSource};
 use crate::sockets::streams::AgentStream;
 use crate::sockets::watchdog::Watchdog;
 use crate::tunnel::{self, PermittedTunnel};
 use keyward_base::host::{Scheme, Target};
-use keyward_rules::policy::InterceptPermit;
+use keyward_rules::policy::{InterceptPermit, Policy};
 
 /// How an authorized CONNECT is served.
 enum ConnectOpening {
@@ -97,6 +99,14 @@ async fn absolute(
     let attached = match attached {
         Ok(attached) => attached,
         Err(refusal) => {
+            if let Some(probed) = accepted.probed.get() {
+                let seen = match request.uri().scheme() {
+                    None => Seen::OriginForm,
+                    Some(_) => Seen::Refused(respond::refusal_info(&refusal, None).into()),
+                };
+                let host = absolute_target(request.uri()).ok().map(|target| target.authority());
+                probed.report(host, Some(request.headers()), seen);
+            }
             let unopened = RefusedRequest { method: request.method(), path: None, agent: None };
             return refused(core, accepted, unopened, &refusal).await;
         }
@@ -112,7 +122,7 @@ async fn connect(
     accepted: &Arc<AcceptedStream>,
     mut request: Request<RequestBody>,
 ) -> Response<AnswerBody> {
-    let stream = OccupiedStream::Accepted(accepted.watchdog.clone());
+    let stream = OccupiedStream::Accepted(accepted.clone());
     let format = RefusalFormat::Http;
     let mut exchange = match ExchangeGuard::begin(&core.gateway, stream, format).await {
         Ok(exchange) => exchange,
@@ -123,7 +133,16 @@ async fn connect(
     let target = target(&request);
     exchange.record.set_target(target.as_ref().ok());
     let named = target.as_ref().ok().cloned();
-    match open(core, accepted, &request, target, &mut exchange.record).await {
+    let opened = open(core, accepted, &request, target, &mut exchange.record).await;
+    if let Some(probed) = accepted.probed.get() {
+        let seen = match &opened {
+            Ok(_) => Seen::Tunnel,
+            Err(refusal) => Seen::Refused(respond::refusal_info(refusal, None).into()),
+        };
+        let host = named.as_ref().map(Target::authority);
+        probed.report(host, Some(request.headers()), seen);
+    }
+    match opened {
         Ok((attached, opening)) => {
             let upgrade = hyper::upgrade::on(&mut request);
             exchange.record.set_opened();
@@ -154,6 +173,10 @@ async fn open(
     let target = target?;
     without_body(request)?;
     let attached = accepted.attach_agent(gateway, agent)?;
+    if accepted.probed.get().is_some() {
+        let permit = Policy::route_examined(target);
+        return Ok((attached, ConnectOpening::Intercept(permit)));
+    }
     if ssh_agent::is_target(&target) {
         return Ok((attached, ConnectOpening::SshAgent));
     }

@@ -3,11 +3,11 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -21,12 +21,12 @@ use super::open_listener::OpenListener;
 use super::service::{ServiceSocket, ServiceStream, StreamService};
 use crate::gateway::{Core, Gateway, Retirement};
 use crate::limits::agent_streams::CoreStreamCount;
+use crate::probe::{ProbedStream, Seen, StreamOrigin};
 use crate::server::h1::draining;
 use crate::session::AcceptedStream;
 use crate::session::pass_streams::PassStreams;
 use crate::session::revocation::{Revocation, closed};
 use crate::sockets::listener::{Acceptor, Listener, NewSocket, affects_one_socket};
-use crate::sockets::probes::{Destination, Preface, hand_over};
 use crate::sockets::proxy_tls::ProxyTls;
 use crate::sockets::streams::{AgentStream, Socket};
 use crate::sockets::watchdog::Watchdog;
@@ -189,7 +189,7 @@ impl Cores {
         let (owner, proxy_tls) =
             (acceptor.listener().owner().cloned(), acceptor.listener().proxy_tls().cloned());
         let has_probes = !self.gateway.probes.is_empty() && service.is_none();
-        let preface = has_probes.then(|| preface(acceptor.listener()));
+        let listener = has_probes.then(|| name_of(acceptor.listener()));
         let index = self.place(here);
         let Handle { core, runtime, open, .. } = &self.cores[index];
         let watchdog = Arc::new(Watchdog::awaiting_head());
@@ -200,17 +200,26 @@ impl Cores {
         );
         let scheme = if proxy_tls.is_some() { Scheme::Https } else { Scheme::Http };
         let pass_streams = PassStreams::new(core.clone());
-        let accepted =
-            AcceptedStream { peer, owner, scheme, watchdog, revocation, pass_streams, counted };
+        let probed = OnceLock::new();
+        let accepted = AcceptedStream {
+            peer,
+            owner,
+            scheme,
+            watchdog,
+            revocation,
+            pass_streams,
+            probed,
+            counted,
+        };
         let (core, service) = (core.clone(), service.clone());
         if index == here {
-            return begin(core, NewStream { socket, proxy_tls, accepted, service }, preface);
+            return begin(core, NewStream { socket, proxy_tls, accepted, service }, listener);
         }
         match socket.detach() {
             Ok(detached) => drop(runtime.spawn(async move {
                 match detached.attach() {
                     Ok(socket) => {
-                        begin(core, NewStream { socket, proxy_tls, accepted, service }, preface)
+                        begin(core, NewStream { socket, proxy_tls, accepted, service }, listener)
                     }
                     Err(error) => log_failed_accept(&error),
                 }
@@ -288,58 +297,53 @@ fn log_failed_accept(error: &io::Error) {
     tracing::warn!(%error, "cannot pass a stream to another core");
 }
 
-/// The preface for streams of this listener.
-fn preface(listener: &Listener) -> Preface {
+/// `127.0.0.1:8090` or `unix:PATH`.
+fn name_of(listener: &Listener) -> String {
     let tcp = listener.addr().map(|addr| addr.to_string());
     let unix = || listener.path().map(|path| format!("unix:{}", path.display()));
-    Preface {
-        listener: tcp.or_else(unix).unwrap_or_default(),
-        agent: listener.owner().map(|owner| owner.agent.clone()),
-    }
+    tcp.or_else(unix).unwrap_or_default()
 }
 
-/// Serves a stream in a new task, unless a probe takes it: `preface` is for that probe.
-fn begin(core: Arc<Core>, stream: NewStream, preface: Option<Preface>) {
-    let Some(preface) = preface else { return serve(core, stream) };
+/// Serves a stream in a new task. `listener`: its name, if programs are examined.
+fn begin(core: Arc<Core>, stream: NewStream, listener: Option<String>) {
+    let Some(listener) = listener else { return serve(core, stream) };
     tokio::spawn(Box::pin(async move {
-        let destination = tokio::select! {
-            destination = core.gateway.probes.destination(&stream.socket) => destination,
+        let mut drain = core.gateway.draining.clone();
+        let is_served = tokio::select! {
+            is_served = may_serve(&core, &stream, listener) => is_served,
+            () = draining(&mut drain) => return,
             () = stream.accepted.revocation.evicted() => return,
         };
-        match destination {
-            Destination::Gateway => serve(core, stream),
-            Destination::Probe(at) => serve_by_probe(&core, stream, at, &preface).await,
-            Destination::Nowhere => {
-                tracing::warn!("closed a stream that may be of a program under `keyward doctor`");
-            }
+        if is_served {
+            serve(core, stream);
         }
     }));
 }
 
-/// Hands a stream to a probe until the stream or the gateway ends, or the stream is evicted.
-async fn serve_by_probe(core: &Core, stream: NewStream, at: SocketAddr, preface: &Preface) {
-    let NewStream { socket, proxy_tls, accepted, .. } = stream;
-    let mut drain = core.gateway.draining.clone();
-    let (leaves, timeout) = (&core.gateway.leaves, core.gateway.limits.handshake_timeout);
-    let detached = async {
-        match (socket, proxy_tls) {
-            (NewSocket::Tcp(tcp), Some(proxy_tls)) => {
-                match proxy_tls.accept(leaves, timeout, tcp).await {
-                    Ok(tls) => hand_over(tls, at, preface).await,
-                    Err(cause) => Err(io::Error::other(cause)),
-                }
-            }
-            (NewSocket::Tcp(tcp), None) => hand_over(tcp, at, preface).await,
-            (NewSocket::Unix(unix), _) => hand_over(unix, at, preface).await,
+/// Whether the stream is served. That of an examined program is marked, and must begin with a request.
+async fn may_serve(core: &Core, stream: &NewStream, listener: String) -> bool {
+    let owner = stream.accepted.owner.clone();
+    let probe = match core.gateway.probes.origin(&stream.socket, owner.is_some()).await {
+        StreamOrigin::Other => return true,
+        StreamOrigin::Probed(probe) => probe,
+        StreamOrigin::Unknown => {
+            tracing::warn!("closed a stream that may be of a program under `keyward doctor`");
+            return false;
         }
     };
-    tokio::select! {
-        detached = detached => if let Err(error) = detached {
-            tracing::debug!(%error, "a stream that was handed to a probe broke");
-        },
-        () = draining(&mut drain) => {}
-        () = accepted.revocation.evicted() => {}
+    let new = || ProbedStream::new(probe, listener, owner);
+    let probed = stream.accepted.probed.get_or_init(new);
+    let mut first = [0; 1];
+    let read = match (&stream.socket, &stream.proxy_tls) {
+        (NewSocket::Tcp(tcp), None) => tcp.peek(&mut first).await,
+        _ => return true,
+    };
+    // The methods in use are in upper case.
+    let is_request = !matches!(read, Ok(1)) || first[0].is_ascii_uppercase();
+    if !is_request {
+        probed.report(None, None, Seen::NoHttp(first[0]));
     }
+    is_request
 }
 
 fn serve(core: Arc<Core>, stream: NewStream) {

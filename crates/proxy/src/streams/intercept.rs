@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::Method;
 use tokio_rustls::TlsAcceptor;
@@ -9,6 +10,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::exchange;
 use crate::gateway::Core;
+use crate::probe::{HandshakeFailure, Seen};
 use crate::record::Record;
 use crate::server::h1::{self, StreamContext};
 use crate::server::h2;
@@ -31,7 +33,18 @@ pub async fn intercept(
     let watchdog = stream.watchdog().clone();
     let tls = match handshake(&core, stream, &permit, attached.agent()).await {
         Ok(tls) => tls,
-        Err(cause) => return failed(&core, attached.agent(), permit.target(), cause).await,
+        Err(error) => match attached.accepted().probed.get() {
+            None => return failed(&core, attached.agent(), permit.target(), &error).await,
+            Some(probed) => {
+                // The first byte begins a head.
+                let has_begun = !watchdog.is_idle_for(Duration::ZERO);
+                if let Some(failure) = HandshakeFailure::of(&error, has_begun) {
+                    let host = Some(permit.target().authority());
+                    probed.report(host, None, Seen::NoHandshake(failure));
+                }
+                return;
+            }
+        },
     };
     // The bytes of the handshake began no request.
     watchdog.end_exchange();
@@ -63,7 +76,7 @@ async fn handshake(
     stream: AgentStream,
     permit: &InterceptPermit,
     agent: &Agent,
-) -> Result<Box<TlsStream<AgentStream>>, String> {
+) -> io::Result<Box<TlsStream<AgentStream>>> {
     let gateway = &core.gateway;
     let handshake = async {
         let _turn = core.handshakes.take(&agent.id).await;
@@ -74,14 +87,14 @@ async fn handshake(
     match tokio::time::timeout(gateway.limits.handshake_timeout, handshake).await {
         // More than a kilobyte, and handed on whenever the stream becomes idle or wakes.
         Ok(Ok(tls)) => Ok(Box::new(tls)),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("it took too long".to_owned()),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(io::Error::other("it took too long")),
     }
 }
 
-async fn failed(core: &Core, agent: &Arc<Agent>, target: &Target, cause: String) {
+async fn failed(core: &Core, agent: &Arc<Agent>, target: &Target, error: &io::Error) {
     core.gateway.metrics.handshakes_failed.inc();
-    let cause = cause.escape_debug().to_string();
+    let cause = error.to_string().escape_debug().to_string();
     tracing::info!(agent = %agent.name, %target, cause, "the TLS handshake with the agent failed: does it trust the CA of the gateway?");
     if let Ok(mut record) = Record::begin(&core.gateway).await {
         record.set_agent(agent);

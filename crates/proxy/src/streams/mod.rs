@@ -34,11 +34,11 @@ pub struct RefusedRequest<'a> {
 /// Answers the request with the refusal.
 pub async fn refused(
     core: &Core,
-    accepted: &AcceptedStream,
+    accepted: &Arc<AcceptedStream>,
     RefusedRequest { method, path, agent }: RefusedRequest<'_>,
     refusal: &Refusal,
 ) -> Response<AnswerBody> {
-    let stream = OccupiedStream::Accepted(accepted.watchdog.clone());
+    let stream = OccupiedStream::Accepted(accepted.clone());
     let format = RefusalFormat::Http;
     let mut exchange = match ExchangeGuard::begin(&core.gateway, stream, format).await {
         Ok(exchange) => exchange,

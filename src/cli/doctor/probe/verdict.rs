@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 
+use super::program::RecognisedProgram;
 use super::remedy::{self, Evidence, ProbedAgent, ProxyProblem};
-use super::seen::Observations;
-use super::seen::{
-    CarriedCredential, HandshakeFailure, OtherProtocol, ProbeEvent, ProbedRequest, RequestRoute,
-};
-use super::stack::{RecognisedProgram, Stack};
 use super::watch::{Process, ProcessWatch};
 use crate::cli::doctor::report::{CheckStatus, DoctorReport};
 use crate::cli::doctor::settings::{self, ConfigDirs, SettingKind};
+use keyward_base::codes::Code;
+use keyward_proxy::{
+    CarriedCredential, HandshakeFailure, ProbeEvent, ProbedRefusal, ProbedRequest, Seen,
+};
 
 /// Most reports of each kind: a browser causes hundreds.
 const REPORTED_MAX: usize = 10;
@@ -22,7 +22,7 @@ const WEB_PORTS: &[u16] = &[80, 443, 8080, 8443];
 
 /// Everything known about a program that has ended.
 pub(super) struct ProbeResult {
-    pub(super) events: Observations,
+    pub(super) events: Vec<ProbeEvent>,
     pub(super) watch: ProcessWatch,
     pub(super) program: Vec<OsString>,
     pub(super) agent: ProbedAgent,
@@ -63,7 +63,7 @@ pub(super) fn judge(observed: &ProbeResult, report: &mut DoctorReport) {
         report.warn("processes", message, "mount /proc, and run it again");
     }
     let straight = past_the_proxy(observed, report);
-    if observed.events.events.is_empty() {
+    if observed.events.is_empty() {
         if !straight {
             no_connection(observed, report);
         }
@@ -73,8 +73,8 @@ pub(super) fn judge(observed: &ProbeResult, report: &mut DoctorReport) {
         hosts(observed, report);
     }
     if let (false, Some(code @ 1..)) = (report.failed(), report.exit_code) {
-        let hint = "the probe answers every request with 200 and a small JSON, and every gRPC call \
-                    with UNIMPLEMENTED, which it may not have expected";
+        let hint = "every request is answered with 200 and a small JSON, and every gRPC call with \
+                    UNIMPLEMENTED, which it may not have expected";
         report.warn("program", format!("the program ended with exit code {code}"), guess(hint));
     }
 }
@@ -153,16 +153,26 @@ fn no_connection(observed: &ProbeResult, report: &mut DoctorReport) {
 
 /// Reports streams that do not speak HTTP to a proxy.
 fn other_protocols(observed: &ProbeResult, report: &mut DoctorReport) {
-    let of = |kind| observed.events.events.contains(&ProbeEvent::OtherProtocol(kind));
-    if of(OtherProtocol::Tls) {
+    /// The first byte of a TLS record (RFC 8446 §5.1).
+    const TLS: u8 = 0x16;
+    /// The versions of SOCKS.
+    const SOCKS: [u8; 2] = [4, 5];
+    let first = observed.events.iter().filter_map(|event| match event.seen {
+        Seen::NoHttp(byte) => Some(byte),
+        _ => None,
+    });
+    let first: BTreeSet<u8> = first.collect();
+    if first.contains(&TLS) {
         let hint = "write the proxy's URL with http://: the connection to the proxy itself does not use TLS";
         report.fail("proxy", "it speaks TLS to the proxy", hint);
     }
-    if of(OtherProtocol::Socks) {
+    if SOCKS.iter().any(|version| first.contains(version)) {
         let hint = "use its option for HTTP proxies: the gateway does not support SOCKS";
         report.fail("proxy", "it speaks SOCKS to the proxy", hint);
     }
-    if of(OtherProtocol::OriginForm) || of(OtherProtocol::Unknown) {
+    let is_other = |byte: &u8| *byte != TLS && !SOCKS.contains(byte);
+    let is_for_api = observed.events.iter().any(|event| event.seen == Seen::OriginForm);
+    if is_for_api || first.iter().any(is_other) {
         let hint = "set the URL as its proxy, not as the API's address; for \
                     that there are base URLs, `keyward env --base-url`";
         report.fail("proxy", "it uses the proxy as its API server", hint);
@@ -172,46 +182,65 @@ fn other_protocols(observed: &ProbeResult, report: &mut DoctorReport) {
 /// Reports base URLs that the gateway would not serve.
 fn without_token(observed: &ProbeResult, report: &mut DoctorReport) {
     let mut told = BTreeSet::new();
-    for event in &observed.events.events {
-        let ProbeEvent::WithoutToken { connection, at_own } = event else { continue };
-        if !told.insert(connection) || told.len() > REPORTED_MAX {
+    for event in &observed.events {
+        let (Seen::Refused(refusal), Some(connection)) = (&event.seen, &event.host) else {
             continue;
-        }
+        };
         let agent = &observed.agent.name;
-        let (message, hint) = match at_own {
-            true => (
+        let (message, hint) = if refusal.is(Code::BaseUrlRefused) && event.agent.is_some() {
+            (
                 format!("{connection}: a listener of one agent serves no base URLs"),
                 "use the address of an ordinary listener (`listen.proxy`)".to_owned(),
-            ),
-            false => (
+            )
+        } else if refusal.is(Code::BaseUrlUnauthenticated) {
+            (
                 format!("{connection}: a request to its base URL carries no token"),
                 format!(
                     "give the program the agent's token as its API key: `keyward env --agent \
                      {agent} --base-url {connection}`"
                 ),
-            ),
+            )
+        } else {
+            continue;
         };
-        report.fail("auth", message, hint);
+        if told.insert(connection) && told.len() <= REPORTED_MAX {
+            report.fail("auth", message, hint);
+        }
+    }
+}
+
+/// Reports requests that policy refuses, the first to each host.
+pub(super) fn policy(observed: &ProbeResult, report: &mut DoctorReport) {
+    let refused = observed.first_requests().filter_map(|(host, request)| {
+        let ProbedRefusal { message, hint, .. } = request.refused.as_ref()?;
+        // Without the path, which may contain a secret.
+        let message = format!("the gateway would refuse {} at {host}: {message}", request.method);
+        Some((message, hint.clone().unwrap_or_default()))
+    });
+    let refused: Vec<_> = refused.collect();
+    let more = refused.len().saturating_sub(REPORTED_MAX);
+    for (message, hint) in refused.into_iter().take(REPORTED_MAX) {
+        report.warn("policy", message, hint);
+    }
+    if more > 0 {
+        report.warn("policy", format!("it would refuse requests at {more} more hosts"), "");
     }
 }
 
 /// Reports each host by the attempt that came furthest.
 fn hosts(observed: &ProbeResult, report: &mut DoctorReport) {
     let mut hosts: BTreeMap<&str, Vec<&ProbeEvent>> = BTreeMap::new();
-    for event in &observed.events.events {
-        if let Some(host) = event.host() {
+    for event in &observed.events {
+        if let Some(host) = &event.host {
             hosts.entry(host).or_default().push(event);
         }
     }
     let asked = observed.first_requests().count();
     let mut found = DoctorReport::default();
     for (host, events) in &hosts {
-        let request = events.iter().find_map(|event| match event {
-            ProbeEvent::Request(asked) => Some(asked),
-            _ => None,
-        });
+        let request = events.iter().find_map(|event| Some((*event, event.request()?)));
         match request {
-            Some(request) => arrived(request, &mut found),
+            Some((event, request)) => arrived(host, event, request, &mut found),
             None => stopped(observed, host, events, asked > 0, &mut found),
         }
     }
@@ -225,21 +254,18 @@ fn hosts(observed: &ProbeResult, report: &mut DoctorReport) {
     report.add("request", worst.status, message, String::new());
 }
 
-fn arrived(asked: &ProbedRequest, report: &mut DoctorReport) {
-    let ProbedRequest { host, credential, by, .. } = asked;
-    let way = match by {
-        RequestRoute::BaseUrl(_) => {
+fn arrived(host: &str, event: &ProbeEvent, request: &ProbedRequest, report: &mut DoctorReport) {
+    let way = match (request.base_url, &event.agent, request.own_token) {
+        (true, ..) => {
             let message = format!("{host}: it uses the connection's base URL, with a token");
             return report.ok("request", message);
         }
-        RequestRoute::Variables => "it uses the proxy".to_owned(),
-        RequestRoute::Listener(at) => format!("it uses the gateway's listener {at}"),
-        RequestRoute::OwnListener { agent: None } => "it uses the agent's own listener".to_owned(),
-        RequestRoute::OwnListener { agent: Some(agent) } => {
-            format!("it uses the listener of agent {agent}")
-        }
+        (false, Some(agent), _) => format!("it uses the listener of agent {agent}"),
+        (false, None, true) => "it uses the proxy".to_owned(),
+        // It has the address and the token from elsewhere.
+        (false, None, false) => format!("it uses the gateway's listener {}", event.listener),
     };
-    let message = match credential {
+    let message = match &request.credential {
         CarriedCredential::Placeholder(place) => format!("a placeholder in {place}"),
         CarriedCredential::Nothing => "no credential; the gateway adds it".to_owned(),
         CarriedCredential::Own(field) => {
@@ -262,16 +288,14 @@ fn stopped(
 ) {
     let advice = |problem| observed.advice(problem, None);
     // The last attempt came furthest.
-    match events.last() {
-        Some(ProbeEvent::Unauthenticated { .. }) => {
+    match events.last().map(|event| &event.seen) {
+        Some(Seen::Refused(refusal)) if refusal.is(Code::AgentUnauthenticated) => {
             let advice = advice(ProxyProblem::Unauthenticated);
             let because = advice.because();
             let message = format!("{host}: it sends no credentials to the proxy{because}");
             report.fail("auth", message, advice.marked_hint());
         }
-        Some(ProbeEvent::HandshakeFailed {
-            why: HandshakeFailure::Untrusted { alert }, ..
-        }) => {
+        Some(Seen::NoHandshake(HandshakeFailure::Untrusted { alert })) => {
             let advice = advice(ProxyProblem::Untrusted);
             let because = advice.because();
             let (message, hint) = match alert {
@@ -286,11 +310,11 @@ fn stopped(
             };
             report.fail("tls", message, hint);
         }
-        Some(ProbeEvent::HandshakeFailed { why: HandshakeFailure::Other(why), .. }) => {
+        Some(Seen::NoHandshake(HandshakeFailure::Other(why))) => {
             let hint = "the gateway supports TLS 1.2 and 1.3";
             report.fail("tls", format!("{host}: the TLS handshake failed: {why}"), hint);
         }
-        Some(ProbeEvent::NotTls { .. }) => {
+        Some(Seen::NoHandshake(HandshakeFailure::NotTls)) => {
             let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
             let hint = format!(
                 "a rule lets it through without looking inside: `rules: [{{ name: other, hosts: \
@@ -302,7 +326,7 @@ fn stopped(
                 hint,
             );
         }
-        Some(ProbeEvent::EmptyTunnel { .. } | ProbeEvent::NoRequest { .. }) => {
+        Some(Seen::Tunnel) => {
             let message = format!("{host}: it opened a stream and sent no request");
             let hint = guess(
                 "it checks the service's certificate itself (pins it), and cannot use the proxy: where \
@@ -313,21 +337,30 @@ fn stopped(
                 false => report.fail("request", message, hint),
             }
         }
-        Some(
-            ProbeEvent::OtherProtocol(_) | ProbeEvent::WithoutToken { .. } | ProbeEvent::Request(_),
-        )
-        | None => {}
+        // Reported with those of all hosts.
+        Some(Seen::Refused(refusal))
+            if refusal.is(Code::BaseUrlRefused) || refusal.is(Code::BaseUrlUnauthenticated) => {}
+        Some(Seen::Refused(ProbedRefusal { message, hint, .. })) => {
+            let message = format!("{host}: the gateway would refuse it: {message}");
+            report.warn("policy", message, hint.clone().unwrap_or_default());
+        }
+        Some(Seen::NoHttp(_) | Seen::OriginForm | Seen::Request(_)) | None => {}
     }
 }
 
 impl ProbeResult {
     /// The first request to each host.
-    pub(super) fn first_requests(&self) -> impl Iterator<Item = &ProbedRequest> {
+    pub(super) fn first_requests(&self) -> impl Iterator<Item = (&str, &ProbedRequest)> {
         let mut hosts = BTreeSet::new();
-        self.events.events.iter().filter_map(move |event| match event {
-            ProbeEvent::Request(asked) if hosts.insert(&asked.host) => Some(asked),
-            _ => None,
+        self.events.iter().filter_map(move |event| {
+            let (host, request) = (event.host.as_deref()?, event.request()?);
+            hosts.insert(host).then_some((host, request))
         })
+    }
+
+    /// User agents of its clients.
+    fn agents(&self) -> BTreeSet<&str> {
+        self.events.iter().filter_map(|event| event.user_agent.as_deref()).collect()
     }
 
     fn name(&self, pid: u32) -> &str {
@@ -337,7 +370,8 @@ impl ProbeResult {
     /// The process that has the problem: the given one, else the last with a known stack, else the program
     /// of the command line.
     fn suspect(&self, pid: Option<u32>) -> (RecognisedProgram, Option<&Process>) {
-        let agents = self.events.agents.iter().fold(String::new(), |all, one| all + one + "\n");
+        let clients = self.agents();
+        let agents = clients.iter().fold(String::new(), |all, one| all + *one + "\n");
         let seen = &self.watch.processes;
         if let Some(process) = pid.and_then(|pid| seen.get(&pid)) {
             return (RecognisedProgram::of(process, &agents), Some(process));
@@ -345,9 +379,7 @@ impl ProbeResult {
         let all =
             seen.values().rev().map(|process| (RecognisedProgram::of(process, &agents), process));
         let all: Vec<_> = all.collect();
-        let known = all
-            .into_iter()
-            .find(|(recognised, _)| !matches!(recognised.stack, Stack::Unknown | Stack::Starter));
+        let known = all.into_iter().find(|(recognised, _)| recognised.stack.is_known());
         if let Some((recognised, process)) = known {
             return (recognised, Some(process));
         }
@@ -359,7 +391,7 @@ impl ProbeResult {
             folder: std::env::current_dir().ok(),
             ..Process::default()
         };
-        let program = RecognisedProgram::of(&process, &agents).or_by_agent(&self.events.agents);
+        let program = RecognisedProgram::of(&process, &agents).or_by_agent(clients);
         (program, seen.values().next_back())
     }
 
@@ -374,7 +406,7 @@ impl ProbeResult {
             ProxyProblem::Untrusted => SettingKind::Roots,
             ProxyProblem::Unauthenticated => SettingKind::Trusted,
         };
-        let client = remedy::client_of(program.stack);
+        let client = program.stack.client;
         let mut settings = settings::found(&ConfigDirs::of_process()).into_iter();
         match settings.find(|one| Some(one.client) == client && one.kind == kind) {
             Some(setting) => {
@@ -395,23 +427,9 @@ fn lost(
     program: &RecognisedProgram,
     problem: ProxyProblem,
 ) -> Option<&'static str> {
-    let wanted: &[&'static str] = match (problem, program.stack) {
-        (_, Stack::Java) => &["JAVA_TOOL_OPTIONS"],
-        (_, Stack::Maven) => &["JAVA_TOOL_OPTIONS", "MAVEN_OPTS"],
-        (_, Stack::Gradle) => &["JAVA_TOOL_OPTIONS", "GRADLE_OPTS"],
-        (ProxyProblem::Direct | ProxyProblem::Unauthenticated, Stack::Node) => {
-            &["HTTPS_PROXY", "NODE_OPTIONS", "NO_PROXY"]
-        }
-        (ProxyProblem::Direct | ProxyProblem::Unauthenticated, _) => {
-            &["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"]
-        }
-        (ProxyProblem::Untrusted, Stack::Node | Stack::Npm) => &["NODE_EXTRA_CA_CERTS"],
-        (ProxyProblem::Untrusted, Stack::Git) => &["GIT_SSL_CAINFO"],
-        (ProxyProblem::Untrusted, Stack::Python | Stack::Pip) => {
-            &["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"]
-        }
-        (ProxyProblem::Untrusted, Stack::Curl) => &["CURL_CA_BUNDLE"],
-        (ProxyProblem::Untrusted, _) => &["SSL_CERT_FILE"],
+    let wanted = match problem {
+        ProxyProblem::Direct | ProxyProblem::Unauthenticated => &program.stack.proxy_variables,
+        ProxyProblem::Untrusted => &program.stack.trust_variables,
     };
     wanted.iter().find(|name| process.lost.contains(*name)).copied()
 }
@@ -435,6 +453,20 @@ mod tests {
     use super::*;
     use crate::cli::doctor::report::DoctorCheck;
 
+    /// Seen of a request to this host.
+    fn event(host: &str, seen: Seen) -> ProbeEvent {
+        ProbeEvent { host: Some(host.to_owned()), seen, ..ProbeEvent::default() }
+    }
+
+    fn untrusted(host: &str, alert: Option<&str>) -> ProbeEvent {
+        let alert = alert.map(str::to_owned);
+        event(host, Seen::NoHandshake(HandshakeFailure::Untrusted { alert }))
+    }
+
+    fn refused(host: &str, code: Code) -> ProbeEvent {
+        event(host, Seen::Refused(code.because("why").hint("how").into()))
+    }
+
     fn observed(program: &str, events: Vec<ProbeEvent>, straight: &[&str]) -> ProbeResult {
         let words: Vec<String> = program.split(' ').map(str::to_owned).collect();
         let process = Process {
@@ -448,7 +480,6 @@ mod tests {
         watch.processes.insert(7, Process { lost: BTreeSet::new(), ..process.clone() });
         watch.processes.insert(9, Process { program: "sudo".to_owned(), ..process });
         watch.straight = straight.iter().map(|to| (to.parse().unwrap(), 7)).collect();
-        let events = Observations { events, ..Observations::default() };
         let program = words.into_iter().map(OsString::from).collect();
         let agent = ProbedAgent { name: "ci".to_owned(), ..ProbedAgent::default() };
         ProbeResult { events, watch, program, agent }
@@ -487,7 +518,7 @@ mod tests {
 
     #[test]
     fn a_direct_stream_to_a_database_port_is_a_warning_and_no_failure() {
-        let shaken = ProbeEvent::NoRequest { host: "a.test".to_owned() };
+        let shaken = event("a.test", Seen::Tunnel);
         let found = judged(&observed("python3 app.py", vec![shaken], &["10.0.0.5:5432"]));
         assert_eq!((found[0].0, found[0].1), ("direct", CheckStatus::Warn), "{found:?}");
         assert_eq!((found[1].0, found[1].1), ("request", CheckStatus::Fail), "{found:?}");
@@ -510,9 +541,8 @@ mod tests {
 
     #[test]
     fn failures_precede_other_checks_and_omitted_hosts_and_addresses_are_counted() {
-        let why = HandshakeFailure::Untrusted { alert: Some("UnknownCA".to_owned()) };
         let mut events: Vec<_> = (0..11).map(|n| request(&format!("h{n:02}.test"))).collect();
-        events.push(ProbeEvent::HandshakeFailed { host: "z.test".to_owned(), why });
+        events.push(untrusted("z.test", Some("UnknownCA")));
         let found = judged(&untouched("x", events));
         assert_eq!((found[0].0, found[0].1), ("tls", CheckStatus::Fail), "{found:?}");
         let more = ("request", CheckStatus::Ok, "2 more hosts were requested".to_owned());
@@ -527,11 +557,8 @@ mod tests {
         let says = "it connected directly to 1 more addresses";
         assert_eq!(found[REPORTED_MAX], ("direct", CheckStatus::Warn, says.to_owned()));
 
-        let untrusted = |n: u32| ProbeEvent::HandshakeFailed {
-            host: format!("h{n:02}.test"),
-            why: HandshakeFailure::Untrusted { alert: None },
-        };
-        let found = judged(&untouched("x", (0..12).map(untrusted).collect()));
+        let failed = |n: u32| untrusted(&format!("h{n:02}.test"), None);
+        let found = judged(&untouched("x", (0..12).map(failed).collect()));
         let says = "2 more hosts were requested, 2 of them with a problem";
         assert_eq!(found.last(), Some(&("request", CheckStatus::Fail, says.to_owned())));
     }
@@ -566,8 +593,17 @@ mod tests {
 
     /// Arrives through the proxy.
     fn request(host: &str) -> ProbeEvent {
-        let request = http::Request::get("/a").body(()).unwrap();
-        ProbeEvent::Request(ProbedRequest::new("https", host, RequestRoute::Variables, &request))
+        event(host, Seen::Request(asked()))
+    }
+
+    fn asked() -> ProbedRequest {
+        ProbedRequest {
+            method: "GET".to_owned(),
+            base_url: false,
+            own_token: true,
+            credential: CarriedCredential::Nothing,
+            refused: None,
+        }
     }
 
     /// Nothing of its environment is lost.
@@ -606,20 +642,16 @@ mod tests {
 
     #[test]
     fn the_hint_for_an_inferred_cause_is_marked_as_a_guess_and_for_a_seen_one_not() {
-        let host = || "a.test".to_owned();
-        let untrusted = |alert| ProbeEvent::HandshakeFailed {
-            host: host(),
-            why: HandshakeFailure::Untrusted { alert },
-        };
+        let not_tls = Seen::NoHandshake(HandshakeFailure::NotTls);
         let table = [
-            (untouched("x", vec![untrusted(Some("UnknownCA".to_owned()))]), true),
-            (untouched("x", vec![untrusted(None)]), true),
-            (untouched("x", vec![ProbeEvent::Unauthenticated { host: host() }]), true),
-            (untouched("x", vec![ProbeEvent::NoRequest { host: host() }]), true),
+            (untouched("x", vec![untrusted("a.test", Some("UnknownCA"))]), true),
+            (untouched("x", vec![untrusted("a.test", None)]), true),
+            (untouched("x", vec![refused("a.test", Code::AgentUnauthenticated)]), true),
+            (untouched("x", vec![event("a.test", Seen::Tunnel)]), true),
             (untouched("x", vec![]), true),
             (observed("x", vec![], &[]), false),
-            (untouched("x", vec![ProbeEvent::OtherProtocol(OtherProtocol::Socks)]), false),
-            (untouched("x", vec![ProbeEvent::NotTls { host: host() }]), false),
+            (untouched("x", vec![event("a.test", Seen::NoHttp(5))]), false),
+            (untouched("x", vec![event("a.test", not_tls)]), false),
         ];
         for (observed, is_guess) in table {
             let found = checks(&observed, 0);
@@ -631,45 +663,38 @@ mod tests {
 
     #[test]
     fn a_tls_handshake_closed_without_an_alert_is_not_reported_as_distrust() {
-        let why = HandshakeFailure::Untrusted { alert: None };
-        let found = judged(&untouched(
-            "x",
-            vec![ProbeEvent::HandshakeFailed { host: "a.test".into(), why }],
-        ));
+        let found = judged(&untouched("x", vec![untrusted("a.test", None)]));
         assert_eq!(found[0].2, "a.test: it closed the connection during the TLS handshake");
     }
 
     #[test]
     fn each_route_to_the_gateway_is_reported_by_its_name() {
-        let own =
-            |agent: Option<&str>| RequestRoute::OwnListener { agent: agent.map(str::to_owned) };
-        for (by, says) in [
-            (
-                RequestRoute::Variables,
-                "a.test: it uses the proxy and trusts the CA; no credential; ",
-            ),
-            (own(None), "a.test: it uses the agent's own listener and trusts the CA; "),
-            (own(Some("web")), "a.test: it uses the listener of agent web and trusts the CA; "),
-            (
-                RequestRoute::Listener("[::1]:1".into()),
-                "a.test: it uses the gateway's listener [::1]:1 and ",
-            ),
-            (
-                RequestRoute::BaseUrl("a.test".into()),
-                "a.test: it uses the connection's base URL, with a token",
-            ),
+        let (proxy, other) = (asked(), ProbedRequest { own_token: false, ..asked() });
+        let base_url = ProbedRequest { base_url: true, ..asked() };
+        for (request, agent, says) in [
+            (proxy, None, "it uses the proxy and trusts the CA; no credential; "),
+            (other.clone(), Some("web"), "it uses the listener of agent web and trusts the CA; "),
+            (other, None, "it uses the gateway's listener [::1]:1 and "),
+            (base_url, None, "it uses the connection's base URL, with a token"),
         ] {
-            let request = http::Request::get("/a").body(()).unwrap();
-            let asked = ProbedRequest::new("https", "a.test", by, &request);
-            let found = judged(&untouched("x", vec![ProbeEvent::Request(asked)]));
-            assert!(found[0].2.starts_with(says), "{found:?}");
+            let event = ProbeEvent {
+                listener: "[::1]:1".to_owned(),
+                agent: agent.map(str::to_owned),
+                ..event("a.test", Seen::Request(request))
+            };
+            let found = judged(&untouched("x", vec![event]));
+            assert!(found[0].2.starts_with(&format!("a.test: {says}")), "{found:?}");
         }
     }
 
     #[test]
     fn a_base_url_without_a_token_or_on_an_agents_own_listener_is_reported() {
-        for (at_own, says) in [(false, "carries no token"), (true, "serves no base URLs")] {
-            let event = ProbeEvent::WithoutToken { connection: "work".to_owned(), at_own };
+        for (code, agent, says) in [
+            (Code::BaseUrlUnauthenticated, None, "carries no token"),
+            (Code::BaseUrlRefused, Some("ci"), "serves no base URLs"),
+        ] {
+            let agent = agent.map(str::to_owned);
+            let event = ProbeEvent { agent, ..refused("work", code) };
             let found = judged(&untouched("x", vec![event.clone(), event]));
             assert_eq!((found.len(), found[0].0), (1, "auth"), "{found:?}");
             assert!(found[0].2.starts_with("work: ") && found[0].2.contains(says), "{found:?}");
@@ -677,9 +702,39 @@ mod tests {
     }
 
     #[test]
+    fn refusals_of_policy_are_warnings_of_which_the_first_are_told_in_full() {
+        let refusal = || Some(Code::DefaultDeny.because("no rule").hint("add one").into());
+        let request = |n: u32| {
+            event(
+                &format!("h{n:02}.test"),
+                Seen::Request(ProbedRequest { refused: refusal(), ..asked() }),
+            )
+        };
+        let events = (0..12).flat_map(|n| [request(n), request(n)]).collect();
+        let mut report = DoctorReport::default();
+        policy(&untouched("x", events), &mut report);
+        let first = &report.checks[0];
+        assert_eq!((first.id, first.status), ("policy", CheckStatus::Warn));
+        assert_eq!(first.message, "the gateway would refuse GET at h00.test: no rule");
+        assert_eq!(first.hint.as_deref(), Some("add one"));
+        let last = report.checks.last().unwrap();
+        assert_eq!(last.message, "it would refuse requests at 2 more hosts");
+        assert_eq!(report.checks.len(), REPORTED_MAX + 1);
+    }
+
+    #[test]
+    fn a_request_that_is_refused_before_policy_is_asked_is_a_warning() {
+        let events = vec![event("a.test", Seen::Tunnel), refused("a.test", Code::HostMismatch)];
+        let found = checks(&untouched("x", events), 0);
+        assert_eq!((found[0].id, found[0].status), ("policy", CheckStatus::Warn));
+        assert_eq!(found[0].message, "a.test: the gateway would refuse it: why");
+        assert_eq!(found[0].hint.as_deref(), Some("how"));
+    }
+
+    #[test]
     fn an_unauthenticated_chromium_with_its_variables_gets_the_chromium_remedy() {
         let mut observed = untouched("chromium --headless", vec![]);
-        observed.events.events.push(ProbeEvent::Unauthenticated { host: "a.test".to_owned() });
+        observed.events.push(refused("a.test", Code::AgentUnauthenticated));
         let hint = checks(&observed, 0)[0].hint.clone().unwrap();
         for says in ["`--proxy-server=http://127.0.0.1:8090`", "certutil -d", "page.authenticate"] {
             assert!(hint.contains(says), "{says}: {hint}");

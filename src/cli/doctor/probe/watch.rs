@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
+use super::stack::STACKS;
 use crate::cli::doctor::processes::{self, Variables};
 use crate::cli::environment::AgentEnvironment;
 use keyward_net::processes as sockets;
@@ -26,28 +27,12 @@ const DNS_PORT: u16 = 53;
 /// Libraries with compiled modules, by a part of their path.
 const MODULES: &[&str] = &["site-packages/aiohttp/", "site-packages/grpc/"];
 
-/// The variables that every program needs, and those that Java, Node, Python and git read instead.
-const WATCHED: &[&str] = &[
-    "HTTPS_PROXY",
-    "https_proxy",
-    "NO_PROXY",
-    "no_proxy",
-    "SSL_CERT_FILE",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-    "GIT_SSL_CAINFO",
-    "NODE_EXTRA_CA_CERTS",
-    "NODE_OPTIONS",
-    "JAVA_TOOL_OPTIONS",
-    "MAVEN_OPTS",
-    "GRADLE_OPTS",
-];
-
 /// What polling has observed. No `Debug`: variables and arguments hold secrets.
 #[derive(Default)]
 pub(super) struct ProcessWatch {
-    root: Option<u32>,
-    /// Listeners of the probe and of the gateway.
+    /// The process of the gateway, which this process may have started.
+    gateway: Option<u32>,
+    /// Listeners of the gateway.
     proxies: Vec<SocketAddr>,
     given: BTreeMap<&'static str, String>,
     /// The executable of this process, which a new child also runs for a moment.
@@ -81,13 +66,20 @@ pub(super) struct Process {
 
 impl ProcessWatch {
     /// Watches the descendants of this process, which get this environment.
-    pub(super) fn new(proxies: Vec<SocketAddr>, made: &AgentEnvironment) -> Self {
-        let root = Some(std::process::id());
+    pub(super) fn new(
+        proxies: Vec<SocketAddr>,
+        gateway: Option<u32>,
+        made: &AgentEnvironment,
+    ) -> Self {
         let all = made.by_name();
-        let given = WATCHED.iter().filter_map(|name| Some((*name, (*all.get(name)?).to_owned())));
+        // Those that programs need.
+        let of_stacks = STACKS.iter();
+        let wanted = of_stacks.flat_map(|it| it.proxy_variables.iter().chain(&it.trust_variables));
+        let given = wanted.filter_map(|name| Some((*name, (*all.get(name)?).to_owned())));
         let own = processes::program(std::process::id());
         let is_blind = own.is_none();
-        Self { root, proxies, given: given.collect(), own, is_blind, ..Self::default() }
+        let given = given.collect();
+        Self { gateway, proxies, given, own, is_blind, ..Self::default() }
     }
 
     /// Polls until dropped.
@@ -99,8 +91,7 @@ impl ProcessWatch {
     }
 
     fn look(&mut self) {
-        let Some(root) = self.root else { return };
-        for pid in sockets::tree(root).into_iter().filter(|pid| *pid != root) {
+        for pid in descendants(self.gateway) {
             self.look_at(pid);
             for to in sockets::connected(pid) {
                 if !self.leads_to_a_proxy(to) {
@@ -185,8 +176,8 @@ impl ProcessWatch {
 /// How long the processes may take to end after SIGTERM.
 const ENDED_WITHIN: Duration = Duration::from_secs(2);
 const END_LOOK_EVERY: Duration = Duration::from_millis(5);
-/// Attempts to kill; processes that are stuck in the kernel are left afterwards.
-const LOOKS_MAX: usize = 200;
+/// Attempts; processes that are stuck in the kernel are left afterwards.
+const LOOKS_MAX: usize = 400;
 
 /// Makes orphaned descendants children of this process (prctl(2), `PR_SET_CHILD_SUBREAPER`), so that
 /// daemons stay in its tree. Linux only.
@@ -197,33 +188,55 @@ pub(super) fn adopt_descendants() {
     }
 }
 
-/// Ends all descendants after the program has ended.
-pub(super) async fn end_descendants() {
+/// The processes below this one, but for the gateway and its own.
+fn descendants(gateway: Option<u32>) -> Vec<u32> {
+    let (root, of_gateway) = (std::process::id(), gateway.map(tree).unwrap_or_default());
+    let mut found = tree(root);
+    found.retain(|pid| *pid != root && !of_gateway.contains(pid));
+    found
+}
+
+/// Ends all descendants but the gateway after the program has ended.
+pub(super) async fn end_descendants(gateway: Option<u32>) {
     let deadline = tokio::time::Instant::now() + ENDED_WITHIN;
-    while send(Signal::TERM) {
+    while send(Signal::TERM, gateway) {
         if tokio::time::Instant::now() > deadline {
-            return kill_descendants().await;
+            return kill_descendants(gateway).await;
         }
         tokio::time::sleep(END_LOOK_EVERY).await;
     }
 }
 
-/// Kills all descendants, the program included.
-pub(super) async fn kill_descendants() {
+/// Kills all descendants but the gateway, the program included.
+pub(super) async fn kill_descendants(gateway: Option<u32>) {
     for _ in 0..LOOKS_MAX {
-        if !send(Signal::KILL) {
+        if !send(Signal::KILL, gateway) {
             return;
         }
         tokio::time::sleep(END_LOOK_EVERY).await;
     }
 }
 
-/// Sends the signal to all descendants. Returns whether there are any.
-fn send(signal: Signal) -> bool {
-    // Ended processes stay in the tree until they are waited for.
+/// Waits for the end of a process that this one has started.
+pub(super) async fn until_gone(pid: u32) {
+    for _ in 0..LOOKS_MAX {
+        reap();
+        if !tree(std::process::id()).contains(&pid) {
+            return;
+        }
+        tokio::time::sleep(END_LOOK_EVERY).await;
+    }
+}
+
+/// Ended processes stay in the tree until they are waited for.
+fn reap() {
     while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
-    let own = std::process::id();
-    let left = tree(own).into_iter().filter(|pid| *pid != own);
+}
+
+/// Sends the signal to all descendants but the gateway. Returns whether there are any.
+fn send(signal: Signal, gateway: Option<u32>) -> bool {
+    reap();
+    let left = descendants(gateway).into_iter();
     let left: Vec<_> = left.filter_map(|pid| Pid::from_raw(pid.cast_signed())).collect();
     for pid in &left {
         if let Err(error) = kill_process(*pid, signal) {

@@ -1,4 +1,5 @@
-//! What Keyward itself answers in JSON: refusals, and requests for a token with a placeholder.
+//! What Keyward itself answers in JSON: refusals, requests for a token with a placeholder, and programs that are only
+//! examined.
 
 use bytes::Bytes;
 use http::header::HeaderValue;
@@ -8,6 +9,7 @@ use serde_json::json;
 
 use crate::exchange::answer_body::AnswerBody;
 use crate::exchange::guard::ExchangeGuard;
+use crate::refusal::{RefusalFormat, trailers_only};
 use keyward_rules::inject::placeholder;
 
 /// The message is repeated next to `error`, where clients of many APIs look for it: `gh` prints nothing else.
@@ -62,5 +64,23 @@ pub(super) fn placeholder_token(mut exchange: ExchangeGuard) -> Response<AnswerB
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The answer to each request of a program that is only examined.
+const EXAMINED: &[u8] = b"{\"keyward\":\"doctor\"}\n";
+
+/// Answers a request that is not sent. A gRPC call gets UNIMPLEMENTED, which clients do not retry.
+pub(super) fn answer_to_probed(exchange: ExchangeGuard) -> Response<AnswerBody> {
+    let is_call = exchange.format == RefusalFormat::Grpc;
+    let body = if is_call { Bytes::new() } else { Bytes::from_static(EXAMINED) };
+    let mut response = Response::new(AnswerBody::own(body, exchange));
+    let fields = response.headers_mut();
+    match is_call {
+        true => trailers_only(fields, 501, "keyward doctor answers no call"),
+        false => {
+            fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+    }
     response
 }
