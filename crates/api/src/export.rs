@@ -241,7 +241,7 @@ impl Exported for Source {
         record: &Record<Self>,
     ) -> Result<Map<String, Value>, ApiError> {
         // The variables of `env` are named in the spec.
-        if record.facts.credentials.is_empty() || record.spec.env.is_some() {
+        if record.facts.credentials.is_empty() || record.spec.kind_id() == "env" {
             return Ok(Map::new());
         }
         let mut credentials = Map::new();
