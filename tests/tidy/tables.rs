@@ -215,7 +215,7 @@ pub(super) const CODE_LINES_MAX: &[(&str, usize)] = &[
 pub(super) const COMMON_WORDS: &str = "\
     admin app bindings black blob bot box calendar close cloud com connect console crm cursor \
     custom customer data database dev digits docs drive exchange face fly forms front gateway \
-    http hub instant linear management maps mcp mongodb mysql new observability outlook \
+    http hub instant linear management maps mcp meet mongodb mysql new observability outlook \
     parallel people port postgres redis render replicate resend rev search segment self ssh \
     stack storage store task tasks test threads together trigger vault vector workspace you";
 
