@@ -38,7 +38,7 @@ struct DatabaseSessionArgs {
     /// tables that statements may name, such as orders, sales.orders or sales.*
     #[arg(long, value_name = "TABLE", value_delimiter = ',')]
     tables: Vec<NamePattern>,
-    /// functions that statements may call beside the server's own, such as slugify or app.*
+    /// functions that statements may call beside the server's own, such as app.*
     #[arg(long, value_name = "FUNCTION", value_delimiter = ',')]
     functions: Vec<NamePattern>,
     /// role that sessions begin with, as by SET ROLE
