@@ -605,8 +605,9 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_can_be_split_in_more_ways_names_unclear_paths() {
+    fn a_path_that_can_be_split_in_more_ways_or_has_an_empty_name_names_unclear_paths() {
         for path in [
+            "/b/mine/o//moveTo/o/y",
             "/b/mine/o/x/copyTo/b/o/o/y/copyTo/b/p/o/z/copyTo/b/q/o/w",
             "/b/mine/o/x/copyTo/b/o/o/y/rewriteTo/b/p/o/z/COPYTO/b/q/o/w",
             "/b/mine/o/x/moveTo/o/y/moveTo/o/z/moveTo/o",
