@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, Method};
 use regex_lite::{Captures, Regex};
 
 use super::names::{is_alias, is_mapped, values_of};
@@ -66,10 +66,13 @@ struct Act {
 /// A shape of decoded paths.
 #[derive(Debug)]
 struct Shape {
-    /// A text that these paths have, which is looked for first.
+    /// A text where these paths can be split, which is looked for first.
     word: &'static str,
     shape: Regex,
 }
+
+/// Two rows split a path at the first and at the last of its words. What one with more of them names is unclear.
+const WORDS_MAX: usize = 2;
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
     let table = Table::read(include_str!("named_resources.tsv"));
@@ -97,7 +100,7 @@ pub fn named_resources<'a>(
         let Some(place) = TABLE.of_field(name) else { continue };
         let asked = place.of_requests(methods.clone());
         for value in fields.get_all(name).iter().filter(|_| !asked.is_empty()) {
-            let text = text(value)?;
+            let text = std::str::from_utf8(value.as_bytes()).map_err(|_| UnclearResource)?.trim();
             for act in &place.acts {
                 let (target, path) = match act.resource.split_once(' ') {
                     Some((_, account)) => (target.clone(), destination(path, account, text)?),
@@ -108,13 +111,16 @@ pub fn named_resources<'a>(
             }
         }
     }
-    for place in TABLE.paths.iter().filter(|place| contains(path.as_str(), place.at.word)) {
-        let (asked, query) = (place.of_requests(methods.clone()), query.unwrap_or_default());
-        let Some(parts) = place.at.shape.captures(path.as_str()) else { continue };
-        for act in place.acts.iter().filter(|_| !asked.is_empty()) {
+    // What is unclear in the request's path may be in the part that is read.
+    let is_clear = !path.ambiguous() || path.with_slashes_in_segments().is_some();
+    for place in &TABLE.paths {
+        let asked = place.of_requests(methods.clone());
+        let words = if asked.is_empty() { 0 } else { count(path.as_str(), place.at.word) };
+        let parts = if words == 0 { None } else { place.at.shape.captures(path.as_str()) };
+        let Some(parts) = parts else { continue };
+        let is_clear = is_clear && words <= WORDS_MAX;
+        for act in &place.acts {
             let Some(text) = filled(act.resource, &parts, query)? else { continue };
-            // What is unclear in the request's path may be in the part that is read.
-            let is_clear = !path.ambiguous() || path.with_slashes_in_segments().is_some();
             let path = if is_clear { DecodedPath::parse(&text)? } else { unclear_path(&text)? };
             act.add(&asked, target, &path, &mut found);
         }
@@ -273,20 +279,17 @@ fn bucket_and_endpoint(host: &str) -> Option<(&str, &str)> {
     Some((&host[..at], &host[at + 1..]))
 }
 
-fn text(value: &HeaderValue) -> Result<&str, UnclearResource> {
-    std::str::from_utf8(value.as_bytes()).map(str::trim).map_err(|_| UnclearResource)
-}
-
-/// Whether the text has the word, in any case.
-fn contains(text: &str, word: &str) -> bool {
-    text.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
+/// How often the text has the word, in any case.
+fn count(text: &str, word: &str) -> usize {
+    let is_it = |part: &&[u8]| part.eq_ignore_ascii_case(word.as_bytes());
+    text.as_bytes().windows(word.len()).filter(is_it).count()
 }
 
 /// The path with the parts of the request's path and the values of parameters, encoded; `None` if one is not given.
 fn filled(
     resource: &str,
     parts: &Captures<'_>,
-    query: &str,
+    query: Option<&str>,
 ) -> Result<Option<String>, UnclearResource> {
     // What servers read in other characters is not known.
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b":+._=-/".contains(&byte);
@@ -296,7 +299,7 @@ fn filled(
             words.push(word.to_owned());
             continue;
         };
-        match only(query, name)? {
+        match only(query.unwrap_or_default(), name)? {
             Some(value) if !value.bytes().all(is_plain) => return Err(UnclearResource),
             Some(value) => words.push(value),
             None => is_whole = false,
@@ -313,14 +316,13 @@ fn filled(
 fn only(query: &str, name: &str) -> Result<Option<String>, UnclearResource> {
     let mut values = values_of(query, name);
     let first = values.next().filter(|value| !value.is_empty());
-    match values.next() {
-        None => Ok(first),
-        Some(_) => Err(UnclearResource),
-    }
+    if values.next().is_some() { Err(UnclearResource) } else { Ok(first) }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
     use keyward_base::host::Scheme;
 
@@ -600,6 +602,19 @@ mod tests {
             "GET /b/mine/o/x/copyTo/b/o/o/y",
         ];
         assert_eq!(copied("/b/mine/o/x/copyTo/b/o/o/y/copyTo/b/p/o/z"), expected);
+    }
+
+    #[test]
+    fn a_path_that_can_be_split_in_more_ways_or_has_an_empty_name_names_unclear_paths() {
+        for path in [
+            "/b/mine/o//moveTo/o/y",
+            "/b/mine/o/x/copyTo/b/o/o/y/copyTo/b/p/o/z/copyTo/b/q/o/w",
+            "/b/mine/o/x/copyTo/b/o/o/y/rewriteTo/b/p/o/z/COPYTO/b/q/o/w",
+            "/b/mine/o/x/moveTo/o/y/moveTo/o/z/moveTo/o",
+        ] {
+            let found = copied(path);
+            assert!(!found.is_empty() && found.iter().all(|it| it.contains(" ///")), "{path}");
+        }
     }
 
     #[test]

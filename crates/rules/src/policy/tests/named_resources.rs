@@ -136,7 +136,11 @@ fn a_bucket_that_a_rule_does_not_permit_is_no_destination_of_a_copy() {
         let line = format!("POST https://storage.test/storage/v1/b/{path}");
         decided(&sample, &policy, &line, "accept: */*").0
     };
-    for path in ["mine/o/x/rewriteTo/b/other/o/y", "mine/o/x/copyTo/b/public/o/y"] {
+    for path in [
+        "mine/o/x/rewriteTo/b/other/o/y",
+        "mine/o/x/copyTo/b/public/o/y",
+        "mine/o/x/copyTo/b/mine/o/y/copyTo/b/other/o/z/copyTo/b/mine/o/w",
+    ] {
         assert!(!of(path), "{path}");
     }
     for path in ["mine/o/x/rewriteTo/b/mine/o/y", "mine/o/x/moveTo/o/y", "mine/o/x/compose"] {

@@ -116,7 +116,7 @@ fn shares(scopes: &[ActionScope], line: &str, share: ScopeShare) -> Result<bool,
 }
 
 /// Requests that can do what the action does although it does not list them.
-const INDIRECT: [(&str, &str, &str); 99] = [
+const INDIRECT: [(&str, &str, &str); 102] = [
     ("gmail", "send", "POST gmail.googleapis.com/batch/gmail/v1"),
     ("gmail", "delete", "POST www.googleapis.com/batch/gmail/v1"),
     ("gmail", "send", "POST gmail.googleapis.com/Batch"),
@@ -211,6 +211,9 @@ const INDIRECT: [(&str, &str, &str); 99] = [
     ("microsoft", "read-mail", "POST /v1.0/search/query"),
     ("microsoft", "read-chats", "POST /beta/subscriptions"),
     ("gitlab", "write-code", "PUT /api/v4/suggestions/7/apply"),
+    ("gitlab", "write-code", "PUT /api/v4/projects/7/repository/submodules/a.json"),
+    ("gitlab", "write-merge-requests", "POST /api/v4/projects/7/merge_requests/2/rebase"),
+    ("gitlab", "write-merge-requests", "POST /api/v4/projects/7/merge_requests/2/rebase.json"),
     ("x", "post", "POST /1.1/statuses/update.json"),
     ("sendgrid", "send", "POST /api/mail.send.json"),
     ("gitlab", "merge", "POST /api/v4/projects/7/merge_requests/3/notes"),
