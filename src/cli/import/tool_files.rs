@@ -241,7 +241,7 @@ password =
         assert_eq!(
             shown,
             [
-                "c:2 [deploy] role_arn: a role: keyward connection add {provider} --auth assume_role --field role_arn=arn:aws:iam::123456789012:role/deploy",
+                "c:2 [deploy] role_arn: a role: keyward connection add aws --auth assume_role --field role_arn=arn:aws:iam::123456789012:role/deploy",
                 "c:5 [people] sso_session: a login in a browser, which the AWS command line renews: use access keys or a role",
             ]
         );
