@@ -148,7 +148,7 @@ fn ruled(
         _ if is_transaction => Ok(()),
         // Expressions are in parentheses if a query is in them.
         "set" if !settings::has_parentheses(tokens, text) => Ok(()),
-        "use" if !rules.names_tables() => Ok(()),
+        "use" if !rules.fixes_path() => Ok(()),
         "show" if has_parenthesis => Err("SHOW has no parentheses here".into()),
         "show" if shows_only(words, SHOWN) => Ok(()),
         "show" if !rules.names_tables() && shows_only(words, SHOWN_OF_TABLES) => Ok(()),

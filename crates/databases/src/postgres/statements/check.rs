@@ -191,8 +191,7 @@ fn settings(words: &[&str], kept: &EnforcedSettings) -> Result<(), Reason> {
     if words.iter().any(is_kept) {
         return Err("this setting cannot be changed".into());
     }
-    let fixes_path = kept.rules.as_ref().is_some_and(|rules| rules.fixes_path());
-    match fixes_path && words.iter().any(|word| PATH_SETTINGS.contains(word)) {
+    match kept.fixes_path() && words.iter().any(|word| PATH_SETTINGS.contains(word)) {
         true => Err(OTHER_PATH),
         false => Ok(()),
     }
