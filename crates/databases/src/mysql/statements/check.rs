@@ -54,8 +54,11 @@ const PASSWORD_HASH: Reason = Reason::Borrowed("it shows the hash of a password"
 /// Clauses and functions that write files or sequences.
 const REFUSED_WORDS: &[&str] = &["dumpfile", "nextval", "outfile", "setval"];
 
-/// A lock that other sessions wait for. It is a function where it is called.
-const ADVISORY_LOCK: &str = "get_lock";
+/// Functions that reach more than the data, and what they do. They are functions where they are called.
+const REACHING: &[(&str, &str)] = &[
+    ("get_lock", "advisory locks reach other sessions, which a read does not"),
+    ("load_file", "a function in it reads files of the server"),
+];
 
 /// Checks a text with any number of statements.
 ///
@@ -102,9 +105,11 @@ fn reads(first: &str, words: &[&str], tokens: &[Lexed], text: &[u8]) -> Result<(
     if !READING.contains(&first) {
         return Err(ONLY_READING);
     }
-    let locks = |two: &[Lexed]| two[0].word() == Some(ADVISORY_LOCK) && two[1].is_symbol(b'(');
-    if tokens.windows(2).any(locks) {
-        return Err("advisory locks reach other sessions, which a read does not".into());
+    let calls = |name: &str| {
+        tokens.windows(2).any(|two| two[0].word() == Some(name) && two[1].is_symbol(b'('))
+    };
+    if let Some((_, why)) = REACHING.iter().find(|(name, _)| calls(name)) {
+        return Err((*why).into());
     }
     match first {
         "begin" if words.get(1) == Some(&"not") => Err(ONLY_READING),

@@ -364,6 +364,9 @@ mod tests {
             "SELECT * FROM ts_stat('select set_config(''jit'', ''off'', false)::tsvector')",
             "WITH x AS (SELECT pg_terminate_backend(1)) TABLE x",
             "SELECT pg_logical_emit_message(false, 'a', 'b'), pg_wal_replay_pause()",
+            "SELECT pg_read_file('/etc/passwd')",
+            "SELECT ('/etc/passwd'::text).pg_read_binary_file",
+            "SELECT * FROM pg_ls_dir('/')",
         ] {
             let reason = check(text.as_bytes(), &read_only()).expect_err(text);
             assert_eq!(reason, REFUSED_FUNCTION, "{text}");
