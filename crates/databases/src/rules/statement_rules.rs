@@ -135,11 +135,6 @@ impl EnforcedSettings {
         (read_only || kept.rules.is_some()).then_some(kept)
     }
 
-    /// Whether the rules name tables. Then a session must not change what a name means.
-    pub fn names_tables(&self) -> bool {
-        self.rules.as_ref().is_some_and(|rules| rules.names_tables())
-    }
-
     /// Whether the session must not choose where names without a schema are found.
     pub fn fixes_path(&self) -> bool {
         self.rules.as_ref().is_some_and(|rules| rules.fixes_path())
