@@ -124,7 +124,7 @@ impl MysqlFilter {
         if !READING.contains(&command) {
             return Some("the session may not send this command");
         }
-        if kept.names_tables() && NAMING.contains(&command) {
+        if kept.fixes_path() && NAMING.contains(&command) {
             return Some("databases and tables are named in statements only");
         }
         let is_long = STATEMENTS.contains(&command) && length > STATEMENT_BYTES_MAX;
@@ -267,7 +267,11 @@ fn refused(refuser: Option<&str>, reason: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::rules::StatementRules;
+    use keyward_base::settings::{NamePattern, Settings};
 
     /// What the server gets, if the session does not end.
     fn passed(mut filter: MysqlFilter, bytes: &[u8], piece: usize) -> io::Result<Vec<u8>> {
@@ -355,6 +359,25 @@ mod tests {
                 let text = String::from_utf8_lossy(&sent[5..]).into_owned();
                 assert!(text.starts_with("SIGNAL") && text.contains(says), "{text}");
             }
+        }
+    }
+
+    /// The chosen database decides which function a name without one is.
+    #[test]
+    fn a_session_chooses_no_other_database_if_a_function_is_listed_without_one() {
+        let limited = |function: &str| {
+            let functions = Some([function.parse::<NamePattern>().unwrap()].into());
+            let settings = Settings { functions, ..Settings::default() };
+            let rules = StatementRules::of(&settings, Dialect::Mysql).map(Arc::new);
+            MysqlFilter::new(Some(EnforcedSettings { rules, ..EnforcedSettings::default() }), None)
+        };
+        for naming in [&b"\x02private"[..], b"\x04orders\0"] {
+            let sent = packet(0, naming);
+            let refused = passed(limited("slugify"), &sent, 4096).unwrap();
+            let text = String::from_utf8_lossy(&refused[5..]).into_owned();
+            let is_refused = text.starts_with("SIGNAL") && text.contains("in statements only");
+            assert!(is_refused, "{text}");
+            assert_eq!(passed(limited("app.slugify"), &sent, 4096).unwrap(), sent);
         }
     }
 

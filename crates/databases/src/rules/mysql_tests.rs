@@ -170,6 +170,11 @@ fn only_functions_of_the_server_and_of_the_connection_are_called() {
             format!("{name} is none of the permitted functions: add it to the setting functions");
         assert_eq!(reason, expected, "{text}");
     }
+    // Behind it, `slugify` would be another function.
+    assert!(check(b"USE other", &kept).is_err());
+    let qualified = super::tests::with_functions(Dialect::Mysql, &["app.slugify"]);
+    assert_eq!(check(b"USE other", &qualified), Ok(()));
+    assert!(check(b"SELECT slugify('a')", &qualified).is_err());
 }
 
 #[test]

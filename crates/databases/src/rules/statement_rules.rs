@@ -37,9 +37,10 @@ impl StatementRules {
         self.tables.is_some()
     }
 
-    /// Whether they name tables or functions, so that the search path decides what a statement reaches.
+    /// Whether they name tables, or functions without a schema. Then the search path, or the chosen database, decides what a
+    /// statement reaches.
     pub fn fixes_path(&self) -> bool {
-        self.names_tables() || !self.functions.is_empty()
+        self.names_tables() || self.functions.iter().any(|it| it.bare_name().is_some())
     }
 
     /// Whether every table and function that they permit without a schema is permitted in this schema too.
@@ -134,9 +135,9 @@ impl EnforcedSettings {
         (read_only || kept.rules.is_some()).then_some(kept)
     }
 
-    /// Whether the rules name tables. Then a session must not change what a name means.
-    pub fn names_tables(&self) -> bool {
-        self.rules.as_ref().is_some_and(|rules| rules.names_tables())
+    /// Whether the session must not choose where names without a schema are found.
+    pub fn fixes_path(&self) -> bool {
+        self.rules.as_ref().is_some_and(|rules| rules.fixes_path())
     }
 
     /// What a refusal begins with.

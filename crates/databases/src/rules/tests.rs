@@ -308,6 +308,9 @@ fn the_search_path_has_only_schemas_in_which_the_same_functions_are_permitted() 
     for text in ["SET search_path TO other", "SELECT set_config('search_path', 'app', false)"] {
         assert!(check(text.as_bytes(), &kept).is_err(), "{text}");
     }
+    let qualified = with_functions(POSTGRES, &["app.slugify"]);
+    assert_eq!(check(b"SET search_path TO other", &qualified), Ok(()));
+    assert!(check(b"SELECT slugify('a')", &qualified).is_err());
 }
 
 #[test]

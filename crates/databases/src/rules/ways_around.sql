@@ -171,3 +171,9 @@ SELECT x.peek FROM current_user x
 SELECT pg_terminate_backend(1)
 SELECT (0::oid).lo_unlink
 SELECT pg_notify('a', 'b')
+SELECT TREAT('a'::text AS peek)
+SELECT TREAT('select * from secret'::text AS ts_stat)
+SELECT * FROM ts_stat('select a::tsvector from secret')
+SELECT cursor_to_xml('c', 1, true, false, '')
+SELECT pg_stat_get_activity(NULL)
+SELECT lo_get(1)

@@ -54,8 +54,8 @@ const PASSWORD_HASH: Reason = Reason::Borrowed("it shows the hash of a password"
 /// Clauses and functions that write files or sequences.
 const REFUSED_WORDS: &[&str] = &["dumpfile", "nextval", "outfile", "setval"];
 
-/// A lock that other sessions wait for. It is a function where it is called.
-const ADVISORY_LOCK: &str = "get_lock";
+/// A lock that other sessions wait for, and what reads files. They are functions where they are called.
+const REACHING: [Option<&str>; 2] = [Some("get_lock"), Some("load_file")];
 
 /// Checks a text with any number of statements.
 ///
@@ -102,9 +102,9 @@ fn reads(first: &str, words: &[&str], tokens: &[Lexed], text: &[u8]) -> Result<(
     if !READING.contains(&first) {
         return Err(ONLY_READING);
     }
-    let locks = |two: &[Lexed]| two[0].word() == Some(ADVISORY_LOCK) && two[1].is_symbol(b'(');
-    if tokens.windows(2).any(locks) {
-        return Err("advisory locks reach other sessions, which a read does not".into());
+    let reaches = |two: &[Lexed]| REACHING.contains(&two[0].word()) && two[1].is_symbol(b'(');
+    if tokens.windows(2).any(reaches) {
+        return Err("a function in it reaches other sessions or files of the server".into());
     }
     match first {
         "begin" if words.get(1) == Some(&"not") => Err(ONLY_READING),
@@ -148,7 +148,7 @@ fn ruled(
         _ if is_transaction => Ok(()),
         // Expressions are in parentheses if a query is in them.
         "set" if !settings::has_parentheses(tokens, text) => Ok(()),
-        "use" if !rules.names_tables() => Ok(()),
+        "use" if !rules.fixes_path() => Ok(()),
         "show" if has_parenthesis => Err("SHOW has no parentheses here".into()),
         "show" if shows_only(words, SHOWN) => Ok(()),
         "show" if !rules.names_tables() && shows_only(words, SHOWN_OF_TABLES) => Ok(()),

@@ -123,5 +123,7 @@ LOCK TABLES t READ
 UNLOCK TABLES; INSERT INTO t VALUES (5)
 SELECT GET_LOCK('a', 1)
 SELECT 1 FROM t WHERE get_lock /* x */ ('a', 1)
+SELECT LOAD_FILE('/etc/passwd')
+SELECT `load_file` ('/etc/passwd')
 SET @ tx_read_only = 0
 SET @a = 1, @@tx_read_only = 0

@@ -191,8 +191,7 @@ fn settings(words: &[&str], kept: &EnforcedSettings) -> Result<(), Reason> {
     if words.iter().any(is_kept) {
         return Err("this setting cannot be changed".into());
     }
-    let fixes_path = kept.rules.as_ref().is_some_and(|rules| rules.fixes_path());
-    match fixes_path && words.iter().any(|word| PATH_SETTINGS.contains(word)) {
+    match kept.fixes_path() && words.iter().any(|word| PATH_SETTINGS.contains(word)) {
         true => Err(OTHER_PATH),
         false => Ok(()),
     }
@@ -365,6 +364,9 @@ mod tests {
             "SELECT * FROM ts_stat('select set_config(''jit'', ''off'', false)::tsvector')",
             "WITH x AS (SELECT pg_terminate_backend(1)) TABLE x",
             "SELECT pg_logical_emit_message(false, 'a', 'b'), pg_wal_replay_pause()",
+            "SELECT pg_read_file('/etc/passwd')",
+            "SELECT ('/etc/passwd'::text).pg_read_binary_file",
+            "SELECT * FROM pg_ls_dir('/')",
         ] {
             let reason = check(text.as_bytes(), &read_only()).expect_err(text);
             assert_eq!(reason, REFUSED_FUNCTION, "{text}");

@@ -111,8 +111,8 @@ pub fn keeps_role(version: &str) -> bool {
     }
 }
 
-/// Whether a statement is `SET search_path TO schema, …` with safe schemas. The search path of a session whose rules name tables
-/// decides which table a name without a schema is, so it may have only schemas in which the rules permit the same tables.
+/// Whether a statement is `SET search_path TO schema, …` with safe schemas. The search path of a session decides which table or
+/// function a name without a schema is, so it may have only schemas in which the rules permit the same ones.
 fn sets_safe_path(tokens: &[Lexed], text: &[u8], rules: &StatementRules) -> bool {
     let [set, rest @ ..] = tokens else { return false };
     let rest = match rest {

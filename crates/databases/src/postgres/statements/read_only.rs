@@ -48,7 +48,7 @@ const REACHING_PREFIXES: &[&str] =
     &["pg_advisory_lock", "pg_advisory_xact_lock", "pg_notify", "pg_try_advisory_"];
 
 pub(super) const REFUSED_FUNCTION: Reason =
-    Cow::Borrowed("a function in it could change settings, run other statements or write");
+    Cow::Borrowed("a function in it could change settings, run statements, write or reach files");
 pub(super) const REACHES_OTHERS: Reason =
     Cow::Borrowed("notifications and advisory locks reach other sessions, which a read does not");
 

@@ -144,3 +144,5 @@ EXPLAIN ANALYZE CREATE MATERIALIZED VIEW x AS SELECT 1
 SELECT pg_logical_emit_message(false, 'a', 'b')
 SELECT pg_catalog . "pg_switch_wal" ()
 SELECT (1).pg_cancel_backend
+SELECT pg_read_file('/etc/passwd')
+SELECT * FROM pg_catalog.pg_ls_dir('/')
