@@ -109,8 +109,6 @@ pub struct ProbedRequest {
 /// A refusal, as its client reads it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ProbedRefusal {
-    /// The HTTP status, by which codes differ that have one published name.
-    pub status: u16,
     pub code: String,
     pub message: String,
     pub hint: Option<String>,
@@ -317,13 +315,13 @@ impl ProbeEvent {
 impl ProbedRefusal {
     /// Whether it has this code.
     pub fn is(&self, code: Code) -> bool {
-        self.code == code.as_str() && self.status == code.status().as_u16()
+        self.code == code.as_str()
     }
 }
 
 impl From<RefusalText> for ProbedRefusal {
     fn from(RefusalText { code, message, hint }: RefusalText) -> Self {
-        Self { status: code.status().as_u16(), code: code.as_str().to_owned(), message, hint }
+        Self { code: code.as_str().to_owned(), message, hint }
     }
 }
 
