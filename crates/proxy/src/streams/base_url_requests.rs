@@ -53,7 +53,7 @@ pub async fn answer(
             let EarlyRefusal { refusal, agent } = *early;
             if let Some(probed) = accepted.probed.get() {
                 let text = respond::refusal_info(&refusal, None);
-                probed.report(named, None, Seen::Refused(text.into()));
+                probed.report(named, None, Seen::RefusedBaseUrl(text.into()));
             }
             let path = agent.as_ref().and_then(|_| shown(&uri, &refusal));
             let unopened = RefusedRequest { method: &method, path: path.as_deref(), agent };

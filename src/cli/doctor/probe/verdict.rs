@@ -70,6 +70,7 @@ pub(super) fn judge(observed: &ProbeResult, report: &mut DoctorReport) {
     } else {
         other_protocols(observed, report);
         without_token(observed, report);
+        without_host(observed, report);
         hosts(observed, report);
     }
     if let (false, Some(code @ 1..)) = (report.failed(), report.exit_code) {
@@ -183,7 +184,7 @@ fn other_protocols(observed: &ProbeResult, report: &mut DoctorReport) {
 fn without_token(observed: &ProbeResult, report: &mut DoctorReport) {
     let mut told = BTreeSet::new();
     for event in &observed.events {
-        let (Seen::Refused(refusal), Some(connection)) = (&event.seen, &event.host) else {
+        let (Seen::RefusedBaseUrl(refusal), Some(connection)) = (&event.seen, &event.host) else {
             continue;
         };
         let agent = &observed.agent.name;
@@ -206,6 +207,21 @@ fn without_token(observed: &ProbeResult, report: &mut DoctorReport) {
         if told.insert(connection) && told.len() <= REPORTED_MAX {
             report.fail("auth", message, hint);
         }
+    }
+}
+
+/// Reports refused requests whose host, or connection, could not be read.
+fn without_host(observed: &ProbeResult, report: &mut DoctorReport) {
+    let refused = observed.events.iter().filter(|event| event.host.is_none());
+    let refused = refused.filter_map(|event| match &event.seen {
+        Seen::Refused(refusal) | Seen::RefusedBaseUrl(refusal) => {
+            Some((refusal.message.as_str(), refusal.hint.as_deref().unwrap_or_default()))
+        }
+        _ => None,
+    });
+    let refused: BTreeSet<(&str, &str)> = refused.collect();
+    for (message, hint) in refused.into_iter().take(REPORTED_MAX) {
+        report.fail("proxy", format!("the gateway refuses what it sends: {message}"), hint);
     }
 }
 
@@ -338,9 +354,12 @@ fn stopped(
             }
         }
         // Reported with those of all hosts.
-        Some(Seen::Refused(refusal))
+        Some(Seen::RefusedBaseUrl(refusal))
             if refusal.is(Code::BaseUrlRefused) || refusal.is(Code::BaseUrlUnauthenticated) => {}
-        Some(Seen::Refused(ProbedRefusal { message, hint, .. })) => {
+        Some(
+            Seen::Refused(ProbedRefusal { message, hint, .. })
+            | Seen::RefusedBaseUrl(ProbedRefusal { message, hint, .. }),
+        ) => {
             let message = format!("{host}: the gateway would refuse it: {message}");
             report.warn("policy", message, hint.clone().unwrap_or_default());
         }
@@ -694,10 +713,34 @@ mod tests {
             (Code::BaseUrlRefused, Some("ci"), "serves no base URLs"),
         ] {
             let agent = agent.map(str::to_owned);
-            let event = ProbeEvent { agent, ..refused("work", code) };
+            let refusal = code.because("why").hint("how").into();
+            let event = ProbeEvent { agent, ..event("work", Seen::RefusedBaseUrl(refusal)) };
             let found = judged(&untouched("x", vec![event.clone(), event]));
             assert_eq!((found.len(), found[0].0), (1, "auth"), "{found:?}");
             assert!(found[0].2.starts_with("work: ") && found[0].2.contains(says), "{found:?}");
+        }
+    }
+
+    /// Both have the same text.
+    #[test]
+    fn a_407_of_the_proxy_is_not_called_a_base_url_without_a_token() {
+        let found = judged(&untouched("x", vec![refused("a.test", Code::AgentUnauthenticated)]));
+        let says = "a.test: it sends no credentials to the proxy";
+        assert_eq!(found, [("auth", CheckStatus::Fail, says.to_owned())]);
+    }
+
+    #[test]
+    fn a_refused_request_of_which_no_host_is_known_is_a_failure() {
+        let refusal = || Code::HostMismatch.because("why").hint("how").into();
+        for seen in [Seen::Refused(refusal()), Seen::RefusedBaseUrl(refusal())] {
+            let event = ProbeEvent { seen, ..ProbeEvent::default() };
+            let found = checks(&untouched("x", vec![event.clone(), event]), 0);
+            assert_eq!(
+                (found.len(), found[0].id, found[0].status),
+                (1, "proxy", CheckStatus::Fail)
+            );
+            assert_eq!(found[0].message, "the gateway refuses what it sends: why");
+            assert_eq!(found[0].hint.as_deref(), Some("how"));
         }
     }
 
