@@ -116,8 +116,14 @@ async fn open(
     let mut held = RunToken { admin, org, agent, token, caller, run, open, probe: None };
     let mut events = None;
     if let Some(scope) = scope {
-        let (probe, receiver) = probe(&held.admin, &held.token, scope)?;
-        (held.probe, events) = (Some(probe), Some(receiver));
+        match probe(&held.admin, &held.token, scope) {
+            Ok((probe, receiver)) => (held.probe, events) = (Some(probe), Some(receiver)),
+            Err(refusal) => {
+                // Its client never gets the token.
+                held.release().await;
+                return Err(refusal);
+            }
+        }
     }
     let (lines, closed) = mpsc::channel(1);
     // In a separate task: revoking the token must complete when the reader is gone.
@@ -148,10 +154,15 @@ fn probe(
     scope: ProbeScope,
 ) -> Result<(ProbeRegistration, mpsc::Receiver<ProbeEvent>), ApiError> {
     let gateway = admin.deps().data_path.upgrade().ok_or(ApiError::Draining)?;
-    gateway.probes().add(token.clone(), scope).ok_or_else(|| {
+    let registered = gateway.probes().add(token.clone(), scope).ok_or_else(|| {
         ApiError::refused("too many programs are examined at once")
             .hint("wait until another `keyward doctor` has ended")
-    })
+    })?;
+    // A run that began meanwhile may not know of the probe, which would take its streams. It is counted before it asks.
+    match scope.has_gateway && admin.runs().open() != 1 {
+        true => Err(ApiError::Draining),
+        false => Ok(registered),
+    }
 }
 
 impl RunLines {
