@@ -103,6 +103,20 @@ async fn what_stops_an_examined_program_before_its_request_is_reported() {
     assert!(records.is_empty(), "{records:?}");
 }
 
+#[tokio::test]
+async fn a_refused_target_is_reported_with_its_host() {
+    let lab = Lab::simple().await;
+    let mut run = Examined::begin(&lab).await;
+    let mut wire = lab.client().await;
+    let authorization = format!("Proxy-Authorization: Bearer {}", run.token);
+    let head = "CONNECT any.test:0 HTTP/1.1\r\nHost: x";
+    wire.ask(format!("{head}\r\n{authorization}\r\n\r\n")).await.is(400);
+    let event = run.event().await;
+    assert_eq!(event["host"], "any.test");
+    assert_eq!(event["seen"]["refused"]["code"], "bad_target", "{event}");
+    lab.finish_unreached().await;
+}
+
 /// Both are refused with the same code.
 #[tokio::test]
 async fn a_base_url_without_a_token_is_told_from_a_proxy_without_credentials() {
@@ -110,8 +124,8 @@ async fn a_base_url_without_a_token_is_told_from_a_proxy_without_credentials() {
     let mut run = Examined::begin(&lab).await;
     let own = lab.gateway.proxy.to_string();
     for (host, status, connection, code) in [
-        (&*own, 401, json!("work"), "agent_unauthenticated"),
-        ("a.test", 421, Value::Null, "host_mismatch"),
+        (&*own, 401, "work", "agent_unauthenticated"),
+        ("a.test", 421, "a base URL", "host_mismatch"),
     ] {
         let mut wire = lab.client().await;
         wire.ask(format!("GET /to/work/v1 HTTP/1.1\r\nHost: {host}\r\n\r\n")).await.is(status);

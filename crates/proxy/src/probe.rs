@@ -32,7 +32,7 @@ const PROBES_MAX: usize = 16;
 /// Concurrent lookups in `/proc`; further streams wait.
 const LOOKUPS_MAX: usize = 4;
 
-/// Events that wait for the doctor; further ones are dropped. A browser causes hundreds.
+/// Events that are reported of a program; further ones are dropped. A browser causes hundreds.
 const EVENTS_MAX: usize = 10_000;
 
 /// What is kept of a user agent; events wait in memory.
@@ -156,6 +156,8 @@ pub struct Probe {
     token: TokenId,
     /// Whose streams are examined.
     scope: ProbeScope,
+    /// The number of events so far.
+    reported: AtomicUsize,
     /// `None` once the program has ended.
     events: Mutex<Option<Sender<ProbeEvent>>>,
 }
@@ -215,7 +217,8 @@ impl Probes {
             return None;
         }
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
-        let probe = Arc::new(Probe { token, scope, events: Mutex::new(Some(events)) });
+        let (reported, events) = (AtomicUsize::default(), Mutex::new(Some(events)));
+        let probe = Arc::new(Probe { token, scope, reported, events });
         all.push(probe.clone());
         self.0.count.store(all.len(), Ordering::SeqCst);
         Some((ProbeRegistration { probes: self.clone(), probe }, receiver))
@@ -302,8 +305,10 @@ impl ProbedStream {
                 .map(|text| text.get(..USER_AGENT_BYTES_MAX).unwrap_or(text).to_owned()),
             seen,
         };
-        if let Some(events) = &*self.probe.events.lock() {
-            // Full, or the doctor is gone.
+        if let Some(events) = &*self.probe.events.lock()
+            && self.probe.reported.fetch_add(1, Ordering::Relaxed) < EVENTS_MAX
+        {
+            // The doctor is gone.
             let _ = events.try_send(event);
         }
     }
@@ -502,6 +507,20 @@ mod tests {
             assert_eq!(HandshakeFailure::of(&kind.into(), false), None, "{kind:?}");
         }
         assert_eq!(HandshakeFailure::of(&late, false), None);
+    }
+
+    #[tokio::test]
+    async fn the_events_of_a_program_are_bounded_though_they_are_read() {
+        let probes = Probes::default();
+        let (registration, mut events) = probe(&probes, None);
+        let found = probes.of_token(&registration.probe.token).unwrap();
+        let stream = ProbedStream::new(found, String::new(), None);
+        for _ in 0..EVENTS_MAX {
+            stream.report(None, None, Seen::Tunnel);
+            assert!(events.recv().await.is_some());
+        }
+        stream.report(None, None, Seen::Tunnel);
+        assert!(events.try_recv().is_err());
     }
 
     #[tokio::test]

@@ -128,9 +128,8 @@ impl ExaminedProgram<'_> {
         // The gateway may have another configuration than this command.
         withheld.extend(self.status.secret_variables.iter().map(String::as_str));
         // Standard output is reserved for the JSON.
-        let is_json = self.global.json;
+        let (program, is_json) = (self.program, self.global.json);
         let stdout = if is_json { Stdio::from(std::io::stderr()) } else { Stdio::inherit() };
-        let program = self.program;
         let invocation = Invocation { program, environment: &made, withheld: &withheld, stdout };
         let (exit_code, watch) = self.ended(invocation, lease).await?;
         drop(tokio::time::timeout(READ_WITHIN, lease.lost()).await);

@@ -22,8 +22,6 @@ use keyward_proxy::ProbeEvent;
 
 /// How long the gateway may take to revoke the token and end its stream.
 const ENDED_WITHIN: Duration = Duration::from_secs(5);
-/// Events that are kept of a program; further ones are dropped. A browser causes hundreds.
-const EVENTS_MAX: usize = 10_000;
 /// Longest line with the token.
 const LINE_BYTES_MAX: usize = 16 * 1024;
 
@@ -115,9 +113,7 @@ impl OpenRun {
             }
             while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.rest.drain(..=end).collect();
-                if self.events.len() < EVENTS_MAX {
-                    self.events.extend(serde_json::from_slice::<ProbeEvent>(&line));
-                }
+                self.events.extend(serde_json::from_slice::<ProbeEvent>(&line));
             }
         }
     }

@@ -41,8 +41,8 @@ pub async fn answer(
 ) -> Response<AnswerBody> {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let is_examined = !core.gateway.probes.is_empty();
-    let named = base_url.as_ref().ok().filter(|_| is_examined);
-    let named = named.map(|url| url.connection().to_owned());
+    let named = || base_url.as_ref().map_or("a base URL", BaseUrl::connection).to_owned();
+    let named = is_examined.then(named);
     match resolve(core, accepted, request, base_url) {
         Ok(ResolvedRequest { session, rewrite, request }) => {
             let mut response = exchange::answer(core.clone(), session, request).await;

@@ -70,7 +70,6 @@ pub(super) fn judge(observed: &ProbeResult, report: &mut DoctorReport) {
     } else {
         other_protocols(observed, report);
         without_token(observed, report);
-        without_host(observed, report);
         hosts(observed, report);
     }
     if let (false, Some(code @ 1..)) = (report.failed(), report.exit_code) {
@@ -188,7 +187,7 @@ fn without_token(observed: &ProbeResult, report: &mut DoctorReport) {
             continue;
         };
         let agent = &observed.agent.name;
-        let (message, hint) = if refusal.is(Code::BaseUrlRefused) && event.agent.is_some() {
+        let (message, hint) = if event.agent.is_some() {
             (
                 format!("{connection}: a listener of one agent serves no base URLs"),
                 "use the address of an ordinary listener (`listen.proxy`)".to_owned(),
@@ -207,21 +206,6 @@ fn without_token(observed: &ProbeResult, report: &mut DoctorReport) {
         if told.insert(connection) && told.len() <= REPORTED_MAX {
             report.fail("auth", message, hint);
         }
-    }
-}
-
-/// Reports refused requests whose host, or connection, could not be read.
-fn without_host(observed: &ProbeResult, report: &mut DoctorReport) {
-    let refused = observed.events.iter().filter(|event| event.host.is_none());
-    let refused = refused.filter_map(|event| match &event.seen {
-        Seen::Refused(refusal) | Seen::RefusedBaseUrl(refusal) => {
-            Some((refusal.message.as_str(), refusal.hint.as_deref().unwrap_or_default()))
-        }
-        _ => None,
-    });
-    let refused: BTreeSet<(&str, &str)> = refused.collect();
-    for (message, hint) in refused.into_iter().take(REPORTED_MAX) {
-        report.fail("proxy", format!("the gateway refuses what it sends: {message}"), hint);
     }
 }
 
@@ -304,14 +288,15 @@ fn stopped(
 ) {
     let advice = |problem| observed.advice(problem, None);
     // The last attempt came furthest.
-    match events.last().map(|event| &event.seen) {
-        Some(Seen::Refused(refusal)) if refusal.is(Code::AgentUnauthenticated) => {
+    let Some(last) = events.last() else { return };
+    match &last.seen {
+        Seen::Refused(refusal) if refusal.is(Code::AgentUnauthenticated) => {
             let advice = advice(ProxyProblem::Unauthenticated);
-            let because = advice.because();
-            let message = format!("{host}: it sends no credentials to the proxy{because}");
+            let message =
+                format!("{host}: it sends no credentials to the proxy{}", advice.because());
             report.fail("auth", message, advice.marked_hint());
         }
-        Some(Seen::NoHandshake(HandshakeFailure::Untrusted { alert })) => {
+        Seen::NoHandshake(HandshakeFailure::Untrusted { alert }) => {
             let advice = advice(ProxyProblem::Untrusted);
             let because = advice.because();
             let (message, hint) = match alert {
@@ -326,11 +311,11 @@ fn stopped(
             };
             report.fail("tls", message, hint);
         }
-        Some(Seen::NoHandshake(HandshakeFailure::Other(why))) => {
+        Seen::NoHandshake(HandshakeFailure::Other(why)) => {
             let hint = "the gateway supports TLS 1.2 and 1.3";
             report.fail("tls", format!("{host}: the TLS handshake failed: {why}"), hint);
         }
-        Some(Seen::NoHandshake(HandshakeFailure::NotTls)) => {
+        Seen::NoHandshake(HandshakeFailure::NotTls) => {
             let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
             let hint = format!(
                 "a rule lets it through without looking inside: `rules: [{{ name: other, hosts: \
@@ -342,7 +327,7 @@ fn stopped(
                 hint,
             );
         }
-        Some(Seen::Tunnel) => {
+        Seen::Tunnel => {
             let message = format!("{host}: it opened a stream and sent no request");
             let hint = guess(
                 "it checks the service's certificate itself (pins it), and cannot use the proxy: where \
@@ -354,16 +339,13 @@ fn stopped(
             }
         }
         // Reported with those of all hosts.
-        Some(Seen::RefusedBaseUrl(refusal))
-            if refusal.is(Code::BaseUrlRefused) || refusal.is(Code::BaseUrlUnauthenticated) => {}
-        Some(
-            Seen::Refused(ProbedRefusal { message, hint, .. })
-            | Seen::RefusedBaseUrl(ProbedRefusal { message, hint, .. }),
-        ) => {
-            let message = format!("{host}: the gateway would refuse it: {message}");
-            report.warn("policy", message, hint.clone().unwrap_or_default());
+        Seen::RefusedBaseUrl(refusal)
+            if last.agent.is_some() || refusal.is(Code::BaseUrlUnauthenticated) => {}
+        Seen::Refused(refusal) | Seen::RefusedBaseUrl(refusal) => {
+            let message = format!("{host}: the gateway would refuse it: {}", refusal.message);
+            report.warn("policy", message, refusal.hint.clone().unwrap_or_default());
         }
-        Some(Seen::NoHttp(_) | Seen::OriginForm | Seen::Request(_)) | None => {}
+        Seen::NoHttp(_) | Seen::OriginForm | Seen::Request(_) => {}
     }
 }
 
@@ -730,17 +712,15 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_request_of_which_no_host_is_known_is_a_failure() {
-        let refusal = || Code::HostMismatch.because("why").hint("how").into();
-        for seen in [Seen::Refused(refusal()), Seen::RefusedBaseUrl(refusal())] {
-            let event = ProbeEvent { seen, ..ProbeEvent::default() };
-            let found = checks(&untouched("x", vec![event.clone(), event]), 0);
+    fn a_base_url_that_is_refused_for_another_reason_is_a_warning() {
+        for code in [Code::HostMismatch, Code::BaseUrlRefused] {
+            let refusal = code.because("why").hint("how").into();
+            let found = checks(&untouched("x", vec![event("a", Seen::RefusedBaseUrl(refusal))]), 0);
             assert_eq!(
                 (found.len(), found[0].id, found[0].status),
-                (1, "proxy", CheckStatus::Fail)
+                (1, "policy", CheckStatus::Warn)
             );
-            assert_eq!(found[0].message, "the gateway refuses what it sends: why");
-            assert_eq!(found[0].hint.as_deref(), Some("how"));
+            assert_eq!(found[0].message, "a: the gateway would refuse it: why");
         }
     }
 
