@@ -121,7 +121,7 @@
 //! | Which page may send requests with the cookie of a login? | `api/src/auth/login.rs`, `api/src/sign_in/cookie.rs` | `Caller::on_network`, `has_csrf` |
 //! | Who may use the API over the network? | `api/src/network.rs` | `on_network`, `NetworkAccess::client` |
 //! | How is a connection tested? | `api/src/connection_test.rs`, `proxy/src/exchange/test_request.rs` | `tested`, `run` |
-//! | What becomes of a request of a program that `keyward doctor` examines? | `proxy/src/exchange/mod.rs`, `proxy/src/probe.rs` | `end_if_probed`, `ProbedStream::report` |
+//! | What becomes of a request of a program that `keyward doctor` examines? | `proxy/src/exchange/mod.rs`, `proxy/src/probe.rs` | `report_if_probed`, `ProbedStream::report` |
 //! | How is usage over time counted and stored? | `state/src/observe/usage.rs`, `state/src/directory/usage.rs` | `Usage::count`, `save_usage` |
 //! | What does an OpenTelemetry collector get, and when? | `state/src/observe/telemetry/span.rs`, `app/src/telemetry.rs` | `ExchangeTrace::into_spans`, `ExportJob::deliver` |
 //! | When is the signature of an incoming webhook accepted, and what identifies its event? | `hooks/src/verify.rs` | `Way::verify` |

@@ -283,7 +283,10 @@ async fn a_request_to_a_base_url_is_checked_for_the_token() {
         let (_, report) = probed.ended();
         let message = report["checks"][0]["message"].as_str().expect("text");
         assert!(message.starts_with("acme: ") && message.contains(says), "{report:#}");
-        assert!(report["checks"].as_array().expect("a list").len() <= 2, "{report:#}");
+        let checks = report["checks"].as_array().expect("a list");
+        assert!(checks.len() <= 2, "{report:#}");
+        let failed = checks.iter().filter(|check| check["status"] == "fail").count();
+        assert_eq!(failed, usize::from(says == "carries no token"), "{report:#}");
     }
 }
 

@@ -104,6 +104,54 @@ async fn what_stops_an_examined_program_before_its_request_is_reported() {
 }
 
 #[tokio::test]
+async fn a_refused_target_is_reported_with_its_host() {
+    let lab = Lab::simple().await;
+    let mut run = Examined::begin(&lab).await;
+    let mut wire = lab.client().await;
+    let authorization = format!("Proxy-Authorization: Bearer {}", run.token);
+    let head = "CONNECT any.test:0 HTTP/1.1\r\nHost: x";
+    wire.ask(format!("{head}\r\n{authorization}\r\n\r\n")).await.is(400);
+    let event = run.event().await;
+    assert_eq!(event["host"], "any.test");
+    assert_eq!(event["seen"]["refused"]["code"], "bad_target", "{event}");
+    lab.finish_unreached().await;
+}
+
+/// Both are refused with the same code.
+#[tokio::test]
+async fn a_base_url_without_a_token_is_told_from_a_proxy_without_credentials() {
+    let lab = Lab::simple().await;
+    let mut run = Examined::begin(&lab).await;
+    let own = lab.gateway.proxy.to_string();
+    for (host, status, connection, code) in [
+        (&*own, 401, "work", "agent_unauthenticated"),
+        ("a.test", 421, "a base URL", "host_mismatch"),
+    ] {
+        let mut wire = lab.client().await;
+        wire.ask(format!("GET /to/work/v1 HTTP/1.1\r\nHost: {host}\r\n\r\n")).await.is(status);
+        let event = run.event().await;
+        assert_eq!(event["seen"]["refused_base_url"]["code"], code, "{event}");
+        assert_eq!(event["host"], connection, "{event}");
+    }
+    lab.finish_unreached().await;
+}
+
+#[tokio::test]
+async fn the_body_of_an_examined_request_is_read_before_its_answer() {
+    let lab = Lab::simple().await;
+    let run = Examined::begin(&lab).await;
+    // More than is read of a stream that closes.
+    let body = vec![b'a'; 4 * 1024 * 1024];
+    let mut wire = lab.client().await;
+    let head = format!("POST /a\r\nContent-Length: {}", body.len());
+    wire.send(absolute(&head, HOST, &run.token)).await;
+    wire.send(&body).await;
+    assert_eq!(wire.answer("POST").await.text(), EXAMINED);
+    assert_eq!(wire.ask(absolute("GET /", HOST, &run.token)).await.text(), EXAMINED);
+    lab.finish_unreached().await;
+}
+
+#[tokio::test]
 async fn programs_are_served_again_when_the_run_has_ended_and_its_token_is_worth_nothing() {
     let lab = Lab::simple().await;
     let run = Examined::begin(&lab).await;

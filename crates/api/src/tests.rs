@@ -450,8 +450,9 @@ async fn the_status_names_the_cause_of_a_failed_write_until_a_write_succeeds() {
 }
 
 #[tokio::test]
-async fn a_program_is_examined_only_if_its_process_is_known() {
+async fn a_program_is_examined_only_if_its_process_is_known_and_a_refusal_leaves_no_token() {
     let lab = Lab::stocked().await;
+    let before = lab.get("/api/v1/agents/ci").await.1["tokens"].clone();
     let run = async |peer: Option<u32>| {
         let body = json!({"agent": "ci", "label": "doctor 1", "examine": true}).to_string();
         let request = Request::post("/api/v1/runs").extension(Peer(peer));
@@ -473,6 +474,7 @@ async fn a_program_is_examined_only_if_its_process_is_known() {
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
         assert!(body.contains("draining"), "{body}");
     }
+    assert_eq!(lab.get("/api/v1/agents/ci").await.1["tokens"], before);
 }
 
 /// A gateway of `run` is gone when the browser comes back.

@@ -32,8 +32,11 @@ const PROBES_MAX: usize = 16;
 /// Concurrent lookups in `/proc`; further streams wait.
 const LOOKUPS_MAX: usize = 4;
 
-/// Events that wait for the doctor; further ones are dropped. A browser causes hundreds.
+/// Events that are reported of a program; further ones are dropped. A browser causes hundreds.
 const EVENTS_MAX: usize = 10_000;
+
+/// What is kept of a user agent; events wait in memory.
+const USER_AGENT_BYTES_MAX: usize = 256;
 
 /// How long a stream that a program has opened may wait until it is accepted.
 const ACCEPTED_WITHIN: Duration = Duration::from_millis(200);
@@ -72,6 +75,8 @@ pub enum Seen {
     OriginForm,
     /// A request that is refused before policy is asked.
     Refused(ProbedRefusal),
+    /// The same of a request that uses a base URL: its refusals have the codes of others.
+    RefusedBaseUrl(ProbedRefusal),
     /// A CONNECT was answered with 200.
     #[default]
     Tunnel,
@@ -151,6 +156,8 @@ pub struct Probe {
     token: TokenId,
     /// Whose streams are examined.
     scope: ProbeScope,
+    /// The number of events so far.
+    reported: AtomicUsize,
     /// `None` once the program has ended.
     events: Mutex<Option<Sender<ProbeEvent>>>,
 }
@@ -210,7 +217,8 @@ impl Probes {
             return None;
         }
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
-        let probe = Arc::new(Probe { token, scope, events: Mutex::new(Some(events)) });
+        let (reported, events) = (AtomicUsize::default(), Mutex::new(Some(events)));
+        let probe = Arc::new(Probe { token, scope, reported, events });
         all.push(probe.clone());
         self.0.count.store(all.len(), Ordering::SeqCst);
         Some((ProbeRegistration { probes: self.clone(), probe }, receiver))
@@ -292,11 +300,15 @@ impl ProbedStream {
             listener: self.listener.clone(),
             agent: self.owner.as_ref().map(|owner| owner.agent.clone()),
             host,
-            user_agent: user_agent.map(str::to_owned),
+            // Visible ASCII.
+            user_agent: user_agent
+                .map(|text| text.get(..USER_AGENT_BYTES_MAX).unwrap_or(text).to_owned()),
             seen,
         };
-        if let Some(events) = &*self.probe.events.lock() {
-            // Full, or the doctor is gone.
+        if let Some(events) = &*self.probe.events.lock()
+            && self.probe.reported.fetch_add(1, Ordering::Relaxed) < EVENTS_MAX
+        {
+            // The doctor is gone.
             let _ = events.try_send(event);
         }
     }
@@ -338,9 +350,11 @@ impl HandshakeFailure {
                 Self::Untrusted { alert: Some(format!("{alert:?}")) }
             }
             Some(other) => Self::Other(other.to_string()),
+            None if !has_begun => return None,
+            // Of the gateway: it took too long.
+            None if error.kind() == io::ErrorKind::Other => Self::Other(error.to_string()),
             // The client closed the connection after it got the certificate.
-            None if has_begun => Self::Untrusted { alert: None },
-            None => return None,
+            None => Self::Untrusted { alert: None },
         })
     }
 }
@@ -480,6 +494,45 @@ mod tests {
         drop(registration);
         assert_eq!(events.recv().await.map(|event| event.seen), Some(Seen::NoHttp(5)));
         assert_eq!(events.recv().await, None);
+    }
+
+    #[test]
+    fn a_handshake_that_the_gateway_ends_is_not_called_distrust() {
+        let of = |error: &io::Error| HandshakeFailure::of(error, true);
+        let late = io::Error::other("it took too long");
+        assert_eq!(of(&late), Some(HandshakeFailure::Other("it took too long".to_owned())));
+        for kind in [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset] {
+            let untrusted = Some(HandshakeFailure::Untrusted { alert: None });
+            assert_eq!(of(&kind.into()), untrusted, "{kind:?}");
+            assert_eq!(HandshakeFailure::of(&kind.into(), false), None, "{kind:?}");
+        }
+        assert_eq!(HandshakeFailure::of(&late, false), None);
+    }
+
+    #[tokio::test]
+    async fn the_events_of_a_program_are_bounded_though_they_are_read() {
+        let probes = Probes::default();
+        let (registration, mut events) = probe(&probes, None);
+        let found = probes.of_token(&registration.probe.token).unwrap();
+        let stream = ProbedStream::new(found, String::new(), None);
+        for _ in 0..EVENTS_MAX {
+            stream.report(None, None, Seen::Tunnel);
+            assert!(events.recv().await.is_some());
+        }
+        stream.report(None, None, Seen::Tunnel);
+        assert!(events.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_long_user_agent_is_cut() {
+        let probes = Probes::default();
+        let (registration, mut events) = probe(&probes, None);
+        let found = probes.of_token(&registration.probe.token).unwrap();
+        let mut fields = HeaderMap::new();
+        fields.insert(USER_AGENT, "a".repeat(USER_AGENT_BYTES_MAX + 1).parse().unwrap());
+        ProbedStream::new(found, String::new(), None).report(None, Some(&fields), Seen::Tunnel);
+        let event = events.recv().await.unwrap();
+        assert_eq!(event.user_agent.unwrap().len(), USER_AGENT_BYTES_MAX);
     }
 
     fn carries(uri: &str, field: Option<(&str, String)>) -> CarriedCredential {

@@ -42,6 +42,9 @@ use keyward_model::{Agent, Shown};
 /// How often a starting gateway is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
+/// How long what the program has sent last is read. The end of its token closes its streams.
+const READ_WITHIN: Duration = Duration::from_millis(200);
+
 /// A program, and what it needs.
 struct ExaminedProgram<'a> {
     global: &'a Global,
@@ -125,11 +128,11 @@ impl ExaminedProgram<'_> {
         // The gateway may have another configuration than this command.
         withheld.extend(self.status.secret_variables.iter().map(String::as_str));
         // Standard output is reserved for the JSON.
-        let is_json = self.global.json;
+        let (program, is_json) = (self.program, self.global.json);
         let stdout = if is_json { Stdio::from(std::io::stderr()) } else { Stdio::inherit() };
-        let program = self.program;
         let invocation = Invocation { program, environment: &made, withheld: &withheld, stdout };
         let (exit_code, watch) = self.ended(invocation, lease).await?;
+        drop(tokio::time::timeout(READ_WITHIN, lease.lost()).await);
         // While the gateway runs.
         let databases = self.databases(&gateway.client().await?).await;
         lease.end(gateway).await;

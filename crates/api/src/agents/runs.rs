@@ -62,13 +62,6 @@ struct RunToken {
     probe: Option<ProbeRegistration>,
 }
 
-/// The lines of a response after the first.
-struct RunLines {
-    /// Closed when the run has ended.
-    closed: mpsc::Receiver<Bytes>,
-    events: Option<mpsc::Receiver<ProbeEvent>>,
-}
-
 pub(crate) fn routes() -> Routes {
     Routes::new().post(
         "/runs",
@@ -116,17 +109,28 @@ async fn open(
     let mut held = RunToken { admin, org, agent, token, caller, run, open, probe: None };
     let mut events = None;
     if let Some(scope) = scope {
-        let (probe, receiver) = probe(&held.admin, &held.token, scope)?;
+        let registered = probe(&held.admin, &held.token, scope);
+        if registered.is_err() {
+            // Its client never gets the token.
+            held.release().await;
+        }
+        let (probe, receiver) = registered?;
         (held.probe, events) = (Some(probe), Some(receiver));
     }
     let (lines, closed) = mpsc::channel(1);
     // In a separate task: revoking the token must complete when the reader is gone.
     tokio::spawn(held.until_closed(lines));
-    let first = stream::iter([Ok::<_, Infallible>(line)]);
-    let rest = stream::unfold(RunLines { closed, events }, |mut lines| async move {
-        Some((Ok(lines.next().await?), lines))
+    let seen = stream::unfold(events, |mut events| async move {
+        let event: ProbeEvent = events.as_mut()?.recv().await?;
+        let mut line = serde_json::to_vec(&event).expect("texts serialise");
+        line.push(b'\n');
+        Some((Bytes::from(line), events))
     });
-    Ok(JsonLinesAnswer::new(Answer::from_stream(first.chain(rest))))
+    // Nothing is sent: it ends with the run.
+    let end =
+        stream::unfold(closed, |mut closed| async move { Some((closed.recv().await?, closed)) });
+    let all = stream::iter([line]).chain(seen).chain(end).map(Ok::<Bytes, Infallible>);
+    Ok(JsonLinesAnswer::new(Answer::from_stream(all)))
 }
 
 /// Whose streams are examined.
@@ -148,24 +152,13 @@ fn probe(
     scope: ProbeScope,
 ) -> Result<(ProbeRegistration, mpsc::Receiver<ProbeEvent>), ApiError> {
     let gateway = admin.deps().data_path.upgrade().ok_or(ApiError::Draining)?;
-    gateway.probes().add(token.clone(), scope).ok_or_else(|| {
+    let registered = gateway.probes().add(token.clone(), scope).ok_or_else(|| {
         ApiError::refused("too many programs are examined at once")
             .hint("wait until another `keyward doctor` has ended")
-    })
-}
-
-impl RunLines {
-    /// The next line; `None` when the run has ended.
-    async fn next(&mut self) -> Option<Bytes> {
-        if let Some(events) = &mut self.events
-            && let Some(event) = events.recv().await
-        {
-            let mut line = serde_json::to_vec(&event).expect("texts serialise");
-            line.push(b'\n');
-            return Some(line.into());
-        }
-        self.closed.recv().await
-    }
+    })?;
+    // A run that began meanwhile may not know of the probe, which would take its streams. It is counted before it asks.
+    let is_alone = !scope.has_gateway || admin.runs().open() == 1;
+    is_alone.then_some(registered).ok_or(ApiError::Draining)
 }
 
 /// Issues a new token, or resumes the one that the run had before a restart of the gateway; also returns the

@@ -87,7 +87,7 @@ pub async fn decide(
         if !is_of_configuration || !has_changed(gateway, version, tries).await {
             report(gateway, requester.inner(), &inbound, &refusal, record);
             if record.push().is_some() {
-                Box::pin(judged_body::drop_rest_of_push(&mut inbound)).await;
+                Box::pin(judged_body::drop_rest(&mut inbound)).await;
             }
             return Err(refusal);
         }

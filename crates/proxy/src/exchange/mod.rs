@@ -36,6 +36,7 @@ use crate::probe::{CarriedCredential, ProbedRequest, Seen};
 use crate::record::Record;
 use crate::refusal::{Refusal, RefusalFormat};
 use crate::request::inbound::Inbound;
+use crate::request::judged_body;
 use crate::session::ProxySession;
 use keyward_rules::policy::Reason;
 
@@ -51,7 +52,13 @@ pub async fn run(
 ) -> Result<Answer, Refusal> {
     let gw = &core.gateway;
     let (mut valid, mut inbound) = begin(gw, requester, *request, exchange)?;
-    end_if_probed(gw, requester, &inbound, &mut exchange.record)?;
+    if report_if_probed(gw, requester, &inbound, &mut exchange.record) {
+        // Many clients take an answer before they have sent all for a failure. A call may send messages for ever.
+        if exchange.format != RefusalFormat::Grpc {
+            Box::pin(judged_body::drop_rest(&mut inbound)).await;
+        }
+        return Err(Refusal::Probed);
+    }
     let mut attempts = None;
     let sent = loop {
         let permitted = decide::decide(gw, valid, inbound, &mut exchange.record).await?;
@@ -86,15 +93,15 @@ fn begin<'a>(
     Ok((valid, inbound))
 }
 
-/// Ends the exchange of a program that is only examined, and reports what policy says of its request.
-fn end_if_probed(
+/// Reports what policy says of the request of a program that is only examined. Returns whether it is one: nothing is sent.
+fn report_if_probed(
     gw: &Gateway,
     requester: Requester<'_>,
     inbound: &Inbound,
     record: &mut Record,
-) -> Result<(), Refusal> {
-    let Requester::Agent(session) = requester else { return Ok(()) };
-    let Some(probed) = session.probed() else { return Ok(()) };
+) -> bool {
+    let Requester::Agent(session) = requester else { return false };
+    let Some(probed) = session.probed() else { return false };
     let decided = gw.rulebook.current().decide(&session.agent, &inbound.policy_request());
     // What depends on a body is not judged.
     let reason = decided.err().filter(|reason| !matches!(reason, Reason::BodyUnread { .. }));
@@ -110,7 +117,7 @@ fn end_if_probed(
         refused,
     });
     probed.report(Some(host), Some(&head.headers), seen);
-    Err(Refusal::Probed)
+    true
 }
 
 /// Reports a request of an examined program that is refused before policy is asked.

@@ -54,12 +54,14 @@ impl Inbound {
     }
 }
 
-/// The most bytes of a refused push that are read and dropped.
+/// The most bytes of a body that are read and dropped.
 const DROPPED_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// Reads the rest of a refused push and drops it: over HTTP/2, git gets the answer only after it has sent all.
-pub async fn drop_rest_of_push(inbound: &mut Inbound) {
+/// Reads the rest of the body and drops it, for a client that gets the answer only after it has sent all, such as git over
+/// HTTP/2.
+pub async fn drop_rest(inbound: &mut Inbound) {
     let mut body = std::mem::replace(&mut inbound.body, RequestBody::empty());
+    body.do_not_wait();
     let mut left = DROPPED_BYTES_MAX;
     while let Some(Ok(frame)) = body.frame().await {
         let bytes = frame.data_ref().map_or(0, Bytes::len);

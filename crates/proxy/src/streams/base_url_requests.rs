@@ -41,8 +41,8 @@ pub async fn answer(
 ) -> Response<AnswerBody> {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let is_examined = !core.gateway.probes.is_empty();
-    let named = base_url.as_ref().ok().filter(|_| is_examined);
-    let named = named.map(|url| url.connection().to_owned());
+    let named = || base_url.as_ref().map_or("a base URL", BaseUrl::connection).to_owned();
+    let named = is_examined.then(named);
     match resolve(core, accepted, request, base_url) {
         Ok(ResolvedRequest { session, rewrite, request }) => {
             let mut response = exchange::answer(core.clone(), session, request).await;
@@ -53,7 +53,7 @@ pub async fn answer(
             let EarlyRefusal { refusal, agent } = *early;
             if let Some(probed) = accepted.probed.get() {
                 let text = respond::refusal_info(&refusal, None);
-                probed.report(named, None, Seen::Refused(text.into()));
+                probed.report(named, None, Seen::RefusedBaseUrl(text.into()));
             }
             let path = agent.as_ref().and_then(|_| shown(&uri, &refusal));
             let unopened = RefusedRequest { method: &method, path: path.as_deref(), agent };

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Uri};
 use hyper::upgrade::OnUpgrade;
 
 use super::authenticate::authenticate;
@@ -104,8 +104,8 @@ async fn absolute(
                     None => Seen::OriginForm,
                     Some(_) => Seen::Refused(respond::refusal_info(&refusal, None).into()),
                 };
-                let host = absolute_target(request.uri()).ok().map(|target| target.authority());
-                probed.report(host, Some(request.headers()), seen);
+                let target = absolute_target(request.uri()).ok();
+                probed.report(host(request.uri(), target), Some(request.headers()), seen);
             }
             let unopened = RefusedRequest { method: request.method(), path: None, agent: None };
             return refused(core, accepted, unopened, &refusal).await;
@@ -139,7 +139,7 @@ async fn connect(
             Ok(_) => Seen::Tunnel,
             Err(refusal) => Seen::Refused(respond::refusal_info(refusal, None).into()),
         };
-        let host = named.as_ref().map(Target::authority);
+        let host = host(request.uri(), named.clone());
         probed.report(host, Some(request.headers()), seen);
     }
     match opened {
@@ -199,6 +199,11 @@ fn target(request: &Request<RequestBody>) -> Result<Target, Refusal> {
     }
 }
 
+/// The host that an examined program names, also if it is refused as a target.
+fn host(uri: &Uri, target: Option<Target>) -> Option<String> {
+    target.map_or_else(|| uri.host().map(str::to_owned), |target| Some(target.authority()))
+}
+
 /// Checks that a CONNECT has no body (RFC 9110 §9.3.6): the following bytes belong to the tunnel.
 fn without_body(request: &Request<RequestBody>) -> Result<(), Refusal> {
     let fields = request.headers();
@@ -241,5 +246,16 @@ impl OpenedTunnel {
                 Box::pin(splice).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_of_a_refused_target_has_no_user() {
+        let uri: Uri = "user:canary@any.test:443".parse().unwrap();
+        assert_eq!(host(&uri, None).as_deref(), Some("any.test"));
     }
 }

@@ -335,11 +335,13 @@ async fn may_serve(core: &Core, stream: &NewStream, listener: String) -> bool {
     let probed = stream.accepted.probed.get_or_init(new);
     let mut first = [0; 1];
     let read = match (&stream.socket, &stream.proxy_tls) {
-        (NewSocket::Tcp(tcp), None) => tcp.peek(&mut first).await,
+        (NewSocket::Tcp(tcp), None) => {
+            tokio::time::timeout(core.gateway.limits.head_timeout, tcp.peek(&mut first)).await
+        }
         _ => return true,
     };
-    // The methods in use are in upper case.
-    let is_request = !matches!(read, Ok(1)) || first[0].is_ascii_uppercase();
+    // The methods in use are in upper case. A stream without a byte is served, which ends it.
+    let is_request = !matches!(read, Ok(Ok(1))) || first[0].is_ascii_uppercase();
     if !is_request {
         probed.report(None, None, Seen::NoHttp(first[0]));
     }

@@ -183,11 +183,11 @@ fn other_protocols(observed: &ProbeResult, report: &mut DoctorReport) {
 fn without_token(observed: &ProbeResult, report: &mut DoctorReport) {
     let mut told = BTreeSet::new();
     for event in &observed.events {
-        let (Seen::Refused(refusal), Some(connection)) = (&event.seen, &event.host) else {
+        let (Seen::RefusedBaseUrl(refusal), Some(connection)) = (&event.seen, &event.host) else {
             continue;
         };
         let agent = &observed.agent.name;
-        let (message, hint) = if refusal.is(Code::BaseUrlRefused) && event.agent.is_some() {
+        let (message, hint) = if event.agent.is_some() {
             (
                 format!("{connection}: a listener of one agent serves no base URLs"),
                 "use the address of an ordinary listener (`listen.proxy`)".to_owned(),
@@ -288,14 +288,15 @@ fn stopped(
 ) {
     let advice = |problem| observed.advice(problem, None);
     // The last attempt came furthest.
-    match events.last().map(|event| &event.seen) {
-        Some(Seen::Refused(refusal)) if refusal.is(Code::AgentUnauthenticated) => {
+    let Some(last) = events.last() else { return };
+    match &last.seen {
+        Seen::Refused(refusal) if refusal.is(Code::AgentUnauthenticated) => {
             let advice = advice(ProxyProblem::Unauthenticated);
-            let because = advice.because();
-            let message = format!("{host}: it sends no credentials to the proxy{because}");
+            let message =
+                format!("{host}: it sends no credentials to the proxy{}", advice.because());
             report.fail("auth", message, advice.marked_hint());
         }
-        Some(Seen::NoHandshake(HandshakeFailure::Untrusted { alert })) => {
+        Seen::NoHandshake(HandshakeFailure::Untrusted { alert }) => {
             let advice = advice(ProxyProblem::Untrusted);
             let because = advice.because();
             let (message, hint) = match alert {
@@ -310,11 +311,11 @@ fn stopped(
             };
             report.fail("tls", message, hint);
         }
-        Some(Seen::NoHandshake(HandshakeFailure::Other(why))) => {
+        Seen::NoHandshake(HandshakeFailure::Other(why)) => {
             let hint = "the gateway supports TLS 1.2 and 1.3";
             report.fail("tls", format!("{host}: the TLS handshake failed: {why}"), hint);
         }
-        Some(Seen::NoHandshake(HandshakeFailure::NotTls)) => {
+        Seen::NoHandshake(HandshakeFailure::NotTls) => {
             let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
             let hint = format!(
                 "a rule lets it through without looking inside: `rules: [{{ name: other, hosts: \
@@ -326,7 +327,7 @@ fn stopped(
                 hint,
             );
         }
-        Some(Seen::Tunnel) => {
+        Seen::Tunnel => {
             let message = format!("{host}: it opened a stream and sent no request");
             let hint = guess(
                 "it checks the service's certificate itself (pins it), and cannot use the proxy: where \
@@ -338,13 +339,13 @@ fn stopped(
             }
         }
         // Reported with those of all hosts.
-        Some(Seen::Refused(refusal))
-            if refusal.is(Code::BaseUrlRefused) || refusal.is(Code::BaseUrlUnauthenticated) => {}
-        Some(Seen::Refused(ProbedRefusal { message, hint, .. })) => {
-            let message = format!("{host}: the gateway would refuse it: {message}");
-            report.warn("policy", message, hint.clone().unwrap_or_default());
+        Seen::RefusedBaseUrl(refusal)
+            if last.agent.is_some() || refusal.is(Code::BaseUrlUnauthenticated) => {}
+        Seen::Refused(refusal) | Seen::RefusedBaseUrl(refusal) => {
+            let message = format!("{host}: the gateway would refuse it: {}", refusal.message);
+            report.warn("policy", message, refusal.hint.clone().unwrap_or_default());
         }
-        Some(Seen::NoHttp(_) | Seen::OriginForm | Seen::Request(_)) | None => {}
+        Seen::NoHttp(_) | Seen::OriginForm | Seen::Request(_) => {}
     }
 }
 
@@ -694,10 +695,32 @@ mod tests {
             (Code::BaseUrlRefused, Some("ci"), "serves no base URLs"),
         ] {
             let agent = agent.map(str::to_owned);
-            let event = ProbeEvent { agent, ..refused("work", code) };
+            let refusal = code.because("why").hint("how").into();
+            let event = ProbeEvent { agent, ..event("work", Seen::RefusedBaseUrl(refusal)) };
             let found = judged(&untouched("x", vec![event.clone(), event]));
             assert_eq!((found.len(), found[0].0), (1, "auth"), "{found:?}");
             assert!(found[0].2.starts_with("work: ") && found[0].2.contains(says), "{found:?}");
+        }
+    }
+
+    /// Both have the same text.
+    #[test]
+    fn a_407_of_the_proxy_is_not_called_a_base_url_without_a_token() {
+        let found = judged(&untouched("x", vec![refused("a.test", Code::AgentUnauthenticated)]));
+        let says = "a.test: it sends no credentials to the proxy";
+        assert_eq!(found, [("auth", CheckStatus::Fail, says.to_owned())]);
+    }
+
+    #[test]
+    fn a_base_url_that_is_refused_for_another_reason_is_a_warning() {
+        for code in [Code::HostMismatch, Code::BaseUrlRefused] {
+            let refusal = code.because("why").hint("how").into();
+            let found = checks(&untouched("x", vec![event("a", Seen::RefusedBaseUrl(refusal))]), 0);
+            assert_eq!(
+                (found.len(), found[0].id, found[0].status),
+                (1, "policy", CheckStatus::Warn)
+            );
+            assert_eq!(found[0].message, "a: the gateway would refuse it: why");
         }
     }
 

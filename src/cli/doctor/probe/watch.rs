@@ -78,8 +78,7 @@ impl ProcessWatch {
         let given = wanted.filter_map(|name| Some((*name, (*all.get(name)?).to_owned())));
         let own = processes::program(std::process::id());
         let is_blind = own.is_none();
-        let given = given.collect();
-        Self { gateway, proxies, given, own, is_blind, ..Self::default() }
+        Self { gateway, proxies, given: given.collect(), own, is_blind, ..Self::default() }
     }
 
     /// Polls until dropped.
