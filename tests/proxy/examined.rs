@@ -38,7 +38,7 @@ impl Examined {
     async fn end(mut self, lab: &Lab) {
         let path = format!("/agents/ci/tokens/{}", self.id);
         lab.gateway.api("DELETE", &path, "").await.is(204);
-        assert_eq!(self.wire.chunk().await, None);
+        assert_eq!(self.wire.chunk().await.as_deref(), Some(&b""[..]), "the last chunk");
     }
 }
 
