@@ -174,7 +174,7 @@ impl Command {
                 let all = client.list("/api/v1/connections", &search.filters()).await?;
                 let shown = |all: &List<_>| list::shown(global, &all.items, search.is_all());
                 output::show(global.json, &all, shown)?;
-                if client.is_in_process() && search.is_all() {
+                if client.is_private() && search.is_all() {
                     let names = all.items.iter().map(|known: &Shown<Connection>| &*known.name);
                     state::declared_note(global, &names.collect::<Vec<_>>())?;
                 }

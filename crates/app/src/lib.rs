@@ -66,7 +66,6 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use self::restore::error::{RestoreError, Restored};
-pub use audit_log::LazyLog;
 pub use backups::written as written_backups;
 pub use data_path::DataPath;
 pub use error::{AppError, KEY_LOST_HINT, LOCALHOST_KEY, data_directory_remedy, is_locked};

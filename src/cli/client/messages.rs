@@ -41,33 +41,53 @@ pub(super) fn closed(error: hyper::Error) -> Failure {
     Failure::new(Exit::Unreachable, format!("{message}: {error}"))
 }
 
+/// Sends `request` over a new stream.
+pub(super) async fn sent<S>(
+    stream: S,
+    request: Request<Body>,
+) -> Result<Response<Body>, hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (mut sender, stream) = handshake(TokioIo::new(stream)).await?;
+    // It ends with the answer's body, which reports its errors too.
+    tokio::spawn(stream);
+    Ok(sender.send_request(request).await?.map(Body::new))
+}
+
 /// Sends `request` over a new stream and reads the response.
 pub(crate) async fn exchange<S>(stream: S, request: Request<Body>) -> Result<Bytes, Failure>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (mut sender, stream) = handshake(TokioIo::new(stream)).await.map_err(closed)?;
-    // The request reports errors of the stream too.
-    let driver = tokio::spawn(stream);
-    let answer = sender.send_request(request).await.map_err(closed)?;
-    let bytes = read(answer.map(Body::new)).await;
-    driver.abort();
-    bytes
+    read(sent(stream, request).await.map_err(closed)?).await
 }
 
 /// The body of an answer, or its refusal.
 pub(crate) async fn read(answer: Response<Body>) -> Result<Bytes, Failure> {
     let status = answer.status();
+    let bytes = whole(answer).await?;
+    if status.is_success() { Ok(bytes) } else { Err(refusal(status, &bytes)) }
+}
+
+/// The body of an answer that is read piece by piece, or its refusal.
+pub(crate) async fn streamed(answer: Response<Body>) -> Result<Body, Failure> {
+    match answer.status() {
+        status if status.is_success() => Ok(answer.into_body()),
+        status => Err(refusal(status, &whole(answer).await?)),
+    }
+}
+
+async fn whole(answer: Response<Body>) -> Result<Bytes, Failure> {
     let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
     let body = body.map_err(|error| {
         let message = format!("the gateway's answer was cut short: {error}");
         Failure::new(Exit::Unreachable, message)
     })?;
-    let bytes = body.to_bytes();
-    if status.is_success() { Ok(bytes) } else { Err(refusal(status, &bytes)) }
+    Ok(body.to_bytes())
 }
 
-pub(super) fn refusal(status: StatusCode, body: &[u8]) -> Failure {
+fn refusal(status: StatusCode, body: &[u8]) -> Failure {
     if let Ok(body) = serde_json::from_slice::<ErrorBody>(body) {
         return Failure::refused(status, body.error);
     }

@@ -37,10 +37,7 @@ impl Add {
         if self.resume.is_some() {
             self.fits_draft()?;
         }
-        let client = match self.no_test {
-            true => Client::open(global).await?,
-            false => Client::open_to_send(global).await?,
-        };
+        let client = Client::open_to_add(global).await?;
         match self.resume.clone() {
             Some(name) => self.resumed(global, &client, &name).await,
             None => Box::pin(self.added(global, &client)).await,

@@ -47,7 +47,7 @@ fn field(text: &str) -> Result<(String, String), String> {
 
 impl ConnectionRequest {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = Client::open_to_send(global).await?;
+        let client = Client::open(global).await?;
         let (at, waiting) =
             (format!("{}/request", path(&self.name)), format!("asking {}", self.name));
         let ask = self.ask()?;
@@ -121,7 +121,7 @@ fn print(answer: &CallView) -> Result<(), Failure> {
 }
 
 pub(super) async fn run_test(global: &Global, name: &str) -> Result<(), Failure> {
-    let client = Client::open_to_send(global).await?;
+    let client = Client::open(global).await?;
     let found = ask_for_test(&client, name).await?;
     match (global.json, found.ok) {
         (true, true) => output::print_json(&found),

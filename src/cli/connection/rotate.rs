@@ -109,7 +109,7 @@ impl Rotate {
     }
 
     async fn another(self, global: &Global, name: &str) -> Result<(), Failure> {
-        let client = Client::open_to_send(global).await?;
+        let client = Client::open(global).await?;
         let connection: Shown<Connection> = client.get(&path(name)).await?;
         let fields = match connection.managed_by {
             // The gateway refuses it with the remedy, whatever is given.
@@ -181,7 +181,7 @@ fn told(now: &Rotated, keyward: &str) -> String {
 }
 
 pub(in crate::cli) async fn refresh(global: &Global, name: &str) -> Result<(), Failure> {
-    let client = Client::open_to_send(global).await?;
+    let client = Client::open(global).await?;
     let at = format!("{}/refresh", path(name));
     let now: TokenRefreshed = client.post(&at, &serde_json::json!({})).await?;
     output::show(global.json, &now, |now| {

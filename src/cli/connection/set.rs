@@ -60,10 +60,7 @@ fn cleared(text: &str) -> Result<RemovedSetting, String> {
 impl Set {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let test = self.tests();
-        let client = match test {
-            true => Client::open_to_send(global).await?,
-            false => Client::open(global).await?,
-        };
+        let client = Client::open(global).await?;
         let patch = self.patch(&client).await?;
         let at = path(&self.name);
         let asked = client.patch(&at, &patch);
