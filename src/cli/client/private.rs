@@ -132,7 +132,7 @@ impl PrivateGateway {
     pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Failure> {
         let path = request.uri().path();
         self.require(path)?;
-        let acts = request.method() != Method::GET && !is_question(path);
+        let acts = !only_reads(request.method(), path);
         let router = match &self.absent {
             None if acts => &self.acting().await?.router,
             _ => self.acts.get().map_or(&self.reads, |acting| &acting.router),
@@ -223,9 +223,12 @@ impl PrivateGateway {
     }
 }
 
-/// Whether a POST changes nothing and sends nothing.
-fn is_question(path: &str) -> bool {
-    matches!(path, "/api/v1/rules/explain" | "/api/v1/rules/test")
+/// Whether a request changes nothing, and makes no connection.
+fn only_reads(method: &Method, path: &str) -> bool {
+    match *method {
+        Method::GET => path != "/api/v1/upstreams",
+        _ => matches!(path, "/api/v1/rules/explain" | "/api/v1/rules/test"),
+    }
 }
 
 /// The catalogue is complete without any data, and the audit log has files of its own.
