@@ -25,14 +25,14 @@ use tokio::net::UnixStream;
 use tokio::sync::OnceCell;
 
 use self::absent::adds;
-use self::private::{MissingData, PrivateGateway};
+use self::private::PrivateGateway;
 use super::failure::{Exit, Failure};
 use super::settings::Global;
 use super::settings::Identity;
 use keyward_api::wire::{List, Status};
 use keyward_api::{Admin, SOCKET_NAME};
 use keyward_app::config::Config;
-use keyward_app::is_locked;
+use keyward_app::{Opening, is_locked};
 use keyward_base::host::Host;
 use keyward_base::system_error;
 use keyward_state::store::StoreError;
@@ -85,7 +85,7 @@ impl Client {
     /// # Errors
     /// When the socket is not for us, or the store cannot be opened.
     pub(crate) async fn open(global: &Global) -> Result<Self, Failure> {
-        Self::open_as(global, MissingData::Leave).await
+        Self::open_as(global, Opening::Stored).await
     }
 
     /// Like `open`, and creates what is missing: for commands that print it.
@@ -93,7 +93,7 @@ impl Client {
     /// # Errors
     /// As there.
     pub(crate) async fn open_or_make(global: &Global) -> Result<Self, Failure> {
-        Self::open_as(global, MissingData::Make).await
+        Self::open_as(global, Opening::Make).await
     }
 
     /// Like `open`, for commands that add something: whether it can be stored is known before people give it.
@@ -108,7 +108,7 @@ impl Client {
         }
     }
 
-    async fn open_as(global: &Global, missing: MissingData) -> Result<Self, Failure> {
+    async fn open_as(global: &Global, opening: Opening) -> Result<Self, Failure> {
         if let Some(remote) = Self::remote(global)? {
             return Ok(remote);
         }
@@ -119,7 +119,7 @@ impl Client {
             if let SocketAnswer::Answers = look(&path).await? {
                 return Ok(Self::new(Way::Socket(path), identity));
             }
-            match Box::pin(PrivateGateway::open(global, missing)).await {
+            match Box::pin(PrivateGateway::open(global, opening)).await {
                 Ok(private) => return Ok(Self::new(Way::Private(Box::new(private)), identity)),
                 Err(error) if !is_locked(&error) => return Err(error.into()),
                 Err(error) if Instant::now() > until => return Err(locked(&error)),
@@ -338,9 +338,8 @@ impl Client {
     async fn for_request(&self, method: &Method, path: &str) -> Result<&Self, Failure> {
         match self.private().and_then(PrivateGateway::absent) {
             Some(absent) if adds(method, path) => {
-                let make = || async {
-                    Self::open_as(&absent.global, MissingData::Make).await.map(Box::new)
-                };
+                let make =
+                    || async { Self::open_as(&absent.global, Opening::Make).await.map(Box::new) };
                 Ok(self.made.get_or_try_init(make).await?)
             }
             _ => Ok(self.current()),

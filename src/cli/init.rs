@@ -15,7 +15,7 @@ use super::output;
 use super::settings::Global;
 use super::terminal::table;
 use keyward_app::config::Config;
-use keyward_app::{Services, create_private_dir};
+use keyward_app::{Opening, Services, create_private_dir};
 
 /// The new configuration: only comments, so that all defaults apply.
 const CONFIGURATION: &str = include_str!("init.yaml");
@@ -59,7 +59,7 @@ async fn make(global: &Global, config: &Config, file: &Path) -> Result<(), Failu
         Ok(_) => {}
         // Opening an empty data directory makes the master key, the CA and the store.
         Err(failure) if failure.exit() == Exit::Unreachable => {
-            drop(Services::open(config).await?);
+            drop(Services::open(config, Opening::Make).await?);
         }
         Err(failure) => return Err(failure),
     }

@@ -75,7 +75,7 @@ use public_url::admin_access;
 pub use public_url::own_names;
 pub use restore::Restore;
 use services::OpenedServices;
-pub use services::{FileCheck, Services};
+pub use services::{FileCheck, Opening, Services};
 pub use stop_condition::Hangups;
 pub use stop_condition::{StopCondition, StoppedWhile};
 pub use store_check::{RepairedStore, check_store, repair_store};

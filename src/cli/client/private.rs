@@ -20,7 +20,7 @@ use crate::cli::settings::Global;
 use crate::cli::signals::Signals;
 use keyward_api::{Admin, Deps, socket_router};
 use keyward_app::config::Config;
-use keyward_app::{DataPath, Services};
+use keyward_app::{DataPath, Opening, Services};
 use keyward_base::codes::Code;
 
 /// What a person reads who waits for the end of the command, or has asked for it.
@@ -45,25 +45,16 @@ struct ActingGateway {
     _data_path: DataPath,
 }
 
-/// Whether a missing data directory is created.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum MissingData {
-    /// Created at once.
-    Make,
-    /// Created when something is added.
-    Leave,
-}
-
 impl PrivateGateway {
-    /// Opens the services.
+    /// Opens the services. Where nothing is stored, something is made only if `opening` says so.
     ///
     /// # Errors
     /// When another process has the store, or it cannot be opened.
-    pub(super) async fn open(global: &Global, missing: MissingData) -> anyhow::Result<Self> {
+    pub(super) async fn open(global: &Global, opening: Opening) -> anyhow::Result<Self> {
         let config = global.load()?;
-        let absent = match missing {
-            MissingData::Make => None,
-            MissingData::Leave => AbsentInstallation::find(global, &config),
+        let absent = match opening {
+            Opening::Make => None,
+            Opening::Stored | Opening::Empty => AbsentInstallation::find(global, &config),
         };
         if absent.is_none() && !config.data_dir.exists() {
             // A mistyped directory would look like an empty installation.
@@ -72,11 +63,8 @@ impl PrivateGateway {
                 config.data_dir.display()
             ));
         }
-        let services = match (missing, &absent) {
-            (MissingData::Make, _) => Services::open(&config).await?,
-            (MissingData::Leave, None) => Services::open_existing(&config).await?,
-            (MissingData::Leave, Some(_)) => Services::empty(&config).await?,
-        };
+        let opening = if absent.is_some() { Opening::Empty } else { opening };
+        let services = Services::open(&config, opening).await?;
         Ok(Self::over(config, services, absent))
     }
 
