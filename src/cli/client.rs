@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
@@ -27,8 +26,8 @@ use tokio::sync::OnceCell;
 use self::absent::adds;
 use self::private::PrivateGateway;
 use super::failure::{Exit, Failure};
-use super::settings::Global;
-use super::settings::Identity;
+use super::output;
+use super::settings::{Global, Identity, named};
 use keyward_api::wire::{List, Status};
 use keyward_api::{Admin, SOCKET_NAME};
 use keyward_app::config::Config;
@@ -37,7 +36,7 @@ use keyward_base::host::Host;
 use keyward_base::system_error;
 use keyward_state::store::StoreError;
 use messages::{closed, decode, request, sent, written};
-pub(crate) use messages::{exchange, read, streamed};
+pub(crate) use messages::{exchange, read, segment, streamed};
 pub(crate) use remote::Remote;
 
 /// How long to wait for the store: a starting gateway holds it before it answers on the socket, and other
@@ -47,9 +46,6 @@ const START_POLL: Duration = Duration::from_millis(100);
 
 /// How long a gateway may take for an answer from memory. It is longer than a connection to another machine may take.
 const PROMPT_WITHIN: Duration = Duration::from_secs(20);
-
-/// RFC 3986 §2.3: unreserved characters of a path segment.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A client of the admin API.
 pub(crate) struct Client {
@@ -94,6 +90,25 @@ impl Client {
     /// As there.
     pub(crate) async fn open_or_make(global: &Global) -> Result<Self, Failure> {
         Self::open_as(global, Opening::Make).await
+    }
+
+    /// Like `open`, but without what is stored where the store cannot be opened: for the catalogue and the audit log, which
+    /// need no store.
+    ///
+    /// # Errors
+    /// When a gateway that is named is not reached, or the configuration cannot be read.
+    pub(crate) async fn open_or_empty(global: &Global) -> Result<Self, Failure> {
+        let failure = match Self::open(global).await {
+            Err(failure) if failure.exit() != Exit::Forbidden && named(global).is_none() => failure,
+            opened => return opened,
+        };
+        match Box::pin(PrivateGateway::open(global, Opening::Empty)).await {
+            Ok(private) => {
+                output::note(&format!("note: without what is stored: {}", failure.message()));
+                Ok(Self::new(Way::Private(Box::new(private)), Identity::of(global)?))
+            }
+            Err(_) => Err(failure),
+        }
     }
 
     /// Like `open`, for commands that add something: whether it can be stored is known before people give it.
@@ -347,7 +362,6 @@ impl Client {
     }
 
     async fn call(&self, method: Method, path: &str, body: Body) -> Result<Bytes, Failure> {
-        no_empty_name(path)?;
         let client = self.for_request(&method, path).await?;
         let answer = match client.private() {
             Some(private) => {
@@ -383,20 +397,6 @@ impl Client {
                 sent(stream, request).await.map_err(closed)
             }
         }
-    }
-}
-
-/// A value as a path segment or a query value.
-pub(crate) fn segment(text: &str) -> String {
-    utf8_percent_encode(text, SEGMENT).to_string()
-}
-
-/// Refuses the path of a resource whose name is empty.
-fn no_empty_name(path: &str) -> Result<(), Failure> {
-    let path = path.split('?').next().unwrap_or_default();
-    match path.ends_with('/') || path.contains("//") {
-        true => Err(Failure::usage("the name is empty").hint("give a name or an id")),
-        false => Ok(()),
     }
 }
 
@@ -446,26 +446,6 @@ mod tests {
         assert_eq!(failure.exit(), Exit::Unreachable);
         assert_eq!(failure.message(), "the gateway gave no answer within 20 s");
         assert!(failure.advice().is_some_and(|hint| hint.contains("see its log")));
-    }
-
-    #[test]
-    fn a_path_segment_is_percent_encoded() {
-        for (text, coded) in [("a/b", "a%2Fb"), ("a?b#c", "a%3Fb%23c"), ("é", "%C3%A9")] {
-            assert_eq!(segment(text), coded);
-        }
-        assert_eq!(segment("claude-code_1.2~x"), "claude-code_1.2~x");
-    }
-
-    #[test]
-    fn a_path_with_an_empty_name_is_refused() {
-        for path in ["/api/v1/rules/", "/api/v1/agents//tokens", "/api/v1/connections/?revoke=true"]
-        {
-            let refused = no_empty_name(path).map_err(|failure| failure.message());
-            assert_eq!(refused, Err("the name is empty".to_owned()), "{path}");
-        }
-        for path in ["/api/v1/rules", "/readyz", "/api/v1/audit?exchange=//"] {
-            assert_eq!(no_empty_name(path), Ok(()), "{path}");
-        }
     }
 
     #[test]

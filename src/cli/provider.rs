@@ -86,7 +86,7 @@ impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         match self {
             Self::List { q, category } => {
-                let client = Client::open(global).await?;
+                let client = Client::open_or_empty(global).await?;
                 let filters = [("q", q.as_deref()), ("category", category.as_deref())];
                 let all = client.list("/api/v1/providers", &filters).await?;
                 if let Some(category) = category.filter(|_| all.items.is_empty()) {
@@ -95,13 +95,13 @@ impl Command {
                 output::show(global.json, &all, |all| list(&all.items, &output::layout(global)))
             }
             Self::Show { provider, yaml } => {
-                let client = Client::open(global).await?;
+                let client = Client::open_or_empty(global).await?;
                 let provider = of(&client, &provider).await?;
                 let file = if yaml { Some(file_of(&provider)?) } else { None };
                 output::show(global.json, &provider, |it| file.unwrap_or_else(|| show(it)))
             }
             Self::Actions { provider } => {
-                let client = Client::open(global).await?;
+                let client = Client::open_or_empty(global).await?;
                 let actions = of(&client, &provider).await?.actions;
                 output::show(global.json, &actions, |all| actions_of(all, &output::layout(global)))
             }

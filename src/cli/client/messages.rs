@@ -6,6 +6,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,6 +19,8 @@ use keyward_api::wire::{ErrorBody, Health};
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Capacity for a request with the longest secret. The buffer never grows, so the secret is never copied.
 const REQUEST_BYTES: usize = 2 * 1024 * 1024;
+/// RFC 3986 §2.3: unreserved characters of a path segment.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 pub(super) fn written(body: &impl Serialize) -> Result<Body, Failure> {
     let mut json = Zeroizing::new(Vec::with_capacity(REQUEST_BYTES));
@@ -26,7 +29,22 @@ pub(super) fn written(body: &impl Serialize) -> Result<Body, Failure> {
     Ok(Body::from(Bytes::from_owner(json)))
 }
 
+/// A value as a path segment or a query value.
+pub(crate) fn segment(text: &str) -> String {
+    utf8_percent_encode(text, SEGMENT).to_string()
+}
+
+/// Refuses the path of a resource whose name is empty.
+fn no_empty_name(path: &str) -> Result<(), Failure> {
+    let path = path.split('?').next().unwrap_or_default();
+    match path.ends_with('/') || path.contains("//") {
+        true => Err(Failure::usage("the name is empty").hint("give a name or an id")),
+        false => Ok(()),
+    }
+}
+
 pub(super) fn request(method: Method, path: &str, body: Body) -> Result<Request<Body>, Failure> {
+    no_empty_name(path)?;
     Request::builder()
         .method(method)
         .uri(path)
@@ -111,6 +129,26 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_segment_is_percent_encoded() {
+        for (text, coded) in [("a/b", "a%2Fb"), ("a?b#c", "a%3Fb%23c"), ("é", "%C3%A9")] {
+            assert_eq!(segment(text), coded);
+        }
+        assert_eq!(segment("claude-code_1.2~x"), "claude-code_1.2~x");
+    }
+
+    #[test]
+    fn a_path_with_an_empty_name_is_refused() {
+        for path in ["/api/v1/rules/", "/api/v1/agents//tokens", "/api/v1/connections/?revoke=true"]
+        {
+            let refused = no_empty_name(path).map_err(|failure| failure.message());
+            assert_eq!(refused, Err("the name is empty".to_owned()), "{path}");
+        }
+        for path in ["/api/v1/rules", "/readyz", "/api/v1/audit?exchange=//"] {
+            assert_eq!(no_empty_name(path), Ok(()), "{path}");
+        }
+    }
 
     #[test]
     fn an_answer_that_is_no_error_of_the_api_is_reported_by_its_status() {
