@@ -168,6 +168,17 @@ impl Client {
         }
     }
 
+    /// The running gateway; `None` if there is none.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub(crate) async fn if_running(global: &Global) -> Result<Option<Self>, Failure> {
+        match Self::running(global).await {
+            Err(failure) if failure.exit() == Exit::Unreachable => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
     /// The gateway of this data directory.
     ///
     /// # Errors

@@ -73,7 +73,8 @@ impl PrivateGateway {
     /// # Errors
     /// All errors of the configuration.
     pub(super) async fn of_file(config: &Config) -> anyhow::Result<Self> {
-        Ok(Self::over(config.clone(), Services::declared_only(config).await?, None))
+        let services = Services::declared_only(config).await?;
+        Ok(Self::over(config.clone(), services, None))
     }
 
     fn over(config: Config, services: Arc<Services>, absent: Option<AbsentInstallation>) -> Self {
