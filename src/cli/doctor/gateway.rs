@@ -33,15 +33,13 @@ pub(super) async fn check(
 ) -> GatewayState {
     match Client::running(install.global).await {
         Ok(client) => {
-            match client.read_status().await {
-                Ok(Some(status)) => {
+            match client.get_promptly::<Status>("/api/v1/status").await {
+                Ok(status) => {
                     serving(&status, install.global, report).await;
                     if let Some(store) = &status.store {
                         replicas::check(store, &client, report).await;
                     }
                 }
-                // An answer of this process, which `running` does not give.
-                Ok(None) => {}
                 // Nothing else can be asked.
                 Err(failure) if failure.exit() == Exit::Unreachable => {
                     report.fail(ID, failure.message(), failure.advice().unwrap_or_default());
