@@ -120,6 +120,7 @@
 //! | How is a row of an earlier version read? | `model/src/resource.rs`, `state/src/store/postgres/schema.rs` | `Resource::from_row`, `prepare` |
 //! | Which page may send requests with the cookie of a login? | `api/src/auth/login.rs`, `api/src/sign_in/cookie.rs` | `Caller::on_network`, `has_csrf` |
 //! | Who may use the API over the network? | `api/src/network.rs` | `on_network`, `NetworkAccess::client` |
+//! | Which gateway answers a command, and what does a private one open? | `src/cli/client.rs`, `src/cli/client/private.rs` | `Client::open`, `PrivateGateway::send` |
 //! | How is a connection tested? | `api/src/connection_test.rs`, `proxy/src/exchange/test_request.rs` | `tested`, `run` |
 //! | What becomes of a request of a program that `keyward doctor` examines? | `proxy/src/exchange/mod.rs`, `proxy/src/probe.rs` | `report_if_probed`, `ProbedStream::report` |
 //! | How is usage over time counted and stored? | `state/src/observe/usage.rs`, `state/src/directory/usage.rs` | `Usage::count`, `save_usage` |

@@ -62,17 +62,13 @@ impl Args {
         let shown = self.file.display().to_string();
         let text = fs::read(&self.file)
             .map_err(|error| Failure::failed(&format!("cannot read {shown}"), &error))?;
-        let gateway = match Client::running(global).await {
-            Ok(client) => Some(client),
-            Err(failure) if failure.exit() == Exit::Unreachable => None,
-            Err(failure) => return Err(failure),
-        };
+        let gateway = Client::if_running(global).await?;
         let config = match &gateway {
             Some(client) => config_of(client).await?,
             None => global.load()?.file().to_owned(),
         };
         let candidate = CandidateFile::write(&text, &config)?;
-        let plan = plan::of_file(global, gateway.as_ref(), &candidate.path).await?;
+        let plan = plan::of_file(global, gateway.as_ref(), Some(candidate.path.clone())).await?;
         let plan = candidate.named(plan, &shown);
         let mut applied = Applied { plan, applied: false, config, warnings: Vec::new() };
         if !global.json || !applied.plan.problems.is_empty() {

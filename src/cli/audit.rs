@@ -1,5 +1,4 @@
-//! `keyward audit`: searches, follows, exports and verifies the audit log. A running gateway answers; if none
-//! runs, this process reads the files.
+//! `keyward audit`: searches, follows, exports and verifies the audit log.
 
 mod counts;
 pub(super) mod filters;
@@ -133,7 +132,7 @@ impl Query {
         if let Some(by) = self.by {
             return counts::run(global, &self.filters, by, self.limit).await;
         }
-        let client = Client::for_audit(global).await?;
+        let client = Client::open_or_empty(global).await?;
         let pages = Pages::new(&client, &self.filters, self.limit);
         if global.json { as_list(pages).await } else { as_table(pages, global).await }
     }
@@ -189,7 +188,7 @@ impl Tail {
         if self.follow {
             return follow::run(global, &self, &mut lines).await;
         }
-        let client = Client::for_audit(global).await?;
+        let client = Client::open_or_empty(global).await?;
         let mut pages = Pages::new(&client, &self.filters, self.lines);
         let mut records = Vec::new();
         while let Some(page) = pages.next().await? {
@@ -218,7 +217,7 @@ pub(crate) struct Export {
 
 impl Export {
     async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = Client::for_audit(global).await?;
+        let client = Client::open_or_empty(global).await?;
         // The first page begins at the newest record, so that records that are written meanwhile do not move it.
         let newest = self.page(&client, None, 1).await?.items.pop();
         let mut begins = vec![newest.map(|newest| (newest.seq + 1).to_string())];

@@ -1,5 +1,4 @@
-//! `keyward backup FILE`: an encrypted copy of the state in one file. A running gateway writes it while it serves;
-//! without one, this process reads the store.
+//! `keyward backup FILE`: an encrypted copy of the state in one file. A running gateway writes it while it serves.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -7,7 +6,7 @@ use std::path::PathBuf;
 use http_body_util::BodyExt;
 use serde::Serialize;
 
-use super::client::Client;
+use super::client::{Client, streamed};
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
@@ -81,7 +80,7 @@ impl Args {
         let failed =
             |error: std::io::Error| Failure::failed(&format!("cannot write {shown}"), &error);
         let mut file = StagedFile::create(&self.file).map_err(failed)?;
-        let mut body = client.download("/api/v1/backup", &ask).await?;
+        let mut body = streamed(client.begin("/api/v1/backup", &ask).await?).await?;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| {
                 Failure::new(Exit::Failed, format!("the backup is not complete: {error}"))

@@ -1,11 +1,14 @@
 //! [`Client`]: the admin API client of the commands. A gateway that `KEYWARD_URL` names answers over TCP, and a running
-//! one of this machine over its socket; otherwise this process opens the services and calls the same router.
+//! one of this machine over its socket; otherwise the command has a private one, which calls the same router.
+//!
+//! Every command reaches the state by [`Client::open`], but for those that need the store closed, or judge a file:
+//! `init`, `restore`, `store copy`, `store check` (also of a store that does not open), `plan`, `apply` and `doctor` without
+//! a gateway, `config check`, and `serve`. Their functions are those of `keyward_app`.
 
+mod absent;
 pub(crate) mod events;
-mod in_process;
-mod landing;
 mod messages;
-mod no_installation;
+mod private;
 mod remote;
 
 use std::io;
@@ -14,32 +17,26 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Method, Request};
-use hyper::client::conn::http1::handshake;
-use hyper_util::rt::TokioIo;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use http::{Method, Request, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::sync::OnceCell;
-use tower::ServiceExt;
 
-use self::in_process::MissingData;
+use self::absent::adds;
+use self::private::PrivateGateway;
 use super::failure::{Exit, Failure};
-use super::settings::Global;
-use super::settings::Identity;
-use in_process::InProcessApi;
+use super::output;
+use super::settings::{Global, Identity, named};
 use keyward_api::wire::{List, Status};
-use keyward_api::{Admin, SOCKET_NAME, audit_router, socket_router};
+use keyward_api::{Admin, SOCKET_NAME};
 use keyward_app::config::Config;
-use keyward_app::{Services, is_locked};
+use keyward_app::{Opening, is_locked};
 use keyward_base::host::Host;
 use keyward_base::system_error;
-use keyward_state::observe::trail::Trail;
 use keyward_state::store::StoreError;
-use messages::{closed, decode, request, written};
-pub(crate) use messages::{exchange, read};
-use no_installation::NoInstallation;
+use messages::{closed, decode, request, sent, written};
+pub(crate) use messages::{exchange, read, segment, streamed};
 pub(crate) use remote::Remote;
 
 /// How long to wait for the store: a starting gateway holds it before it answers on the socket, and other
@@ -50,24 +47,22 @@ const START_POLL: Duration = Duration::from_millis(100);
 /// How long a gateway may take for an answer from memory. It is longer than a connection to another machine may take.
 const PROMPT_WITHIN: Duration = Duration::from_secs(20);
 
-/// RFC 3986 §2.3: unreserved characters of a path segment.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
 /// A client of the admin API.
 pub(crate) struct Client {
-    via: Via,
+    way: Way,
     identity: Identity,
+    /// Answers since the first addition, where nothing was stored before.
+    made: OnceCell<Box<Self>>,
 }
 
 /// How requests reach the admin API.
-enum Via {
-    /// A running gateway.
+enum Way {
+    /// A running gateway of this machine.
     Socket(PathBuf),
     /// A gateway that is named by its URL.
     Remote(Remote),
-    InProcess(Box<InProcessApi>),
-    /// This process, for an installation without a store; the services, since a resource was added.
-    NoInstallation(Box<NoInstallation>, OnceCell<Box<Client>>),
+    /// The gateway of this command.
+    Private(Box<PrivateGateway>),
 }
 
 /// The result of connecting to the socket.
@@ -77,23 +72,16 @@ enum SocketAnswer {
 }
 
 impl Client {
-    /// Uses a running gateway, or else the services in this process.
+    fn new(way: Way, identity: Identity) -> Self {
+        Self { way, identity, made: OnceCell::new() }
+    }
+
+    /// Uses a running gateway, or else a private one.
     ///
     /// # Errors
     /// When the socket is not for us, or the store cannot be opened.
     pub(crate) async fn open(global: &Global) -> Result<Self, Failure> {
-        Self::open_as(global, MissingData::Leave, false).await
-    }
-
-    /// Whether a resource can be stored, as far as that is known before one is added.
-    ///
-    /// # Errors
-    /// When the data directory is missing and cannot be created, or the store may be elsewhere.
-    pub(crate) fn can_store(&self) -> Result<(), Failure> {
-        match &self.via {
-            Via::NoInstallation(absent, _) => absent.can_be_made(),
-            Via::Socket(_) | Via::Remote(_) | Via::InProcess(_) => Ok(()),
-        }
+        Self::open_as(global, Opening::Stored).await
     }
 
     /// Like `open`, and creates what is missing: for commands that print it.
@@ -101,86 +89,57 @@ impl Client {
     /// # Errors
     /// As there.
     pub(crate) async fn open_or_make(global: &Global) -> Result<Self, Failure> {
-        Self::open_as(global, MissingData::Make, false).await
+        Self::open_as(global, Opening::Make).await
     }
 
-    /// Like `open`, for commands that test connections: without a gateway, this process sends the test.
+    /// Like `open`, but without what is stored where the store cannot be opened: for the catalogue and the audit log, which
+    /// need no store.
     ///
     /// # Errors
-    /// As there, and when the audit log cannot be opened.
-    pub(crate) async fn open_to_send(global: &Global) -> Result<Self, Failure> {
-        Self::open_as(global, MissingData::Leave, true).await
+    /// When a gateway that is named is not reached, or the configuration cannot be read.
+    pub(crate) async fn open_or_empty(global: &Global) -> Result<Self, Failure> {
+        let failure = match Self::open(global).await {
+            Err(failure) if failure.exit() != Exit::Forbidden && named(global).is_none() => failure,
+            opened => return opened,
+        };
+        match Box::pin(PrivateGateway::open(global, Opening::Empty)).await {
+            Ok(private) => {
+                output::note(&format!("note: without what is stored: {}", failure.message()));
+                Ok(Self::new(Way::Private(Box::new(private)), Identity::of(global)?))
+            }
+            Err(_) => Err(failure),
+        }
     }
 
-    async fn open_as(
-        global: &Global,
-        missing: MissingData,
-        to_send: bool,
-    ) -> Result<Self, Failure> {
+    /// Like `open`, for commands that add something: whether it can be stored is known before people give it.
+    ///
+    /// # Errors
+    /// As there; and when the data directory is missing and cannot be created, or the store may be elsewhere.
+    pub(crate) async fn open_to_add(global: &Global) -> Result<Self, Failure> {
+        let client = Self::open(global).await?;
+        match client.private().and_then(PrivateGateway::absent) {
+            Some(absent) => absent.check_place().map(|()| client),
+            None => Ok(client),
+        }
+    }
+
+    async fn open_as(global: &Global, opening: Opening) -> Result<Self, Failure> {
         if let Some(remote) = Self::remote(global)? {
             return Ok(remote);
         }
         let identity = Identity::of(global)?;
         let path = global.data_dir()?.join(SOCKET_NAME);
-        if let SocketAnswer::Answers = look(&path).await? {
-            return Ok(Self { via: Via::Socket(path), identity });
-        }
-        if missing == MissingData::Leave
-            && let Some(absent) = NoInstallation::find(global, to_send).await?
-        {
-            return Ok(Self {
-                via: Via::NoInstallation(Box::new(absent), OnceCell::new()),
-                identity,
-            });
-        }
         let until = Instant::now() + START_PATIENCE;
         loop {
-            match InProcessApi::open(global, missing, to_send).await {
-                Ok(services) => {
-                    return Ok(Self { via: Via::InProcess(Box::new(services)), identity });
-                }
+            if let SocketAnswer::Answers = look(&path).await? {
+                return Ok(Self::new(Way::Socket(path), identity));
+            }
+            match Box::pin(PrivateGateway::open(global, opening)).await {
+                Ok(private) => return Ok(Self::new(Way::Private(Box::new(private)), identity)),
                 Err(error) if !is_locked(&error) => return Err(error.into()),
                 Err(error) if Instant::now() > until => return Err(locked(&error)),
                 Err(_) => tokio::time::sleep(START_POLL).await,
             }
-            if let SocketAnswer::Answers = look(&path).await? {
-                break;
-            }
-        }
-        Ok(Self { via: Via::Socket(path), identity })
-    }
-
-    /// Uses a running gateway, or else the files of the audit log, which need neither store nor keys.
-    ///
-    /// # Errors
-    /// When the socket is not for us, the configuration cannot be read, or the log may be elsewhere.
-    pub(crate) async fn for_audit(global: &Global) -> Result<Self, Failure> {
-        match Self::running(global).await {
-            Err(failure) if failure.exit() == Exit::Unreachable => {
-                let config = global.load()?;
-                Services::check_audit_log(&config).map_err(anyhow::Error::from)?;
-                let router = audit_router(Trail::at(&config.audit.file));
-                let identity = Identity::of(global)?;
-                Ok(Self { via: Via::InProcess(Box::new(InProcessApi::only(router))), identity })
-            }
-            found => found,
-        }
-    }
-
-    /// Uses a running gateway, or else only the providers, which need neither store nor keys.
-    ///
-    /// # Errors
-    /// When the socket is not for us, or the configuration cannot be read.
-    pub(crate) async fn for_providers(global: &Global) -> Result<Self, Failure> {
-        match Self::running(global).await {
-            Err(failure) if failure.exit() == Exit::Unreachable => {
-                let services = Services::empty(&global.load()?).await?;
-                let router = socket_router(Admin::in_process(services.deps.clone()));
-                let via = Via::InProcess(Box::new(InProcessApi::only(router)));
-                // Built-in providers are the same for all users.
-                Ok(Self { via, identity: Identity::default() })
-            }
-            found => found,
         }
     }
 
@@ -189,15 +148,13 @@ impl Client {
     /// # Errors
     /// All errors of the configuration.
     pub(crate) async fn of_file(config: &Config) -> Result<Self, Failure> {
-        let services = Services::declared_only(config).await.map_err(|error| {
+        let private = PrivateGateway::of_file(config).await.map_err(|error| {
             Failure::from(error).hint(
                 "without a gateway, only the configuration file is read: declare the resource in it",
             )
         })?;
-        let router = socket_router(Admin::in_process(services.deps.clone()));
         // The file is read with the rights of this user.
-        let identity = Identity::default();
-        Ok(Self { via: Via::InProcess(Box::new(InProcessApi::only(router))), identity })
+        Ok(Self::new(Way::Private(Box::new(private)), Identity::default()))
     }
 
     /// Uses only a running gateway.
@@ -211,6 +168,17 @@ impl Client {
         }
     }
 
+    /// The running gateway; `None` if there is none.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub(crate) async fn if_running(global: &Global) -> Result<Option<Self>, Failure> {
+        match Self::running(global).await {
+            Err(failure) if failure.exit() == Exit::Unreachable => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
     /// The gateway of this data directory.
     ///
     /// # Errors
@@ -218,7 +186,7 @@ impl Client {
     pub(crate) async fn running_as(global: &Global, identity: Identity) -> Result<Self, Failure> {
         let path = global.data_dir()?.join(SOCKET_NAME);
         match look(&path).await? {
-            SocketAnswer::Answers => Ok(Self { via: Via::Socket(path), identity }),
+            SocketAnswer::Answers => Ok(Self::new(Way::Socket(path), identity)),
             SocketAnswer::Closed => {
                 Err(unreachable(&path).hint(format!("start one: {} serve", global.keyward())))
             }
@@ -235,35 +203,47 @@ impl Client {
         let Some(remote) = Remote::of(global)? else { return Ok(None) };
         let identity = Identity::of(global)?;
         remote.known_to(&identity)?;
-        Ok(Some(Self { via: Via::Remote(remote), identity }))
+        Ok(Some(Self::new(Way::Remote(remote), identity)))
     }
 
-    /// The status of the running gateway; `None` if this process answers, or if the status cannot be read.
+    /// The status of the running gateway; `None` for a private one, or if the status cannot be read.
     pub(crate) async fn status(&self) -> Option<Status> {
         self.read_status().await.ok().flatten()
     }
 
-    /// The status of the running gateway; `None` if this process answers.
+    /// The status of the running gateway; `None` for a private one.
     ///
     /// # Errors
     /// When the gateway refuses the request, or its answer cannot be read.
     pub(crate) async fn read_status(&self) -> Result<Option<Status>, Failure> {
-        match self.via {
-            Via::Socket(_) | Via::Remote(_) => self.get_promptly("/api/v1/status").await.map(Some),
-            Via::InProcess(_) | Via::NoInstallation(..) => Ok(None),
+        match self.is_private() {
+            true => Ok(None),
+            false => self.get_promptly("/api/v1/status").await.map(Some),
         }
     }
 
-    /// Whether this process answers, because no gateway runs.
-    pub(crate) fn is_in_process(&self) -> bool {
-        !matches!(self.via, Via::Socket(_) | Via::Remote(_))
+    /// Whether the gateway ends with this command, because no other runs.
+    pub(crate) fn is_private(&self) -> bool {
+        self.private().is_some()
+    }
+
+    fn private(&self) -> Option<&PrivateGateway> {
+        match &self.current().way {
+            Way::Private(private) => Some(private),
+            Way::Socket(_) | Way::Remote(_) => None,
+        }
+    }
+
+    /// The client that answers now.
+    fn current(&self) -> &Self {
+        self.made.get().map_or(self, AsRef::as_ref)
     }
 
     /// The host of a gateway that is named by its URL.
     pub(crate) fn host(&self) -> Option<&Host> {
-        match &self.via {
-            Via::Remote(remote) => Some(remote.host()),
-            Via::Socket(_) | Via::InProcess(_) | Via::NoInstallation(..) => None,
+        match &self.way {
+            Way::Remote(remote) => Some(remote.host()),
+            Way::Socket(_) | Way::Private(_) => None,
         }
     }
 
@@ -347,50 +327,64 @@ impl Client {
         decode(&self.call(Method::DELETE, path, Body::empty()).await?)
     }
 
-    /// The control plane of this process, if it answers itself.
+    /// The control plane of a private gateway, for pages of a consent.
     pub(crate) fn own_admin(&self) -> Option<&Admin> {
-        match &self.via {
-            Via::Socket(_) | Via::Remote(_) => None,
-            Via::InProcess(in_process) => in_process.admin.as_ref(),
-            Via::NoInstallation(_, made) => made.get().and_then(|made| made.own_admin()),
+        self.private().and_then(PrivateGateway::admin)
+    }
+
+    /// Awaits work during which a private gateway may receive tokens: a signal does not lose them.
+    ///
+    /// # Errors
+    /// Those of `work`, and after a signal.
+    pub(crate) async fn until_landed<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        match self.private() {
+            Some(private) => private.until_landed(work).await,
+            None => work.await,
         }
     }
 
-    /// Reads a streaming answer, which ends with the gateway.
+    /// GET, with an answer that is read piece by piece.
     pub(crate) async fn stream(&self, path: &str) -> Result<Body, Failure> {
-        self.streamed(self.request(Method::GET, path, Body::empty())?).await
+        streamed(self.current().send(Method::GET, path, Body::empty()).await?).await
     }
 
-    /// POST, with an answer that is read piece by piece.
-    pub(crate) async fn download(
+    /// POST, with an answer that [`streamed`] reads piece by piece.
+    pub(crate) async fn begin(
         &self,
         path: &str,
         body: &impl Serialize,
-    ) -> Result<Body, Failure> {
-        let json = written(body)?;
-        self.streamed(self.request(Method::POST, path, json)?).await
+    ) -> Result<Response<Body>, Failure> {
+        self.current().send(Method::POST, path, written(body)?).await
     }
 
-    async fn streamed(&self, request: Request<Body>) -> Result<Body, Failure> {
-        let path = request.uri().path().to_owned();
-        let answer = match &self.via {
-            Via::InProcess(services) => match services.router.clone().oneshot(request).await {
-                Ok(answer) => answer,
-                Err(never) => match never {},
-            },
-            Via::NoInstallation(absent, _) => return Err(absent.refusal()),
-            Via::Remote(remote) => Box::pin(remote.send(request)).await?,
-            Via::Socket(at) => {
-                let stream = UnixStream::connect(at).await.map_err(|_| unreachable(at))?;
-                let (mut sender, stream) = handshake(TokioIo::new(stream)).await.map_err(closed)?;
-                tokio::spawn(stream);
-                sender.send_request(request).await.map_err(closed)?.map(Body::new)
+    /// The client that answers this request: where nothing was stored, the first addition creates the data directory.
+    async fn for_request(&self, method: &Method, path: &str) -> Result<&Self, Failure> {
+        match self.private().and_then(PrivateGateway::absent) {
+            Some(absent) if adds(method, path) => {
+                let make =
+                    || async { Self::open_as(&absent.global, Opening::Make).await.map(Box::new) };
+                Ok(self.made.get_or_try_init(make).await?)
             }
-        };
-        match answer.status().is_success() {
-            true => Ok(answer.into_body()),
-            false => Err(read(answer).await.err().unwrap_or_else(|| unreachable(Path::new(&path)))),
+            _ => Ok(self.current()),
         }
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Body) -> Result<Bytes, Failure> {
+        let client = self.for_request(&method, path).await?;
+        let answer = match client.private() {
+            Some(private) => {
+                let request = client.request(method, path, body)?;
+                Box::pin(private.answer(request)).await
+            }
+            None => match client.send(method, path, body).await {
+                Ok(answer) => read(answer).await,
+                Err(failure) => Err(failure),
+            },
+        };
+        answer.map_err(|failure| self.identity.explained(failure))
     }
 
     fn request(&self, method: Method, path: &str, body: Body) -> Result<Request<Body>, Failure> {
@@ -399,49 +393,21 @@ impl Client {
         Ok(request)
     }
 
-    /// The services that answer this request where nothing was stored; the first addition creates the data directory.
-    async fn made_for(&self, method: &Method, path: &str) -> Result<Option<&Self>, Failure> {
-        let Via::NoInstallation(absent, made) = &self.via else { return Ok(None) };
-        if made.get().is_none() && !no_installation::adds(method, path) {
-            return Ok(None);
-        }
-        let make = || async {
-            Self::open_as(&absent.global, MissingData::Make, absent.to_send).await.map(Box::new)
-        };
-        let made = Box::pin(made.get_or_try_init(make)).await?;
-        Ok(Some(made))
-    }
-
-    async fn call(&self, method: Method, path: &str, body: Body) -> Result<Bytes, Failure> {
-        no_empty_name(path)?;
-        if let Some(made) = self.made_for(&method, path).await? {
-            return Box::pin(made.call(method, path, body)).await;
-        }
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Body,
+    ) -> Result<Response<Body>, Failure> {
         let request = self.request(method, path, body)?;
-        let answer = match &self.via {
-            Via::InProcess(services) => services.answer(request).await,
-            Via::NoInstallation(absent, _) => absent.answer(request).await,
-            Via::Remote(remote) => read(Box::pin(remote.send(request)).await?).await,
-            Via::Socket(at) => match UnixStream::connect(at).await {
-                Ok(stream) => exchange(stream, request).await,
-                Err(_) => Err(unreachable(at)),
-            },
-        };
-        answer.map_err(|failure| self.identity.explained(failure))
-    }
-}
-
-/// A value as a path segment or a query value.
-pub(crate) fn segment(text: &str) -> String {
-    utf8_percent_encode(text, SEGMENT).to_string()
-}
-
-/// Refuses the path of a resource whose name is empty.
-fn no_empty_name(path: &str) -> Result<(), Failure> {
-    let path = path.split('?').next().unwrap_or_default();
-    match path.ends_with('/') || path.contains("//") {
-        true => Err(Failure::usage("the name is empty").hint("give a name or an id")),
-        false => Ok(()),
+        match &self.way {
+            Way::Private(private) => Box::pin(private.send(request)).await,
+            Way::Remote(remote) => Box::pin(remote.send(request)).await,
+            Way::Socket(at) => {
+                let stream = UnixStream::connect(at).await.map_err(|_| unreachable(at))?;
+                sent(stream, request).await.map_err(closed)
+            }
+        }
     }
 }
 
@@ -486,31 +452,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(SOCKET_NAME);
         let _listener = tokio::net::UnixListener::bind(&path).unwrap();
-        let client = Client { via: Via::Socket(path), identity: Identity::default() };
+        let client = Client::new(Way::Socket(path), Identity::default());
         let failure = client.read_status().await.unwrap_err();
         assert_eq!(failure.exit(), Exit::Unreachable);
         assert_eq!(failure.message(), "the gateway gave no answer within 20 s");
         assert!(failure.advice().is_some_and(|hint| hint.contains("see its log")));
-    }
-
-    #[test]
-    fn a_path_segment_is_percent_encoded() {
-        for (text, coded) in [("a/b", "a%2Fb"), ("a?b#c", "a%3Fb%23c"), ("é", "%C3%A9")] {
-            assert_eq!(segment(text), coded);
-        }
-        assert_eq!(segment("claude-code_1.2~x"), "claude-code_1.2~x");
-    }
-
-    #[test]
-    fn a_path_with_an_empty_name_is_refused() {
-        for path in ["/api/v1/rules/", "/api/v1/agents//tokens", "/api/v1/connections/?revoke=true"]
-        {
-            let refused = no_empty_name(path).map_err(|failure| failure.message());
-            assert_eq!(refused, Err("the name is empty".to_owned()), "{path}");
-        }
-        for path in ["/api/v1/rules", "/readyz", "/api/v1/audit?exchange=//"] {
-            assert_eq!(no_empty_name(path), Ok(()), "{path}");
-        }
     }
 
     #[test]

@@ -144,8 +144,7 @@ impl Args {
             self.provider = Some(tool.provider.to_owned());
         }
         let own = self.own_api(asks)?;
-        let client = Client::open_to_send(global).await?;
-        client.can_store()?;
+        let client = Client::open_to_add(global).await?;
         let shapes = Shapes::load(&client).await?;
         let agent = agent(&client, &self.agent, IN_ITS_USE).await?;
         let Some(own) = own else {

@@ -110,7 +110,7 @@ impl New {
         };
         let made: ConnectSessionIssued = client.post("/api/v1/connect-sessions", &spec).await?;
         let keyward = global.keyward();
-        let gateway = match client.is_in_process() {
+        let gateway = match client.is_private() {
             true => format!("\n\nno gateway runs here; the link needs it: {keyward} serve"),
             false => String::new(),
         };

@@ -149,24 +149,17 @@ pub(crate) struct Add {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let command = match self {
-            Self::Test(Named { name }) => return request::run_test(global, &name).await,
-            Self::Refresh(Named { name }) => return rotate::refresh(global, &name).await,
-            Self::Request(ask) => return ask.run(global).await,
-            Self::Rotate(rotate) => return rotate.run(global).await,
-            Self::Set(set) => return set.run(global).await,
-            Self::Add(add) => return Box::pin(add.run(global)).await,
-            command => command,
+        let client = match &self {
+            Self::Add(_) => Client::open_to_add(global).await?,
+            _ => Client::open(global).await?,
         };
-        let client = Client::open(global).await?;
-        match command {
-            // They open more.
-            Self::Test(_)
-            | Self::Refresh(_)
-            | Self::Request(_)
-            | Self::Rotate(_)
-            | Self::Set(_)
-            | Self::Add(_) => Ok(()),
+        match self {
+            Self::Add(add) => Box::pin(add.run(global, &client)).await,
+            Self::Set(set) => set.run(global, &client).await,
+            Self::Test(Named { name }) => request::run_test(global, &client, &name).await,
+            Self::Request(ask) => ask.run(global, &client).await,
+            Self::Rotate(rotate) => rotate.run(global, &client).await,
+            Self::Refresh(Named { name }) => rotate::refresh(global, &client, &name).await,
             Self::Usage(Named { name }) => list::show_usage(global, &client, &name).await,
             Self::Pause(Named { name }) => set_paused(global, &client, &name, "pause").await,
             Self::Resume(Named { name }) => set_paused(global, &client, &name, "resume").await,
@@ -174,7 +167,7 @@ impl Command {
                 let all = client.list("/api/v1/connections", &search.filters()).await?;
                 let shown = |all: &List<_>| list::shown(global, &all.items, search.is_all());
                 output::show(global.json, &all, shown)?;
-                if client.is_in_process() && search.is_all() {
+                if client.is_private() && search.is_all() {
                     let names = all.items.iter().map(|known: &Shown<Connection>| &*known.name);
                     state::declared_note(global, &names.collect::<Vec<_>>())?;
                 }

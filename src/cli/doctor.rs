@@ -113,19 +113,15 @@ async fn check_installation(
     let is_new = !Services::are_stored(&install.config);
     let may_judge = opens_files && (is_new || has_data && opens && signs);
     configuration::judge(install, &found, may_judge, report).await;
-    let client = match &found {
-        GatewayState::Running(_) => None,
+    let client = match found {
+        GatewayState::Running(client) => Some(client),
         // Every file that the services create if it is missing exists.
         GatewayState::Absent if has_data && opens && signs => {
             Client::open(install.global).await.ok()
         }
         GatewayState::Absent => None,
     };
-    let gateway = match &found {
-        GatewayState::Running(client) => Some(client),
-        GatewayState::Absent => None,
-    };
-    let client = gateway.or(client.as_ref());
+    let client = client.as_ref();
     if client.is_none() && opens_files && !is_new {
         let message = "agents, connections and plugins were not checked: the store was not opened";
         report.ok("connections", message);
@@ -139,7 +135,7 @@ async fn check_installation(
     }
     let connections =
         resources.as_ref().map_or(&[][..], |resources: &Resources| &resources.connections);
-    reach::check(install, gateway, resources.as_ref(), report).await;
+    reach::check(install, client, resources.as_ref(), report).await;
     private::check_variables(install, connections, report);
     store::check_backups(install, report);
     resources

@@ -109,7 +109,7 @@ impl Args {
         let is_local = is_here && !form.is_of_a_container();
         let entrance = ProxyAccess { proxy: &proxy, own, token: &token, is_local };
         let made = facts.environment(entrance, &paths, &inherited);
-        if client.is_in_process() {
+        if client.is_private() {
             let hint = format!("start one: {} serve", global.keyward());
             output::note(&format!("note: no gateway runs, and the token needs one\nhint: {hint}"));
         }

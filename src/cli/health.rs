@@ -56,10 +56,7 @@ pub(crate) async fn run(Args { alive }: Args, global: &Global) -> Result<(), Fai
 async fn stopped(global: &Global) -> Option<Failure> {
     // Without a readable configuration there is no listener to try. One that speaks TLS proves another name.
     let addr = global.admin_addr().ok().flatten()?;
-    let request = Request::get("/healthz").header(header::HOST, addr.to_string());
-    let request = request.body(Body::empty()).ok()?;
-    let bytes = client::exchange(connect(addr).await?, request).await.ok()?;
-    serde_json::from_slice::<Health>(&bytes).ok()?;
+    answers(addr).await.ok()?;
     let data = global.data_dir().ok()?;
     let message = format!("no gateway runs for {}: another one answers at {addr}", data.display());
     let hint = "start one at another address in `listen.admin`, or name the directory of the other one with --data";
@@ -68,6 +65,22 @@ async fn stopped(global: &Global) -> Option<Failure> {
 
 fn not_a_gateway(at: &dyn std::fmt::Display) -> Failure {
     Failure::new(Exit::Unreachable, format!("the server on {at} is not a gateway"))
+}
+
+/// Whether a gateway has this admin listener, ready or not.
+///
+/// # Errors
+/// What the listener does instead.
+pub(crate) async fn answers(at: SocketAddr) -> Result<(), String> {
+    let stream = connect(at).await.ok_or("is not reachable")?;
+    let request = Request::get("/healthz")
+        .header(header::HOST, at.to_string())
+        .body(Body::empty())
+        .map_err(|error| error.to_string())?;
+    let answer = client::exchange(stream, request).await;
+    let bytes = answer.map_err(|failure| format!("says: {}", failure.message()))?;
+    let health = serde_json::from_slice::<Health>(&bytes);
+    health.map(drop).map_err(|_| "belongs to another program".to_owned())
 }
 
 /// Connects with the dialler, whose guard allows this address.

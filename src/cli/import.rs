@@ -120,7 +120,7 @@ impl Args {
         let sources = self.read()?;
         let client = match self.dry_run {
             true => Client::open(global).await?,
-            false => Client::open_to_send(global).await?,
+            false => Client::open_to_add(global).await?,
         };
         let mut findings = self.findings(&client, sources).await?;
         if self.dry_run && !self.keep_values {
@@ -138,7 +138,6 @@ impl Args {
             });
         }
         self.files_permit(&findings)?;
-        client.can_store()?;
         let agent = connect::agent(&client, &self.agent, IN_ITS_USE).await?;
         self.ask(&findings.report)?;
         if agent.is_none() {

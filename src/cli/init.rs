@@ -15,7 +15,7 @@ use super::output;
 use super::settings::Global;
 use super::terminal::table;
 use keyward_app::config::Config;
-use keyward_app::{Services, create_private_dir};
+use keyward_app::{Opening, Services, create_private_dir};
 
 /// The new configuration: only comments, so that all defaults apply.
 const CONFIGURATION: &str = include_str!("init.yaml");
@@ -54,14 +54,9 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
 async fn make(global: &Global, config: &Config, file: &Path) -> Result<(), Failure> {
     make_directory(&config.data_dir)?;
     let draft = Draft::write(file)?;
-    match Client::running(global).await {
-        // The running gateway has created the rest.
-        Ok(_) => {}
-        // Opening an empty data directory makes the master key, the CA and the store.
-        Err(failure) if failure.exit() == Exit::Unreachable => {
-            drop(Services::open(config).await?);
-        }
-        Err(failure) => return Err(failure),
+    // A running gateway has created the master key, the CA and the store.
+    if Client::if_running(global).await?.is_none() {
+        drop(Services::open(config, Opening::Make).await?);
     }
     draft.publish(file)
 }

@@ -1,7 +1,7 @@
 //! The command line: parses arguments, runs one command, and reports a failure as a message and an exit code.
 //!
 //! Each command has one file with its arguments and its code. Commands use only the admin API;
-//! `client` decides whether a running gateway or this process answers it.
+//! `client` decides whether a running gateway or a private one answers it.
 
 mod agent;
 mod allow;

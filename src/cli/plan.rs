@@ -39,20 +39,12 @@ impl Args {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let file = self.file.map(std::path::absolute).transpose();
         let file = file.map_err(|error| Failure::failed("cannot find the file", &error))?;
-        let client = match Client::running(global).await {
-            Ok(client) => Some(client),
-            Err(failure) if failure.exit() == Exit::Unreachable => None,
-            Err(failure) => return Err(failure),
-        };
+        let client = Client::if_running(global).await?;
         // A file on another machine is not visible from here.
         if client.as_ref().is_none_or(|client| client.host().is_none()) {
             file.as_deref().map(exists).transpose()?;
         }
-        let view = match client {
-            Some(client) => client.post("/api/v1/plan", &PlanRequest { file }).await?,
-            None => at_rest(global, file).await?,
-        };
-        show(global, &view)
+        show(global, &of_file(global, client.as_ref(), file).await?)
     }
 }
 
@@ -72,13 +64,12 @@ pub(super) async fn of_reload(global: &Global) -> Result<(), Failure> {
     show(global, &client.post("/api/v1/plan", &PlanRequest::default()).await?)
 }
 
-/// The plan of a file: of the running gateway, or without one of this process.
+/// The plan of a file, or of the configuration of the gateway: of the running gateway, or without one of this process.
 pub(super) async fn of_file(
     global: &Global,
     gateway: Option<&Client>,
-    file: &Path,
+    file: Option<PathBuf>,
 ) -> Result<PlanView, Failure> {
-    let file = Some(file.to_owned());
     match gateway {
         Some(client) => client.post("/api/v1/plan", &PlanRequest { file }).await,
         None => at_rest(global, file).await,

@@ -12,7 +12,7 @@ use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
 use super::files::read_text;
 use super::output;
-use super::settings::{Global, named as named_url};
+use super::settings::Global;
 use super::terminal::confirm::Removal;
 use super::terminal::table::{Table, TableLayout, fields};
 use keyward_api::wire::{ActionView, AuthView, FieldView, List, ProviderSource, ProviderView};
@@ -86,7 +86,7 @@ impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         match self {
             Self::List { q, category } => {
-                let client = known(global).await?;
+                let client = Client::open_or_empty(global).await?;
                 let filters = [("q", q.as_deref()), ("category", category.as_deref())];
                 let all = client.list("/api/v1/providers", &filters).await?;
                 if let Some(category) = category.filter(|_| all.items.is_empty()) {
@@ -95,13 +95,13 @@ impl Command {
                 output::show(global.json, &all, |all| list(&all.items, &output::layout(global)))
             }
             Self::Show { provider, yaml } => {
-                let client = known(global).await?;
+                let client = Client::open_or_empty(global).await?;
                 let provider = of(&client, &provider).await?;
                 let file = if yaml { Some(file_of(&provider)?) } else { None };
                 output::show(global.json, &provider, |it| file.unwrap_or_else(|| show(it)))
             }
             Self::Actions { provider } => {
-                let client = known(global).await?;
+                let client = Client::open_or_empty(global).await?;
                 let actions = of(&client, &provider).await?.actions;
                 output::show(global.json, &actions, |all| actions_of(all, &output::layout(global)))
             }
@@ -110,22 +110,6 @@ impl Command {
             Self::Remove(removal) => remove(global, removal).await,
             Self::Check { file, learn: false } => check_file(global, &file),
             Self::Check { file, learn: true } => learn::run(&file),
-        }
-    }
-}
-
-/// The providers of the store as well, where it can be opened.
-async fn known(global: &Global) -> Result<Client, Failure> {
-    match Client::open(global).await {
-        Ok(client) => Ok(client),
-        Err(failure) if named_url(global).is_some() => Err(failure),
-        Err(failure) => {
-            let client = Client::for_providers(global).await?;
-            output::note(&format!(
-                "note: without own providers of the store: {}",
-                failure.message()
-            ));
-            Ok(client)
         }
     }
 }

@@ -102,7 +102,7 @@ impl Global {
         if client.host().is_some_and(|host| !host.is_this_machine()) {
             return None;
         }
-        if !client.is_in_process() {
+        if !client.is_private() {
             return tcp_listener(agent);
         }
         let listen = self.load().ok()?.listen;

@@ -177,12 +177,10 @@ fn read(file: &Path) -> Result<Vec<PlacedCase>, Failure> {
 /// The client that evaluates the rules, and their origin: the named file, else the running gateway,
 /// else the file that a gateway would read.
 async fn rules(global: &Global) -> Result<(Client, String), Failure> {
-    if global.config.is_none() {
-        match Client::running(global).await {
-            Ok(client) => return Ok((client, "the running gateway".to_owned())),
-            Err(failure) if failure.exit() != Exit::Unreachable => return Err(failure),
-            Err(_) => {}
-        }
+    if global.config.is_none()
+        && let Some(client) = Client::if_running(global).await?
+    {
+        return Ok((client, "the running gateway".to_owned()));
     }
     let config = global.load()?;
     Ok((Client::of_file(&config).await?, config.file().display().to_string()))

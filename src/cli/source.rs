@@ -116,11 +116,7 @@ struct SourceBody {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = match &self {
-            Self::Test { .. } => Client::open_to_send(global).await?,
-            _ => Client::open(global).await?,
-        };
-        let asked = ResourceContext { global, client };
+        let asked = ResourceContext { global, client: Client::open(global).await? };
         match self {
             Self::Add(Add { name, kind, settings }) => {
                 let mut body = settings.body(&kind)?;

@@ -1,5 +1,4 @@
-//! `keyward status`: the gateway, its connections and agents, and the last refusals on one screen. Without a gateway it
-//! reads the store.
+//! `keyward status`: the gateway, its connections and agents, and the last refusals on one screen.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -45,13 +44,7 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
     };
     // Not of the API: those are the reader's own commands.
     let path = format!("/api/v1/audit?requests=true&refused=true&limit={REFUSALS}");
-    let refusals = match client.is_in_process() {
-        false => client.get(&path).await.ok(),
-        true => match Client::for_audit(global).await {
-            Ok(log) => log.get(&path).await.ok(),
-            Err(_) => None,
-        },
-    };
+    let refusals = client.get(&path).await.ok();
     let overview = StatusOverview {
         gateway,
         unread,
@@ -59,7 +52,7 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
         agents: client.list("/api/v1/agents", &[]).await?.items,
         refusals: refusals.map(|page: List<Event>| page.items),
     };
-    let keyward = match client.is_in_process() {
+    let keyward = match client.is_private() {
         true => with_file_before(global).keyward(),
         false => global.keyward(),
     };

@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use serde::Serialize;
 
 use super::backup;
-use super::client::Client;
+use super::client::{Client, streamed};
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
@@ -141,8 +141,8 @@ async fn copy_of_running(global: &Global, to: &Config) -> Result<usize, Failure>
         Failure::new(Exit::Failed, format!("the copy is not complete: {error}"))
             .hint("the log of the gateway says why; nothing was written")
     };
-    let sent = client.download("/api/v1/backup", &ask).await?.collect().await;
-    let sent = sent.map_err(incomplete)?.to_bytes();
+    let sent = streamed(client.begin("/api/v1/backup", &ask).await?).await?;
+    let sent = sent.collect().await.map_err(incomplete)?.to_bytes();
     let opening = BackupKey::Identities(vec![identity]);
     Ok(copy_backup(&sent, &opening, to).await?)
 }

@@ -117,7 +117,7 @@ impl SigningKeyRequest {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let asked = ResourceContext { global, client: Client::open_to_send(global).await? };
+        let asked = ResourceContext { global, client: Client::open(global).await? };
         match self {
             Self::Add(Add { url, name, events, key_stdin }) => {
                 let new = New { name, url, events, key: SigningKeyRequest::read(key_stdin)? };

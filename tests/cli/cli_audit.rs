@@ -195,6 +195,24 @@ fn records_are_found_over_the_socket_and_in_the_files_alike() {
     assert!(!cli.data().join("store").exists(), "nothing was opened");
 }
 
+/// Its key is lost: neither the log nor the catalogue needs the store.
+#[test]
+fn the_log_of_an_installation_whose_store_does_not_open_is_read_with_a_note() {
+    let lab = Lab::new("");
+    lab.ask("GET", "a.test", "/1");
+    lab.until(1);
+    let cli = lab.stop();
+    std::fs::remove_file(cli.data().join("master.key")).expect("ours");
+    let lost = "there is a store, but no master key at ";
+    assert!(cli.run(&["agent", "list"]).failed(1).contains(lost));
+    let query = cli.run(&["audit", "query", "--json"]);
+    assert!(query.err.starts_with(&format!("note: without what is stored: {lost}")), "{query:?}");
+    assert_eq!(query.json()["items"][0]["path"], "/1");
+    let provider = cli.run(&["provider", "show", "github"]);
+    assert!(provider.err.contains(lost), "{provider:?}");
+    assert!(provider.ok().contains("api.github.com"));
+}
+
 /// More than a page of records, the newest first at the API.
 #[test]
 fn an_export_has_every_record_once_the_oldest_first_as_json_lines() {

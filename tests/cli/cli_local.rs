@@ -190,6 +190,20 @@ fn init_writes_the_file_that_keyward_config_names() {
     assert!(file.exists() && !cli.data().join("keyward.yaml").exists());
 }
 
+/// Only what sends requests needs the roots that verify upstreams.
+#[test]
+fn a_root_that_cannot_be_read_fails_a_test_of_a_connection_and_no_change() {
+    let cli = Cli::new();
+    let config = cli.file("roots.yaml", "upstream: { trust: [gone.pem] }\n");
+    let config = ["--config", config.to_str().expect("UTF-8")];
+    let add =
+        ["connection", "add", "github", "--name", "work", "--no-test", "--secret-stdin", "token"];
+    cli.run_with(&[&add[..], &config].concat(), CANARY).ok();
+    let err = cli.run(&[&["connection", "test", "work"][..], &config].concat()).failed(1);
+    assert!(err.contains("error: `upstream.trust`: cannot read certificates from "), "{err}");
+    cli.run(&[&["connection", "pause", "work"][..], &config].concat()).ok();
+}
+
 #[test]
 fn removals_answer_json_when_asked() {
     let cli = Cli::new();

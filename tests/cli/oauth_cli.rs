@@ -9,8 +9,8 @@ use std::process::{Child, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use keyward_app::Services;
 use keyward_app::config::Config;
+use keyward_app::{Opening, Services};
 
 use test_support::authorization::{Authorization, CLIENT, CLIENT_SECRET, Fault, Rules};
 use test_support::browser::Browser;
@@ -51,7 +51,8 @@ impl World {
         let data = install.data().display().to_string();
         let variables = BTreeMap::from([("KEYWARD_DATA".to_owned(), data)]);
         let config = Config::parse(&plan.yaml(&origin), &file, &variables);
-        let services = Services::open(&config.expect("it is right")).await.expect("services");
+        let config = config.expect("it is right");
+        let services = Services::open(&config, Opening::Make).await.expect("services");
         app_in(&services.vault, "svc-app", (CLIENT, CLIENT_SECRET)).await;
         Self { install, server, admin, origin }
     }

@@ -310,6 +310,19 @@ fn the_first_added_resource_creates_the_data_directory() {
     assert!(listed.stderr.is_empty(), "{listed:?}");
 }
 
+/// Only a change, or what makes connections, has a record.
+#[test]
+fn a_command_that_asks_an_installation_without_an_audit_log_creates_none() {
+    let bare = Bare::new();
+    assert!(bare.run("init").status.success());
+    let audit = bare.home.path().join(".local/share/keyward/audit");
+    for words in ["agent list", "audit query", "status", "explain https://a.test/", "doctor"] {
+        let asked = bare.run(words);
+        assert!(!audit.exists(), "{words}: {asked:?}");
+    }
+    assert!(bare.run("agent add ci").status.success() && audit.exists());
+}
+
 /// Without a CA in an install that has a store, what reads makes none, and hands none out. `env` writes the CA for programs,
 /// so it makes one.
 #[test]

@@ -1,22 +1,22 @@
-//! `/audit`: the audit log, searched newest first, followed as it is written, and verified. It needs only the
-//! log files, so it also works without a running gateway.
+//! `/audit`: the audit log, searched newest first, followed as it is written, and verified. Only a gateway that writes
+//! the log can be followed; its files are also read for a command that no gateway answers.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{FromRef, State};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::{Json, Router, middleware};
 use futures_util::stream;
 use http::HeaderMap;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 
 use super::audit_log::AuditLog;
-use super::auth::{self, Caller};
+use super::auth::Caller;
 use super::body::Params;
 use super::error::ApiError;
 use super::openapi::{PageOrEvents, Routes};
@@ -27,12 +27,11 @@ use super::wire::{
     AuditBreak, AuditChain, AuditCounts, AuditCountsRequest, AuditRequest, AuditVerified, List,
 };
 use keyward_base::id::OrgId;
-use keyward_base::time::{Clock, parse_moment};
+use keyward_base::time::parse_moment;
 use keyward_state::observe::event::Event;
 use keyward_state::observe::filter::Filter;
 use keyward_state::observe::follow::Follower;
 use keyward_state::observe::query::{AuditPage, AuditQuery};
-use keyward_state::observe::trail::Trail;
 use keyward_state::observe::verify::ChainReport;
 
 /// What a browser's `EventSource` sends when it connects again: the `id` of the last event (HTML, server-sent events).
@@ -42,16 +41,13 @@ const LAST_EVENT_ID: &str = "last-event-id";
 #[derive(Clone)]
 pub(super) struct AuditReader {
     log: AuditLog,
-    clock: Clock,
-    /// The gateway that writes it.
-    gateway: Option<Admin>,
+    gateway: Admin,
 }
 
 /// Records on their way to a follower.
 struct AuditFollower {
     reader: AuditReader,
     caller: Caller,
-    gateway: Admin,
     written: watch::Receiver<u64>,
     follower: Option<Follower>,
     records: VecDeque<Event>,
@@ -60,28 +56,11 @@ struct AuditFollower {
 
 impl FromRef<Admin> for AuditReader {
     fn from_ref(admin: &Admin) -> Self {
-        Self {
-            log: admin.deps().audit.clone(),
-            clock: admin.deps().clock.clone(),
-            gateway: Some(admin.clone()),
-        }
+        Self { log: admin.deps().audit.clone(), gateway: admin.clone() }
     }
 }
 
-/// The paths of the audit log alone, under `/api/v1`: what can be asked without store and keys.
-pub fn audit_router(trail: Trail) -> Router {
-    let log = AuditLog::at_rest(trail);
-    let reader = AuditReader { log, clock: Clock::System, gateway: None };
-    let router =
-        Router::new().nest("/api/v1", routes::<AuditReader>().into_router()).with_state(reader);
-    router.layer(middleware::from_fn(auth::middleware::without_store))
-}
-
-pub(super) fn routes<S>() -> Routes<S>
-where
-    AuditReader: FromRef<S>,
-    S: Clone + Send + Sync + 'static,
-{
+pub(super) fn routes() -> Routes {
     Routes::new()
         .get(
             "/audit",
@@ -182,10 +161,7 @@ async fn follow(
     if ask.until.is_some() {
         return Err(ApiError::field("until", "must not be given together with `follow`"));
     }
-    let (Some(gateway), Some(written)) = (reader.gateway.clone(), reader.log.written.clone())
-    else {
-        return Err(ApiError::NoSuchPath);
-    };
+    let Some(written) = reader.log.written.clone() else { return Err(ApiError::NoSuchPath) };
     let head = ask.after.unwrap_or(*written.borrow());
     let records = match ask.limit {
         None | Some(0) => Vec::new(),
@@ -197,8 +173,7 @@ async fn follow(
     };
     let follower = Some(Follower::new(reader.log.trail.clone(), filter, head));
     let records = records.into_iter().rev().collect();
-    let following =
-        AuditFollower { reader, caller, gateway, written, follower, records, has_ended: false };
+    let following = AuditFollower { reader, caller, written, follower, records, has_ended: false };
     let events = stream::unfold(following, |mut following| async move {
         let event = following.next().await?;
         Some((Ok::<_, Infallible>(event), following))
@@ -208,7 +183,7 @@ async fn follow(
 
 impl AuditReader {
     fn filter(&self, caller: &Caller, ask: &AuditRequest) -> Result<Filter, ApiError> {
-        let now = self.clock.now();
+        let now = self.gateway.deps().clock.now();
         let of_install = caller.is_operator() || *caller.org() == OrgId::default_org();
         let since = moment("since", ask.since.as_deref(), now)?;
         Ok(Filter {
@@ -235,16 +210,15 @@ impl AuditReader {
 
     /// When the organisation was created. Records of an earlier organisation with the same name are not shown.
     fn beginning(&self, caller: &Caller) -> Option<Timestamp> {
-        let view = self.gateway.as_ref()?.deps().directory.view();
+        let view = self.gateway.deps().directory.view();
         let made = view.org(caller.org()).map(|org| org.created);
         made.filter(|_| *caller.org() != OrgId::default_org())
     }
 
     /// What replicas published of their logs, compared with this log.
     async fn chains(&self) -> Result<Vec<AuditChain>, ApiError> {
-        let Some(gateway) = &self.gateway else { return Ok(Vec::new()) };
-        let (chains, trail) =
-            (gateway.deps().directory.audit_chains().await?, self.log.trail.clone());
+        let chains = self.gateway.deps().directory.audit_chains().await?;
+        let trail = self.log.trail.clone();
         let compare = move |go_on: &dyn Fn() -> bool| {
             let wanted = chains.into_iter().take_while(|_| go_on());
             let compared = wanted.map(|chain| {
@@ -264,9 +238,7 @@ impl AuditReader {
 
     /// Waits until what was recorded before can be read: who changes something finds it in the log.
     async fn caught_up(&self) {
-        if let Some(gateway) = &self.gateway {
-            gateway.deps().changes.wait_until_readable().await;
-        }
+        self.gateway.deps().changes.wait_until_readable().await;
     }
 
     /// Reads a part of the log.
@@ -323,10 +295,10 @@ impl AuditFollower {
             if self.has_ended {
                 return None;
             }
-            if !self.caller.is_still_authenticated(self.gateway.deps()) {
+            if !self.caller.is_still_authenticated(self.reader.gateway.deps()) {
                 return Some(self.end("the token or login no longer gives access"));
             }
-            let accepts_work = self.gateway.accepts_work();
+            let accepts_work = self.reader.gateway.accepts_work();
             // Before it is read: what is written meanwhile is news again.
             self.written.mark_unchanged();
             match self.read_next().await {
@@ -337,8 +309,8 @@ impl AuditFollower {
                     changed = self.written.changed() => if changed.is_err() {
                         return Some(self.end("the gateway is stopping"));
                     },
-                    () = self.gateway.drain_started() => {}
-                    () = self.caller.authentication_end(self.gateway.deps()) => {}
+                    () = self.reader.gateway.drain_started() => {}
+                    () = self.caller.authentication_end(self.reader.gateway.deps()) => {}
                 },
             }
         }

@@ -85,7 +85,6 @@ pub mod wire;
 
 pub use crate::reload_requests::{ReloadRequest, ReloadRequests, Reloads};
 pub use agents::run_counter::Runs;
-pub use audit::audit_router;
 pub use audit_log::AuditLog;
 pub use backup::check_content;
 pub use catch_up::before_pages;

@@ -1,18 +1,14 @@
 //! The audit log of a gateway: opened for writing, and the [`EventRecorder`] that writes the events of all changes
-//! to it. [`LazyLog`]: that of a process without listeners, opened by the first change; commands that only read do
-//! not write into the data directory.
-
-use std::sync::Arc;
+//! to it.
 
 use anyhow::anyhow;
-use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::folders;
 use super::services::OpenedServices;
 use crate::config::{AuditTo, Config};
-use keyward_state::observe::audit::{Audit, AuditError, AuditWriter};
+use keyward_state::observe::audit::{Audit, AuditWriter};
 use keyward_state::observe::change_log::ChangeRecorder;
 use keyward_state::observe::trail::Trail;
 
@@ -45,50 +41,6 @@ fn open_at(config: &Config, to: &AuditTo) -> anyhow::Result<(Audit, AuditWriter)
     // A command of root may have made it.
     folders::chown_created(&config.data_dir, file)?;
     Ok(opened)
-}
-
-/// An audit log that is opened by the first change. When it is dropped, its records are complete.
-pub struct LazyLog {
-    changes: Option<ChangeRecorder>,
-    writer: Arc<Mutex<Option<AuditWriter>>>,
-}
-
-impl LazyLog {
-    /// `None` before the first change.
-    pub fn new(config: Config) -> Self {
-        let writer: Arc<Mutex<Option<AuditWriter>>> = Arc::default();
-        let opened = writer.clone();
-        let changes = ChangeRecorder::late(move || {
-            let (audit, writer) = open_at_rest(&config).map_err(refused)?;
-            *opened.lock() = Some(writer);
-            Ok(audit)
-        });
-        Self { changes: Some(changes), writer }
-    }
-
-    pub fn changes(&self) -> ChangeRecorder {
-        self.changes.clone().unwrap_or_default()
-    }
-}
-
-/// When the directory cannot be created, or the log cannot be opened.
-fn refused(error: anyhow::Error) -> AuditError {
-    match error.downcast::<AuditError>() {
-        Ok(error) => error,
-        Err(error) => AuditError::Folder(format!("{error:#}")),
-    }
-}
-
-impl Drop for LazyLog {
-    fn drop(&mut self) {
-        // The writer ends when its last handle is dropped.
-        if let Some(changes) = self.changes.take() {
-            changes.close();
-        }
-        if let Some(writer) = self.writer.lock().take() {
-            writer.finish();
-        }
-    }
 }
 
 /// Records events, from before the first change to after the last.

@@ -1,5 +1,5 @@
-//! [`DataPath`]: the data path of a process without listeners. The command line tests connections with it
-//! when no gateway runs.
+//! [`DataPath`]: the data path of a process without listeners, with its audit log. A command has one when no gateway runs
+//! and it changes something or sends a request.
 
 use std::sync::{Arc, Weak};
 
@@ -18,6 +18,7 @@ use keyward_state::observe::change_log::ChangeRecorder;
 
 /// A data path without listeners. When it is dropped, its audit records are complete.
 pub struct DataPath {
+    /// `None` also if the settings of upstreams cannot be read: changes need none.
     gateway: Option<Arc<Gateway>>,
     changes: Option<ChangeRecorder>,
     writer: Option<AuditWriter>,
@@ -60,13 +61,23 @@ impl DataPath {
     /// Opens the audit log and the dialler.
     ///
     /// # Errors
-    /// When the audit log cannot be continued, or a root cannot be read.
+    /// When the audit log cannot be continued.
     pub fn open(config: &Config, services: &Services) -> anyhow::Result<Self> {
-        let upstream = UpstreamSettings::load(config)?;
         let (audit, writer) = audit_log::open_at_rest(config)?;
         let changes = Some(ChangeRecorder::to(audit.clone()));
-        let gateway = Gateway::new(parts(config, services, &upstream, audit, Ending::never())?);
-        Ok(Self { gateway: Some(gateway), changes, writer: Some(writer) })
+        let upstream = UpstreamSettings::load(config).ok();
+        let parts =
+            upstream.and_then(|it| parts(config, services, &it, audit, Ending::never()).ok());
+        Ok(Self { gateway: parts.map(Gateway::new), changes, writer: Some(writer) })
+    }
+
+    /// Whether requests can be sent.
+    ///
+    /// # Errors
+    /// When a root, or the password of a corporate proxy, cannot be read.
+    pub fn check(config: &Config) -> anyhow::Result<()> {
+        let upstream = UpstreamSettings::load(config)?;
+        Ok(tls::client_config(&upstream.roots).map(drop)?)
     }
 
     /// The log for changes.
@@ -74,7 +85,7 @@ impl DataPath {
         self.changes.clone().unwrap_or_default()
     }
 
-    /// The gateway that sends requests, while this value lives.
+    /// The gateway that sends requests, while this value lives; nothing if none can be sent.
     pub fn gateway(&self) -> Weak<Gateway> {
         self.gateway.as_ref().map(Arc::downgrade).unwrap_or_default()
     }

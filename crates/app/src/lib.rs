@@ -66,7 +66,6 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use self::restore::error::{RestoreError, Restored};
-pub use audit_log::LazyLog;
 pub use backups::written as written_backups;
 pub use data_path::DataPath;
 pub use error::{AppError, KEY_LOST_HINT, LOCALHOST_KEY, data_directory_remedy, is_locked};
@@ -76,7 +75,7 @@ use public_url::admin_access;
 pub use public_url::own_names;
 pub use restore::Restore;
 use services::OpenedServices;
-pub use services::{FileCheck, Services};
+pub use services::{FileCheck, Opening, Services};
 pub use stop_condition::Hangups;
 pub use stop_condition::{StopCondition, StoppedWhile};
 pub use store_check::{RepairedStore, check_store, repair_store};

@@ -1,5 +1,5 @@
-//! [`Services`]: everything that the listeners need, opened in order. The command line opens them itself
-//! when no gateway runs.
+//! [`Services`]: everything that the listeners need, opened in order; [`Opening`] says with which store. The private
+//! gateway of a command has them without listeners.
 
 mod shared_store;
 mod start_lease;
@@ -86,31 +86,30 @@ impl Deref for Services {
     }
 }
 
+/// What is opened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Opening {
+    /// What is stored; what is missing is created.
+    Make,
+    /// What is stored. Nothing is created: a missing CA is replaced by a temporary one in memory.
+    Stored,
+    /// An empty store in memory, for an installation without a store. Nothing is created, as before.
+    Empty,
+}
+
 impl Services {
     /// Opens the services of a process without listeners. Declared resources stay as the last gateway
     /// stored them. Rules that a start would refuse are in `refused_rules`: commands that need no rules go on.
     ///
     /// # Errors
-    /// When the data directory, the key, the store or the CA cannot be used.
-    pub async fn open(config: &Config) -> anyhow::Result<Arc<Self>> {
-        Self::at_rest(config, OpenedServices::open(config).await?).await
-    }
-
-    /// The same, but creates nothing. A missing CA is replaced by a temporary one in memory.
-    ///
-    /// # Errors
-    /// As there, and when there is no store.
-    pub async fn open_existing(config: &Config) -> anyhow::Result<Arc<Self>> {
-        Self::at_rest(config, OpenedServices::open_existing(config).await?).await
-    }
-
-    /// The services over an empty store in memory, for an installation without a store.
-    ///
-    /// # Errors
-    /// When the CA cannot be used.
-    pub async fn empty(config: &Config) -> anyhow::Result<Arc<Self>> {
-        let opened = OpenedServices::in_memory(config, ca::existing(config)?).await?;
-        Self::at_rest(config, opened).await
+    /// When the data directory, the key, the store or the CA cannot be used, or a store that is wanted is absent.
+    pub async fn open(config: &Config, opening: Opening) -> anyhow::Result<Arc<Self>> {
+        let mut opened = OpenedServices::open(config, opening).await?;
+        opened.vault.resume().await;
+        opened.release_start_lease().await;
+        let (rulebook, refused_rules) = opened.rules_at_rest(config)?;
+        let place = ServingInputs { refused_rules, ..ServingInputs::at_rest(config) };
+        opened.finish(config, place, rulebook)
     }
 
     /// The plan of a start with this configuration, while no gateway runs. Creates nothing: without a
@@ -135,21 +134,11 @@ impl Services {
                 return Ok(plan::view(&Err(problems), Vec::new()));
             }
         };
-        let mut opened = match is_stored {
-            true => OpenedServices::open_existing(config).await?,
-            false => OpenedServices::in_memory(config, ca::existing(config)?).await?,
-        };
+        let opening = if is_stored { Opening::Stored } else { Opening::Empty };
+        let mut opened = OpenedServices::open(config, opening).await?;
         opened.release_start_lease().await;
         let unusual = plan::unusual_keys(config, &opened.vault.shared_catalogue(), &inputs);
         Ok(plan::view(&opened.plan(config, inputs), unusual))
-    }
-
-    async fn at_rest(config: &Config, mut opened: OpenedServices) -> anyhow::Result<Arc<Self>> {
-        opened.vault.resume().await;
-        opened.release_start_lease().await;
-        let (rulebook, refused_rules) = opened.rules_at_rest(config)?;
-        let place = ServingInputs { refused_rules, ..ServingInputs::at_rest(config) };
-        opened.finish(config, place, rulebook)
     }
 }
 
@@ -196,26 +185,23 @@ pub(super) struct OpenedServices {
 
 impl OpenedServices {
     /// Opens data directory, key, store and CA.
-    pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
-        last_config::check_place(config)?;
+    pub(super) async fn open(config: &Config, opening: Opening) -> anyhow::Result<Self> {
+        match opening {
+            Opening::Make => last_config::check_place(config)?,
+            Opening::Stored if config.data_dir.exists() => private_dir(&config.data_dir)?,
+            Opening::Stored => {}
+            Opening::Empty => return Self::in_memory(config, ca::existing(config)?).await,
+        }
         let keyring = Arc::new(keys::open(config)?);
         let store = open_store(config).await?;
         let authority = || {
+            if opening == Opening::Stored {
+                return ca::existing(config);
+            }
             folder_for("ca.cert", &config.ca.cert)?;
             folder_for("ca.key", &config.ca.key)?;
             ca::made(config)
         };
-        Self::with_start_lease(config, store, keyring, keys::location(config), authority).await
-    }
-
-    /// The same, but creates nothing.
-    async fn open_existing(config: &Config) -> anyhow::Result<Self> {
-        if config.data_dir.exists() {
-            private_dir(&config.data_dir)?;
-        }
-        let keyring = Arc::new(keys::open(config)?);
-        let store = open_store(config).await?;
-        let authority = || ca::existing(config);
         Self::with_start_lease(config, store, keyring, keys::location(config), authority).await
     }
 

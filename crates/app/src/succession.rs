@@ -7,7 +7,7 @@ use super::error::{AppError, is_locked};
 use super::hand_over::{HandOver, Predecessor, Sockets, Successor};
 use super::last_config;
 use super::patience::Patience;
-use super::services::OpenedServices;
+use super::services::{OpenedServices, Opening};
 use super::start_check::check_start;
 use crate::config::{Config, StoreChoice};
 use keyward_api::{AdminSocket, SOCKET_NAME};
@@ -40,7 +40,7 @@ pub(super) async fn opened(
         (found, StoreChoice::Postgres(_)) => {
             Ok((open_when_answered(config).await?, found, sockets))
         }
-        (None, _) => Ok((OpenedServices::open(config).await?, None, sockets)),
+        (None, _) => Ok((OpenedServices::open(config, Opening::Make).await?, None, sockets)),
     }
 }
 
@@ -77,7 +77,7 @@ pub(super) async fn handed_over(offered: Option<HandOver>, stored: &StoredListen
 async fn open_when_unlocked(config: &Config) -> anyhow::Result<OpenedServices> {
     let until = Instant::now() + UNLOCKED_WITHIN;
     loop {
-        match OpenedServices::open(config).await {
+        match OpenedServices::open(config, Opening::Make).await {
             Err(error) if is_locked(&error) && Instant::now() < until => {}
             opened => return opened,
         }
@@ -88,7 +88,7 @@ async fn open_when_unlocked(config: &Config) -> anyhow::Result<OpenedServices> {
 async fn open_when_answered(config: &Config) -> anyhow::Result<OpenedServices> {
     let mut patience = Patience::begin();
     loop {
-        match OpenedServices::open(config).await {
+        match OpenedServices::open(config, Opening::Make).await {
             Err(error) if patience.waits(&error).await => {}
             opened => return opened,
         }

@@ -19,7 +19,7 @@ pub(super) async fn run(
     by: Grouping,
     limit: usize,
 ) -> Result<(), Failure> {
-    let client = Client::for_audit(global).await?;
+    let client = Client::open_or_empty(global).await?;
     let (mut counts, mut after) = (Counts::default(), None);
     loop {
         let mut more = vec![("by", output::word(&by))];

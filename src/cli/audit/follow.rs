@@ -3,7 +3,7 @@
 use super::filters::AuditFilters;
 use super::show::{AuditScreen, rendered};
 use crate::cli::client::Client;
-use crate::cli::client::events::{ServerEvent, ServerEvents, ended};
+use crate::cli::client::events::ServerEvents;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::settings::Global;
@@ -40,15 +40,7 @@ impl Followed {
 
     /// The next record; `None` when the gateway ended the stream. Cancelling this loses no record.
     pub(in crate::cli) async fn next(&mut self) -> Option<Event> {
-        loop {
-            let told = self.0.next().await.ok()?;
-            if told.kind == "end" {
-                return None;
-            }
-            if let Ok(record) = serde_json::from_str(&told.data) {
-                return Some(record);
-            }
-        }
+        self.0.next().await.ok()
     }
 }
 
@@ -73,12 +65,7 @@ pub(super) async fn run(
     let body = client.stream(&tail.filters.path("/audit", &more)).await?;
     let mut events = ServerEvents::new(body);
     loop {
-        let ServerEvent { kind, data } = events.next().await?;
-        if kind == "end" {
-            return Err(ended(&data));
-        }
-        // An event of a later version is none for us.
-        let Ok(record) = serde_json::from_str::<Event>(&data) else { continue };
+        let record: Event = events.next().await?;
         if !output::print_on(&rendered(global.json, &[record], lines)?)? {
             return Ok(());
         }

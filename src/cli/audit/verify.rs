@@ -22,7 +22,7 @@ pub(crate) struct Verify {
 
 /// Verifies the gateway's log and the given ones.
 pub(super) async fn run(global: &Global, asked: &Verify) -> Result<(), Failure> {
-    let client = Client::for_audit(global).await?;
+    let client = Client::open_or_empty(global).await?;
     let mut verified: AuditVerified = client.get("/api/v1/audit/verify").await?;
     for log in &asked.logs {
         let log = log.clone();

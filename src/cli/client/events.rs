@@ -1,56 +1,37 @@
-//! Server-Sent Events of the gateway, read as they arrive.
+//! Streaming answers of the gateway, read as they arrive: [`AnswerLines`], and of these [`ServerEvents`].
 
 use axum::body::Body;
 use http_body_util::BodyExt;
+use serde::de::DeserializeOwned;
 
 use crate::cli::failure::{Exit, Failure};
 
-/// Longest line of the stream: no record is longer.
+/// Longest line of a stream: no record is longer.
 const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// An event of the stream: WHATWG HTML §9.2.6, as far as the gateway writes it.
-#[derive(Debug, Default)]
-pub(crate) struct ServerEvent {
-    pub(crate) kind: String,
-    pub(crate) data: String,
-}
-
-/// The stream, cut into lines.
-pub(crate) struct ServerEvents {
+/// A streaming answer, cut into lines.
+pub(crate) struct AnswerLines {
     body: Body,
     buffer: Vec<u8>,
-    /// The event whose end has not arrived.
-    told: ServerEvent,
 }
 
-/// The failure for an event of kind `end`.
-pub(crate) fn ended(data: &str) -> Failure {
-    let told: serde_json::Value = serde_json::from_str(data).unwrap_or_default();
-    let reason = told["reason"].as_str().unwrap_or("the gateway ended the stream");
-    Failure::new(Exit::Unreachable, reason).hint("run this again when the gateway is back")
+/// Server-Sent Events: WHATWG HTML §9.2.6, as far as the gateway writes them.
+pub(crate) struct ServerEvents {
+    lines: AnswerLines,
+    /// Kind and data of the event whose end has not arrived.
+    begun: (String, String),
 }
 
-impl ServerEvents {
+impl AnswerLines {
     pub(crate) fn new(body: Body) -> Self {
-        Self { body, buffer: Vec::new(), told: ServerEvent::default() }
+        Self { body, buffer: Vec::new() }
     }
 
-    /// The next event that has data. Cancelling this loses none.
-    pub(crate) async fn next(&mut self) -> Result<ServerEvent, Failure> {
-        loop {
-            let line = self.line().await?;
-            let told = &mut self.told;
-            match line.split_once(": ").unwrap_or((&line, "")) {
-                ("", "") if !told.data.is_empty() => return Ok(std::mem::take(told)),
-                ("event", kind) => kind.clone_into(&mut told.kind),
-                ("data", data) => data.clone_into(&mut told.data),
-                // Ids and comments, which keep the stream alive.
-                _ => {}
-            }
-        }
-    }
-
-    async fn line(&mut self) -> Result<String, Failure> {
+    /// The next line. Cancelling this loses none.
+    ///
+    /// # Errors
+    /// When the gateway has closed the stream.
+    pub(crate) async fn next(&mut self) -> Result<String, Failure> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let rest = self.buffer.split_off(end + 1);
@@ -67,8 +48,48 @@ impl ServerEvents {
     }
 }
 
+impl ServerEvents {
+    pub(crate) fn new(body: Body) -> Self {
+        Self { lines: AnswerLines::new(body), begun: (String::new(), String::new()) }
+    }
+
+    /// The data of the next event; what a later version sends is skipped. Cancelling this loses none.
+    ///
+    /// # Errors
+    /// When the gateway has ended the stream.
+    pub(crate) async fn next<T: DeserializeOwned>(&mut self) -> Result<T, Failure> {
+        loop {
+            let line = self.lines.next().await?;
+            match line.split_once(": ").unwrap_or((&line, "")) {
+                ("event", kind) => kind.clone_into(&mut self.begun.0),
+                ("data", data) => data.clone_into(&mut self.begun.1),
+                ("", "") if !self.begun.1.is_empty() => {
+                    let (kind, data) = std::mem::take(&mut self.begun);
+                    if kind == "end" {
+                        return Err(ended(&data));
+                    }
+                    if let Ok(event) = serde_json::from_str(&data) {
+                        return Ok(event);
+                    }
+                }
+                // Ids and comments, which keep the stream alive.
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The failure for an event of kind `end`.
+fn ended(data: &str) -> Failure {
+    let data: serde_json::Value = serde_json::from_str(data).unwrap_or_default();
+    let reason = data["reason"].as_str().unwrap_or("the gateway ended the stream");
+    Failure::new(Exit::Unreachable, reason).hint("run this again when the gateway is back")
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[tokio::test]
@@ -81,13 +102,11 @@ mod tests {
             let parts: Vec<_> = parts.collect();
             let body = Body::from_stream(futures_util::stream::iter(parts));
             let mut events = ServerEvents::new(body);
-            let first = events.next().await.unwrap();
-            assert_eq!((&*first.kind, &*first.data), ("", "{\"a\": 1}"));
-            let end = events.next().await.unwrap();
-            assert_eq!(&*end.kind, "end");
-            let told = "error: r\nhint: run this again when the gateway is back\n";
-            assert_eq!(ended(&end.data).to_string(), told);
-            assert_eq!(events.next().await.unwrap_err().exit(), Exit::Unreachable);
+            assert_eq!(events.next::<Value>().await, Ok(serde_json::json!({ "a": 1 })));
+            let end = events.next::<Value>().await.unwrap_err().to_string();
+            assert_eq!(end, "error: r\nhint: run this again when the gateway is back\n");
+            let closed = events.next::<Value>().await.unwrap_err();
+            assert_eq!(closed.exit(), Exit::Unreachable);
         }
     }
 }

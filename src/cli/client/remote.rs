@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use axum::body::Body;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
-use hyper::client::conn::http1::handshake;
-use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::messages::sent;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::settings::Identity;
 use crate::cli::settings::{Global, URL, named};
@@ -136,16 +135,12 @@ impl Remote {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let no_answer = |error: hyper::Error| {
+        sent(stream, request).await.map_err(|error| {
             let message = format!("{self} gave no answer: {error}");
             let by = self.named_by;
             Failure::new(Exit::Unreachable, message)
                 .hint(format!("check that {by} names the admin listener, and its scheme"))
-        };
-        let (mut sender, stream) = handshake(TokioIo::new(stream)).await.map_err(no_answer)?;
-        // It ends with the answer's body.
-        tokio::spawn(stream);
-        Ok(sender.send_request(request).await.map_err(no_answer)?.map(Body::new))
+        })
     }
 
     /// Roots of the platform (or of `SSL_CERT_FILE`), and those of `KEYWARD_CA`.

@@ -30,20 +30,16 @@ struct Activation {
 }
 
 impl Add {
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
         if self.is_by_url() {
             self.fits_url()?;
         }
         if self.resume.is_some() {
             self.fits_draft()?;
         }
-        let client = match self.no_test {
-            true => Client::open(global).await?,
-            false => Client::open_to_send(global).await?,
-        };
         match self.resume.clone() {
-            Some(name) => self.resumed(global, &client, &name).await,
-            None => Box::pin(self.added(global, &client)).await,
+            Some(name) => self.resumed(global, client, &name).await,
+            None => Box::pin(self.added(global, client)).await,
         }
     }
 

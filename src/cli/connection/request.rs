@@ -46,8 +46,7 @@ fn field(text: &str) -> Result<(String, String), String> {
 }
 
 impl ConnectionRequest {
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = Client::open_to_send(global).await?;
+    pub(super) async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
         let (at, waiting) =
             (format!("{}/request", path(&self.name)), format!("asking {}", self.name));
         let ask = self.ask()?;
@@ -120,9 +119,8 @@ fn print(answer: &CallView) -> Result<(), Failure> {
     output::print_bytes(&bytes).map(drop)
 }
 
-pub(super) async fn run_test(global: &Global, name: &str) -> Result<(), Failure> {
-    let client = Client::open_to_send(global).await?;
-    let found = ask_for_test(&client, name).await?;
+pub(super) async fn run_test(global: &Global, client: &Client, name: &str) -> Result<(), Failure> {
+    let found = ask_for_test(client, name).await?;
     match (global.json, found.ok) {
         (true, true) => output::print_json(&found),
         (true, false) => {

@@ -83,17 +83,16 @@ pub(in crate::cli) struct RotateRequest {
 }
 
 impl Rotate {
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
         let (name, verb) = match (&self.end, &self.name) {
             (Some(RotationEnd::Confirm(Named { name })), _) => (name, "confirm"),
             (Some(RotationEnd::Rollback(Named { name })), _) => (name, "rollback"),
             (None, Some(name)) => {
                 let name = name.clone();
-                return self.another(global, &name).await;
+                return self.another(global, client, &name).await;
             }
             (None, None) => return Err(Failure::usage("name a connection")),
         };
-        let client = Client::open(global).await?;
         let at = format!("{}/rotate/{verb}", path(name));
         let now: Shown<Connection> = client.post(&at, &serde_json::json!({})).await?;
         output::show(global.json, &now, |now| match verb {
@@ -108,13 +107,12 @@ impl Rotate {
         })
     }
 
-    async fn another(self, global: &Global, name: &str) -> Result<(), Failure> {
-        let client = Client::open_to_send(global).await?;
+    async fn another(self, global: &Global, client: &Client, name: &str) -> Result<(), Failure> {
         let connection: Shown<Connection> = client.get(&path(name)).await?;
         let fields = match connection.managed_by {
             // The gateway refuses it with the remedy, whatever is given.
             Some(ManagedBy::File) => BTreeMap::new(),
-            _ => self.filled(&client, &connection).await?,
+            _ => self.filled(client, &connection).await?,
         };
         let ask = RotateRequest {
             fields,
@@ -180,8 +178,7 @@ fn told(now: &Rotated, keyward: &str) -> String {
     }
 }
 
-pub(in crate::cli) async fn refresh(global: &Global, name: &str) -> Result<(), Failure> {
-    let client = Client::open_to_send(global).await?;
+pub(super) async fn refresh(global: &Global, client: &Client, name: &str) -> Result<(), Failure> {
     let at = format!("{}/refresh", path(name));
     let now: TokenRefreshed = client.post(&at, &serde_json::json!({})).await?;
     output::show(global.json, &now, |now| {

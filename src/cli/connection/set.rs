@@ -58,13 +58,9 @@ fn cleared(text: &str) -> Result<RemovedSetting, String> {
 }
 
 impl Set {
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
         let test = self.tests();
-        let client = match test {
-            true => Client::open_to_send(global).await?,
-            false => Client::open(global).await?,
-        };
-        let patch = self.patch(&client).await?;
+        let patch = self.patch(client).await?;
         let at = path(&self.name);
         let asked = client.patch(&at, &patch);
         let now: Shown<Connection> = match test {

@@ -7,13 +7,13 @@ use std::net::{SocketAddr, TcpListener};
 use super::installation::CheckedInstallation;
 use super::report::DoctorReport;
 use super::{processes, replicas};
-use crate::cli::client::{self, Client};
+use crate::cli::client::Client;
 use crate::cli::failure::Exit;
-use crate::cli::health;
+use crate::cli::health::{self, answers};
 use crate::cli::proxy_at::ProxyAt;
 use crate::cli::settings::{Global, dialable};
 use keyward_api::SOCKET_NAME;
-use keyward_api::wire::{FailedListenerView, Health, Status, TelemetryView};
+use keyward_api::wire::{FailedListenerView, Status, TelemetryView};
 use keyward_app::config::{Config, ListenAt};
 use keyward_app::{LOCALHOST_KEY, localhost};
 use keyward_net::processes as sockets;
@@ -33,15 +33,13 @@ pub(super) async fn check(
 ) -> GatewayState {
     match Client::running(install.global).await {
         Ok(client) => {
-            match client.read_status().await {
-                Ok(Some(status)) => {
+            match client.get_promptly::<Status>("/api/v1/status").await {
+                Ok(status) => {
                     serving(&status, install.global, report).await;
                     if let Some(store) = &status.store {
                         replicas::check(store, &client, report).await;
                     }
                 }
-                // An answer of this process, which `running` does not give.
-                Ok(None) => {}
                 // Nothing else can be asked.
                 Err(failure) if failure.exit() == Exit::Unreachable => {
                     report.fail(ID, failure.message(), failure.advice().unwrap_or_default());
@@ -171,19 +169,6 @@ fn check_telemetry(telemetry: &TelemetryView, report: &mut DoctorReport) {
             "check the collector and `telemetry.otlp`; requests are served without it",
         ),
     }
-}
-
-/// Asks for the health, which does not depend on whether the gateway is ready.
-async fn answers(at: SocketAddr) -> Result<(), String> {
-    let stream = health::connect(at).await.ok_or("is not reachable")?;
-    let request = http::Request::get("/healthz")
-        .header(http::header::HOST, at.to_string())
-        .body(axum::body::Body::empty())
-        .map_err(|error| error.to_string())?;
-    let answer = client::exchange(stream, request).await;
-    let bytes = answer.map_err(|failure| format!("says: {}", failure.message()))?;
-    let health = serde_json::from_slice::<Health>(&bytes);
-    health.map(drop).map_err(|_| "belongs to another program".to_owned())
 }
 
 /// No gateway runs: checks whether one could start.

@@ -13,7 +13,7 @@ use super::installation::CheckedInstallation;
 use super::report::DoctorReport;
 use keyward_app as app;
 use keyward_app::config::StoreChoice;
-use keyward_app::{KEY_LOST_HINT, Services};
+use keyward_app::{KEY_LOST_HINT, Opening, Services};
 use keyward_backup::Schedule;
 use keyward_base::time::{Clock, format_duration};
 use keyward_state::crypto::keyring::Keyring;
@@ -93,7 +93,7 @@ async fn shared(
         report.ok(ID, "the store in the database is open in the gateway");
         return false;
     }
-    match Services::open_existing(&install.config).await {
+    match Services::open(&install.config, Opening::Stored).await {
         Ok(_) => {
             report.ok(ID, "the database answers, and the master key opens the store in it");
             true

@@ -10,7 +10,7 @@ use clap::Args;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::cli::client::events::{ServerEvent, ServerEvents, ended};
+use crate::cli::client::events::ServerEvents;
 use crate::cli::client::{Client, segment};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
@@ -58,12 +58,7 @@ impl ListenCommand {
         let mut events =
             ServerEvents::new(client.stream(&format!("{hook}/events?follow=true")).await?);
         loop {
-            let ServerEvent { kind, data } = events.next().await?;
-            if kind == "end" {
-                return Err(ended(&data));
-            }
-            // An event of a later version is none for us.
-            let Ok(event) = serde_json::from_str::<HookEventView>(&data) else { continue };
+            let event: HookEventView = events.next().await?;
             match &self.exec {
                 Some(command) => handle(command, &event).await?,
                 None if output::print_on(&format!("{}\n", output::json_line(&event)?))? => {}

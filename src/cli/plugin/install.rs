@@ -78,7 +78,7 @@ type Choices = BTreeMap<String, Option<String>>;
 
 impl Install {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = Client::open_to_send(global).await?;
+        let client = Client::open_to_add(global).await?;
         let shapes = Shapes::load(&client).await?;
         let mut installation = self.installation(&client, &shapes).await?;
         let plugin = match secret::can_ask() {

@@ -23,7 +23,7 @@ pub(crate) struct Reconnect {
 
 impl Reconnect {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = Client::open_to_send(global).await?;
+        let client = Client::open(global).await?;
         let plugin: PluginView = client.get(&self.named.path()).await?;
         let mut done: Vec<&str> = Vec::new();
         for slot in &plugin.slots {

@@ -21,7 +21,6 @@ use crate::cli::serve::READY;
 use crate::cli::settings::Global;
 use crate::cli::settings::Identity;
 use crate::cli::terminal::wait;
-use keyward_api::SOCKET_NAME;
 use keyward_api::wire::Status;
 use keyward_app::create_private_dir;
 
@@ -44,8 +43,6 @@ const LOG_TAIL_BYTES: u64 = 4096;
 pub(crate) struct RunGateway {
     pub(super) global: Global,
     pub(super) data: PathBuf,
-    /// The admin socket.
-    pub(super) socket: PathBuf,
     /// The address of a private gateway.
     at: SocketAddr,
     /// Whether it has no installation, and reads no variable of one.
@@ -78,13 +75,12 @@ impl RunGateway {
     }
 
     fn at(global: Global, data: PathBuf, is_bare: bool) -> Self {
-        let socket = data.join(SOCKET_NAME);
         let at = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-        Self { global, data, socket, at, is_bare }
+        Self { global, data, at, is_bare }
     }
 
     /// The identity for opening runs.
-    pub(super) fn identity(&self) -> Result<Identity, Failure> {
+    fn identity(&self) -> Result<Identity, Failure> {
         if self.is_bare { Ok(Identity::default()) } else { Identity::of(&self.global) }
     }
 

@@ -3,18 +3,12 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
-use bytes::Bytes;
-use http::{Method, Request, header};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
+use http::StatusCode;
 use serde::Serialize;
-use tokio::net::UnixStream;
-use tokio::task::JoinHandle;
 
 use super::gateway::RunGateway;
-use crate::cli::client::{self, segment};
+use crate::cli::client::events::AnswerLines;
+use crate::cli::client::{segment, streamed};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::terminal::secret::Typed;
 use keyward_api::wire::TokenIssued;
@@ -22,16 +16,11 @@ use keyward_proxy::ProbeEvent;
 
 /// How long the gateway may take to revoke the token and end its stream.
 const ENDED_WITHIN: Duration = Duration::from_secs(5);
-/// Longest line with the token.
-const LINE_BYTES_MAX: usize = 16 * 1024;
 
 pub(crate) struct OpenRun {
     agent: String,
     token: TokenIssued,
-    body: Incoming,
-    driver: JoinHandle<()>,
-    /// What was read and is no whole line yet.
-    rest: Vec<u8>,
+    lines: AnswerLines,
     /// What the gateway has seen of a program that is only examined.
     pub(crate) events: Vec<ProbeEvent>,
 }
@@ -74,17 +63,20 @@ impl OpenRun {
         new: NewRun<'_>,
         held: Option<TokenIssued>,
     ) -> Result<Self, Failure> {
-        let (mut body, driver) = post(gateway, &new).await?;
-        let line = first_line(&mut body).await?;
+        let answer = gateway.client().await?.begin("/api/v1/runs", &new).await?;
+        if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
+            return Err(Failure::new(Exit::Unreachable, "the gateway is stopping"));
+        }
+        let mut lines = AnswerLines::new(streamed(answer).await?);
+        let line = lines.next().await?;
         let token = match held {
             Some(held) => held,
-            None => serde_json::from_slice(&line).map_err(|_| {
+            None => serde_json::from_str(&line).map_err(|_| {
                 Failure::new(Exit::Failed, "the gateway's answer cannot be read")
                     .hint("use the same version of the gateway and the command line")
             })?,
         };
-        let (agent, rest, events) = (new.agent.to_owned(), Vec::new(), Vec::new());
-        Ok(Self { agent, token, body, driver, rest, events })
+        Ok(Self { agent: new.agent.to_owned(), token, lines, events: Vec::new() })
     }
 
     /// The token's text.
@@ -107,14 +99,8 @@ impl OpenRun {
 
     /// Reads events until the gateway has closed the stream. Cancelling this loses none.
     pub(crate) async fn lost(&mut self) {
-        while let Some(Ok(frame)) = self.body.frame().await {
-            if let Some(data) = frame.data_ref() {
-                self.rest.extend_from_slice(data);
-            }
-            while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.rest.drain(..=end).collect();
-                self.events.extend(serde_json::from_slice::<ProbeEvent>(&line));
-            }
+        while let Ok(line) = self.lines.next().await {
+            self.events.extend(serde_json::from_str::<ProbeEvent>(&line));
         }
     }
 
@@ -135,8 +121,7 @@ impl OpenRun {
     /// returns.
     pub(crate) async fn close(mut self, gateway: &RunGateway) {
         self.end(gateway).await;
-        self.driver.abort();
-        drop(self.body);
+        drop(self.lines);
         gateway.ended_with_its_last_run().await;
     }
 
@@ -154,51 +139,4 @@ impl OpenRun {
         // The end of the stream ends the run too.
         drop(tokio::time::timeout(ENDED_WITHIN, revoked).await);
     }
-}
-
-async fn post(
-    gateway: &RunGateway,
-    new: &NewRun<'_>,
-) -> Result<(Incoming, JoinHandle<()>), Failure> {
-    let gone = |what: &dyn std::fmt::Display| {
-        Failure::new(Exit::Unreachable, format!("the gateway closed the connection: {what}"))
-    };
-    let json = serde_json::to_vec(new)
-        .map_err(|error| Failure::failed("cannot write the request", &error))?;
-    let mut request = Request::builder()
-        .method(Method::POST)
-        .uri("/api/v1/runs")
-        .header(header::HOST, "localhost")
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(Body::from(json))
-        .map_err(|error| Failure::failed("cannot write the request", &error))?;
-    gateway.identity()?.mark(request.headers_mut());
-    let stream = UnixStream::connect(&gateway.socket).await.map_err(|error| gone(&error))?;
-    let (mut sender, stream) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| gone(&e))?;
-    let driver = tokio::spawn(async move {
-        // The body reports its errors too.
-        drop(stream.await);
-    });
-    let answer = sender.send_request(request).await.map_err(|error| gone(&error))?;
-    match answer.status() {
-        status if status.is_success() => Ok((answer.into_body(), driver)),
-        http::StatusCode::SERVICE_UNAVAILABLE => Err(gone(&"it is stopping")),
-        _ => match client::read(answer.map(Body::new)).await {
-            Err(refusal) => Err(refusal),
-            Ok(_) => Err(gone(&"it sent no answer")),
-        },
-    }
-}
-
-async fn first_line(body: &mut Incoming) -> Result<Vec<u8>, Failure> {
-    let mut line: Vec<u8> = Vec::new();
-    while line.last() != Some(&b'\n') && line.len() < LINE_BYTES_MAX {
-        let frame = body.frame().await;
-        let data = frame.and_then(Result::ok).and_then(|frame| frame.into_data().ok());
-        let data: Bytes = data
-            .ok_or_else(|| Failure::new(Exit::Unreachable, "the gateway closed the connection"))?;
-        line.extend_from_slice(&data);
-    }
-    Ok(line)
 }

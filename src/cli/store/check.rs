@@ -73,13 +73,11 @@ impl Check {
 
 /// What the running gateway finds in its store, or this process in that of the configuration.
 async fn found(global: &Global) -> Result<StoreCheckView, Failure> {
-    match Client::running(global).await {
-        Ok(client) if is_of(&client, global).await? => {
+    match Client::if_running(global).await? {
+        Some(client) if is_of(&client, global).await? => {
             client.post("/api/v1/store/check", &json!({})).await
         }
-        Ok(_) => at_rest(global).await,
-        Err(failure) if failure.exit() == Exit::Unreachable => at_rest(global).await,
-        Err(failure) => Err(failure),
+        _ => Ok(Box::pin(check_store(&global.load()?)).await?.into()),
     }
 }
 
@@ -95,10 +93,6 @@ async fn is_of(gateway: &Client, global: &Global) -> Result<bool, Failure> {
     }
     let own = std::fs::canonicalize(&status.config);
     Ok(own.is_ok_and(|own| std::fs::canonicalize(named).is_ok_and(|named| named == own)))
-}
-
-async fn at_rest(global: &Global) -> Result<StoreCheckView, Failure> {
-    Ok(Box::pin(check_store(&global.load()?)).await?.into())
 }
 
 fn text(report: &CheckReport) -> String {

@@ -6,17 +6,14 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::header;
 
-use super::{Access, Caller, CallerIdentity, OPEN, named_org};
+use super::{Access, Caller, CallerIdentity, OPEN};
 use crate::catch_up::catch_up;
 use crate::change_record::PendingRecord;
-use crate::error::ApiError;
 use crate::idempotency::once;
 use crate::state::{Admin, Deps};
 use keyward_base::codes::Code;
-use keyward_base::id::OrgId;
-use keyward_model::{Area, User};
+use keyward_model::User;
 use keyward_state::directory::UserCredential;
 use keyward_state::observe::change::TaskActor;
 
@@ -80,25 +77,6 @@ async fn serve_now(admin: &Admin, caller: Caller, mut request: Request, next: Ne
     let code = response.extensions().get::<Code>().copied();
     record.ended(response.status(), code);
     response
-}
-
-/// The caller for reading audit log files without a store, where organisations are unknown: the operator.
-pub(crate) async fn without_store(mut request: Request, next: Next) -> Response {
-    let fields = request.headers();
-    let org = match named_org(fields) {
-        _ if fields.contains_key(header::AUTHORIZATION) => Err(ApiError::Unauthenticated),
-        Ok(org) => Ok(org.unwrap_or_else(OrgId::default_org)),
-        Err(refusal) => Err(refusal),
-    };
-    match org {
-        Ok(org) => {
-            let caller =
-                Caller::new(org, CallerIdentity::Operator, Some(Area::Audit), Access::Read);
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
-        Err(refusal) => refusal.into_response(),
-    }
 }
 
 /// How often a streaming answer checks whether the time of its caller's token or login has ended.

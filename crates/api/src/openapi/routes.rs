@@ -17,8 +17,8 @@ use crate::handler::boxed;
 use crate::state::Admin;
 
 /// Routes and their descriptions.
-pub(crate) struct Routes<S = Admin> {
-    router: Router<S>,
+pub(crate) struct Routes {
+    router: Router<Admin>,
     operations: Vec<Operation>,
 }
 
@@ -53,7 +53,7 @@ macro_rules! methods {
             handler: H,
         ) -> Self
         where
-            H: Handler<T, S> + Described<T>,
+            H: Handler<T, Admin> + Described<T>,
             T: 'static,
         {
             let ([id, summary], method) = (text, Method::$method);
@@ -69,7 +69,7 @@ macro_rules! methods {
     )+};
 }
 
-impl<S: Clone + Send + Sync + 'static> Routes<S> {
+impl Routes {
     pub(crate) fn new() -> Self {
         Self { router: Router::new(), operations: Vec::new() }
     }
@@ -83,7 +83,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
-    pub(crate) fn into_router(self) -> Router<S> {
+    pub(crate) fn into_router(self) -> Router<Admin> {
         self.router
     }
 

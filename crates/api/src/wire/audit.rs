@@ -116,7 +116,7 @@ pub struct AuditVerified {
     /// The first line that does not follow, or where a record is missing that the running gateway has written.
     pub broken: Option<AuditBreak>,
     /// What the replicas of the store published of their logs, compared with this log. Empty where the gateway has its
-    /// store for itself, and when no gateway runs.
+    /// store for itself.
     #[serde(default)]
     pub chains: Vec<AuditChain>,
 }

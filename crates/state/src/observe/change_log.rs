@@ -5,21 +5,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::audit::{Audit, AuditError, AuditSlot, AuditUnavailable};
+use super::audit::{Audit, AuditSlot, AuditUnavailable};
 use super::event::Event;
 
-/// A handle to the log for changes; cheap to clone.
+/// A handle to the log for changes; cheap to clone. The log is `None` once it was closed.
 #[derive(Clone, Default)]
-pub struct ChangeRecorder(Option<Arc<Mutex<LogState>>>);
-
-/// Opens a log on first use.
-type Opener = Box<dyn FnOnce() -> Result<Audit, AuditError> + Send>;
-
-enum LogState {
-    Open(Audit),
-    Waiting(Opener),
-    Failed,
-}
+pub struct ChangeRecorder(Option<Arc<Mutex<Option<Audit>>>>);
 
 /// A reserved place for the record of one change.
 #[derive(Debug)]
@@ -28,18 +19,13 @@ pub struct ChangeSlot(Option<AuditSlot>);
 impl ChangeRecorder {
     /// Records into an open log.
     pub fn to(audit: Audit) -> Self {
-        Self(Some(Arc::new(Mutex::new(LogState::Open(audit)))))
-    }
-
-    /// Records into a log that the first change opens.
-    pub fn late(open: impl FnOnce() -> Result<Audit, AuditError> + Send + 'static) -> Self {
-        Self(Some(Arc::new(Mutex::new(LogState::Waiting(Box::new(open))))))
+        Self(Some(Arc::new(Mutex::new(Some(audit)))))
     }
 
     /// Closes the log for all clones; its writer ends with the last sender.
     pub fn close(&self) {
         if let Some(log) = &self.0 {
-            *log.lock() = LogState::Failed;
+            *log.lock() = None;
         }
     }
 
@@ -53,14 +39,9 @@ impl ChangeRecorder {
         audit.reserve().await.map(|slot| ChangeSlot(Some(slot)))
     }
 
-    /// Waits until the records of past changes can be read, at most a second. A log that no change has opened yet stays
-    /// closed.
+    /// Waits until the records of past changes can be read, at most a second.
     pub async fn wait_until_readable(&self) {
-        let open = self.0.as_ref().and_then(|log| match &*log.lock() {
-            LogState::Open(audit) => Some(audit.clone()),
-            LogState::Waiting(_) | LogState::Failed => None,
-        });
-        if let Some(audit) = open {
+        if let Ok(Some(audit)) = self.audit() {
             audit.wait_until_readable().await;
         }
     }
@@ -93,9 +74,9 @@ impl ChangeRecorder {
         })
     }
 
-    /// The log, opened on first use; `None` without one.
+    /// The log; `None` without one.
     fn audit(&self) -> Result<Option<Audit>, AuditUnavailable> {
-        self.0.as_ref().map(|log| log.lock().open()).transpose()
+        self.0.as_ref().map(|log| log.lock().clone().ok_or(AuditUnavailable)).transpose()
     }
 }
 
@@ -104,26 +85,6 @@ impl ChangeSlot {
     pub fn send(self, event: &Event) {
         if let Some(slot) = self.0 {
             slot.send(event.entry());
-        }
-    }
-}
-
-impl LogState {
-    fn open(&mut self) -> Result<Audit, AuditUnavailable> {
-        match std::mem::replace(self, Self::Failed) {
-            Self::Open(audit) => *self = Self::Open(audit.clone()),
-            Self::Waiting(open) => match open() {
-                Ok(audit) => *self = Self::Open(audit),
-                Err(error) => {
-                    let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::error!(%error, cause, "the audit log cannot be opened");
-                }
-            },
-            Self::Failed => {}
-        }
-        match self {
-            Self::Open(audit) => Ok(audit.clone()),
-            Self::Waiting(_) | Self::Failed => Err(AuditUnavailable),
         }
     }
 }
@@ -144,18 +105,18 @@ mod tests {
     use crate::observe::filter::Filter;
     use crate::observe::query::AuditQuery;
     use crate::observe::tests::samples;
-    use crate::observe::trail::{Rotation, Trail};
+    use crate::observe::trail::Rotation;
     use keyward_base::id::{OrgId, UserId};
 
     #[tokio::test]
-    async fn a_change_gets_no_place_while_the_log_cannot_be_opened() {
-        let never = Trail::at(std::path::Path::new("/proc/none/audit.jsonl"));
-        let changes = ChangeRecorder::late(move || {
-            Audit::open(never, Rotation::default(), 8, false).map(|(audit, _)| audit)
-        });
-        for _ in 0..2 {
-            assert!(changes.reserve().await.is_err());
-        }
+    async fn a_change_gets_no_place_in_a_log_that_was_closed() {
+        let (_folder, trail) = samples::empty();
+        let (audit, writer) = Audit::open(trail, Rotation::default(), 8, false).unwrap();
+        let changes = ChangeRecorder::to(audit);
+        assert!(changes.reserve().await.is_ok());
+        changes.clone().close();
+        writer.finish();
+        assert!(changes.reserve().await.is_err());
     }
 
     #[tokio::test]

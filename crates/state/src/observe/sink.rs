@@ -54,9 +54,6 @@ pub enum AuditError {
     /// The file cannot be opened.
     #[error("cannot open the audit log {path}")]
     Open { path: PathBuf, source: io::Error },
-    /// The directory cannot be created.
-    #[error("cannot make the audit log's folder: {0}")]
-    Folder(String),
     /// The end of the existing log is invalid.
     #[error("the audit log {path} cannot be continued; move it away and start again")]
     Chain { path: PathBuf, source: ChainError },
