@@ -11,7 +11,7 @@ use keyward_state::crypto::envelope::EnvelopeError;
 use keyward_state::directory::{BrokenReason, DirectoryError};
 use keyward_state::store::StoreError;
 
-use super::record::RecordError;
+use crate::grants::record::RecordError;
 
 /// What is said about a given refresh token whose successor is not stored.
 pub(super) const SPENT_TOKEN: &str = "the server replaced the given refresh token, and its successor is not stored: correct the cause, get another one \

@@ -2,67 +2,26 @@
 //! Whether an agent may use a connection is decided by `rules::policy` before the vault is asked.
 //!
 //! ```text
-//! oidc  oauth  events  grant  keys  sources           the folders; the map of the program describes them
-//! cache  flight  flights                              credentials in memory, and how a new one is fetched
-//! token_request  servers  backoff                     requests to authorization servers, and their pauses
-//! unsaved_tokens  save_again  late                    answers that could not be stored, or came too late
-//! grants  record  rows  stored_content                the sealed rows
-//! add  connect  draft  candidate  rotate              how a connection gets its secret, and another one
-//! broken  rejected  failure_rows  status  challenge   what does not work, stored and shown
-//! issuer_cache  endpoints                             metadata of authorization servers
-//! apps  app_check  plugins                            OAuth clients; plugins
-//! references  source_keys  source_files               fields whose values are kept in secret sources
-//! source_values                                       their values
-//! referred_apps  app_fetches                          secrets of apps that are kept there
-//! account  keep_alive  ssh                            accounts; unused tokens; SSH keys
+//! oidc  oauth  events  grant  keys    the folders; the map of the program describes them
+//! lifecycle                           how connections, apps and sources get their secrets, and how they end
+//! refresh                             credentials in memory, and how a new one is fetched and stored
+//! sources                             values that are kept in secret sources
+//! grants  rows                        the sealed rows
 //! ```
 
-mod account;
-mod add;
-mod app_check;
-mod app_fetches;
-mod apps;
-mod backoff;
-mod broken;
-mod cache;
-mod candidate;
-mod challenge;
-mod connect;
-mod draft;
-mod endpoints;
 mod error;
 pub mod events;
-mod failure_rows;
-mod flight;
-mod flights;
 pub mod grant;
 mod grants;
-mod issuer_cache;
-mod keep_alive;
 pub mod keys;
-mod late;
+mod lifecycle;
 pub mod oauth;
 pub mod oidc;
-mod plugins;
-mod record;
-mod references;
-mod referred_apps;
-mod rejected;
-mod rotate;
+mod refresh;
 mod rows;
-mod save_again;
-mod servers;
-mod source_files;
-mod source_keys;
-mod source_values;
 mod sources;
-pub mod ssh;
-mod status;
-mod stored_content;
 #[cfg(test)]
 mod tests;
-mod token_request;
-mod unsaved_tokens;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -73,27 +32,28 @@ use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use crate::app_fetches::AppFetches;
-use crate::flights::Flights;
-use crate::issuer_cache::{EndpointChanges, Issuers};
-pub use app_check::{template_settings, with_template};
-pub use apps::{ChangedApp, NewApp};
-use cache::{CredentialCache, Trigger};
-pub use candidate::CandidateSecret;
-pub use connect::{Granted, RemovedConnection};
 pub use error::VaultError;
-pub use keep_alive::KeepAliveCursor;
 pub use keyward_model::{Failures, TokenStatus};
-pub use late::LateAnswers;
-use late::OrphanedGrants;
-pub use references::ReferenceStatus;
-pub use rotate::RotationTerms;
+pub use lifecycle::app_check::{template_settings, with_template};
+pub use lifecycle::apps::{ChangedApp, NewApp};
+pub use lifecycle::candidate::CandidateSecret;
+pub use lifecycle::connect::{Granted, RemovedConnection};
+pub use lifecycle::rotate::RotationTerms;
+pub use lifecycle::stored_content::check_content;
+use refresh::app_fetches::AppFetches;
+use refresh::cache::{CredentialCache, Trigger};
+use refresh::flights::Flights;
+use refresh::issuer_cache::{EndpointChanges, Issuers};
+pub use refresh::keep_alive::KeepAliveCursor;
+pub use refresh::late::LateAnswers;
+use refresh::late::OrphanedGrants;
+pub use refresh::references::ReferenceStatus;
+use refresh::servers::{TokenRequester, TokenServers};
+pub use refresh::ssh;
+use refresh::unsaved_tokens::StoredAnswers;
 pub use rows::{RowError, SealedRows, SecretText};
-use servers::{TokenRequester, TokenServers};
 use sources::Sources;
 pub use sources::{SourceError, SourceHealth};
-pub use stored_content::check_content;
-use unsaved_tokens::StoredAnswers;
 
 use keyward_base::id::{AgentId, ConnectionId, OrgId, UserId};
 use keyward_base::opaque::OpaqueArc;
@@ -313,7 +273,7 @@ impl Vault {
         self.directory.remove::<Connection>(org, id, by).await?;
         self.cache.remove(id);
         self.delete_failures(org, id).await;
-        self.store.delete(Table::Grants, &record::key(org, id), Expect::Any).await?;
+        self.store.delete(Table::Grants, &grants::record::key(org, id), Expect::Any).await?;
         Ok(())
     }
 

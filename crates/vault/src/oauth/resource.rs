@@ -13,11 +13,11 @@ use super::Flows;
 use super::endpoints::{cannot_ask, metadata_failure, takes_s256, urls};
 use super::error::FlowError;
 use super::start::FlowContext;
-use crate::challenge;
 use crate::grant::AppSecret;
 use crate::grant::oauth::{
     Metadata, MetadataError, NoDocument, first_document, host, is_secure, or_default,
 };
+use crate::refresh::challenge;
 use crate::{NewApp, NewConnection};
 use keyward_base::id::{AppId, OrgId, UserId};
 use keyward_model::{

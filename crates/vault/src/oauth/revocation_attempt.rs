@@ -16,9 +16,9 @@ use super::flow::{PendingRevocation, PendingRevocationApp, SealedText};
 use super::oauth1;
 use super::start::FlowContext;
 use crate::RowError;
-use crate::flights::STORE_AGAIN;
 use crate::grant::oauth::{self, ActingParty, OAuthClient, TokenFailure};
 use crate::grant::{AppSecret, Grant};
+use crate::refresh::flights::STORE_AGAIN;
 use keyward_rules::provider::oauth::RevokeText;
 use keyward_state::store::{Lease, StoreError, Version};
 

@@ -17,8 +17,8 @@ use super::flow::{PendingRevocation, PendingRevocationApp, ReceivedTokens, Seale
 use super::revocation_attempt::{
     HeldRevocation, LOST, RevocationAttempt, Revoked, StoredRevocation,
 };
-use crate::backoff::{Backoff, FailureDetails};
-use crate::late::OrphanedGrant;
+use crate::refresh::backoff::{Backoff, FailureDetails};
+use crate::refresh::late::OrphanedGrant;
 use crate::{LateAnswers, RowError};
 use keyward_base::id::OrgId;
 use keyward_state::directory::{AppRecord, ConnectionRecord};

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::Flows;
 use super::flow::{Flow, FlowStage, ReceivedTokens};
 use crate::RowError;
-use crate::record::GrantOrigin;
+use crate::grants::record::GrantOrigin;
 use crate::rows::RowKey;
 use keyward_base::id::{FlowId, OrgId};
 use keyward_state::store::Lease;

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use super::{in_memory, vault_over};
 use crate::grant::Grant;
+use crate::grants::record;
 use crate::keys::{KeyLocation, MasterKeys};
 use crate::*;
 use keyward_base::id::{AppId, FlowId};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::idle::app;
 use super::*;
-use crate::cache::{FlightResult, Lookup, Trigger};
+use crate::refresh::cache::{FlightResult, Lookup, Trigger};
 use keyward_model::TokenOptions;
 use keyward_state::directory::{AppRecord, BrokenReason};
 use keyward_state::store::RowRange;

@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 pub(crate) use self::server::Script;
 use self::server::{Answer, What, grant};
 use crate::grant::Grant;
+use crate::grants::record;
 use crate::*;
 use keyward_base::id::AppId;
 use keyward_base::secret::Secret;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::record::GrantVerdict;
+use crate::grants::record::GrantVerdict;
 use keyward_rules::inject::credential::Write;
 use keyward_state::directory::BrokenReason;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::backoff::Backoff;
+use crate::refresh::backoff::Backoff;
 use keyward_state::directory::BrokenReason;
 
 fn says(what: What) -> Answer {
