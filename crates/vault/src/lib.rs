@@ -9,6 +9,20 @@
 //! grants  rows                        the sealed rows
 //! ```
 
+/// A room is a handle of its parts: clones share them (see `OpaqueArc`).
+macro_rules! room {
+    ($room:ident: $parts:ident) => {
+        impl std::ops::Deref for $room {
+            type Target = $parts;
+
+            fn deref(&self) -> &$parts {
+                &self.0
+            }
+        }
+    };
+}
+
+mod context;
 mod error;
 pub mod events;
 pub mod grant;
@@ -25,13 +39,13 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
+use context::{VaultContext, method};
 pub use error::VaultError;
 pub use keyward_model::{Failures, TokenStatus};
 pub use lifecycle::app_check::{template_settings, with_template};
@@ -61,10 +75,10 @@ use keyward_base::time::Clock;
 use keyward_base::tokens::{RotationSettings, TokenSettings};
 use keyward_model::{BindTerms, Connection, ConnectionSpec, ManagedBy, Visibility};
 use keyward_rules::inject::credential::{Credential, RequiredConnection};
-use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
+use keyward_rules::provider::Catalogue;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{
-    BindingRecord, ConnectionRecord, Directory, Leftovers, Remedies, RemedyCause,
+    BindingRecord, ConnectionRecord, Directory, Leftovers, RemedyCause,
 };
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::store::{Expect, Store, Table};
@@ -75,11 +89,11 @@ pub struct Vault(OpaqueArc<Parts>);
 
 #[doc(hidden)]
 pub struct Parts {
+    context: VaultContext,
+    directory: Arc<Directory>,
+    clock: Clock,
     store: Arc<dyn Store>,
     keyring: Arc<Keyring>,
-    directory: Arc<Directory>,
-    catalogue: ArcSwap<Catalogue>,
-    clock: Clock,
     cache: CredentialCache,
     flights: Flights,
     servers: TokenServers,
@@ -91,7 +105,6 @@ pub struct Parts {
     stored_answers: StoredAnswers,
     sources: Sources,
     app_fetches: AppFetches,
-    settings: ArcSwap<TokenSettings>,
     rotation: ArcSwap<RotationSettings>,
 }
 
@@ -107,13 +120,7 @@ pub struct NewConnection {
     pub managed_by: ManagedBy,
 }
 
-impl Deref for Vault {
-    type Target = Parts;
-
-    fn deref(&self) -> &Parts {
-        &self.0
-    }
-}
+room!(Vault: Parts);
 
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -134,13 +141,12 @@ impl Vault {
         catalogue: Arc<Catalogue>,
         clock: Clock,
     ) -> Result<Self, VaultError> {
-        directory.replace_catalogue(catalogue.clone());
         let vault = Self(OpaqueArc::new(Parts {
+            context: VaultContext::new(directory.clone(), catalogue),
+            directory,
+            clock,
             store,
             keyring,
-            directory,
-            catalogue: ArcSwap::new(catalogue),
-            clock,
             cache: CredentialCache::default(),
             flights: Flights::here(),
             servers: TokenServers::default(),
@@ -152,7 +158,6 @@ impl Vault {
             stored_answers: StoredAnswers::default(),
             sources: Sources::default(),
             app_fetches: AppFetches::default(),
-            settings: ArcSwap::default(),
             rotation: ArcSwap::default(),
         }));
         // In a shared store, a row that another replica is writing would look like a leftover of a crash.
@@ -173,12 +178,12 @@ impl Vault {
 
     /// Replaces the limits of token requests.
     pub fn replace_token_settings(&self, settings: TokenSettings) {
-        self.settings.store(Arc::new(settings));
+        self.context.replace_token_settings(settings);
     }
 
     /// The limits of token requests.
     pub fn token_settings(&self) -> Arc<TokenSettings> {
-        self.settings.load_full()
+        self.context.token_settings()
     }
 
     /// Replaces the settings of secret rotation.
@@ -193,30 +198,19 @@ impl Vault {
 
     /// The current shared providers, which all organisations have.
     pub fn shared_catalogue(&self) -> Arc<Catalogue> {
-        self.catalogue.load_full()
+        self.context.shared_catalogue()
     }
 
     /// The current providers of an organisation: the shared ones, and its own.
     pub fn catalogue(&self, org: &OrgId) -> Arc<Catalogue> {
-        self.directory.view_guard().catalogue(org, &self.catalogue.load())
+        self.context.catalogue(org)
     }
 
     /// Replaces the providers. Credentials of changed providers are minted again, because they contain
     /// hosts and placements.
     pub fn replace_catalogue(&self, catalogue: Arc<Catalogue>) {
-        self.directory.replace_catalogue(catalogue.clone());
-        let before = self.catalogue.swap(catalogue.clone());
-        for connection in self.directory.view().connections() {
-            let same = match (before.get(&connection.provider), catalogue.get(&connection.provider))
-            {
-                (Some(before), Some(now)) => Arc::ptr_eq(before, now),
-                // A provider of its organisation, which has not changed.
-                (None, None) => true,
-                _ => false,
-            };
-            if !same {
-                self.cache.forget(&connection.id);
-            }
+        for connection in self.context.replace_catalogue(catalogue) {
+            self.cache.forget(&connection);
         }
     }
 
@@ -289,7 +283,7 @@ impl Vault {
         terms: impl Into<BindTerms>,
     ) -> Result<BindingRecord, VaultError> {
         let keys = self.keys(org, std::slice::from_ref(connection)).await;
-        let placeholders = self.placeholders(&*self.connection(org, connection)?, &keys)?;
+        let placeholders = self.placeholders(&*self.context.connection(org, connection)?, &keys)?;
         Ok(self.directory.bind(org, agent, connection, placeholders, terms).await?)
     }
 
@@ -321,7 +315,7 @@ impl Vault {
         if let Some(ready) = self.ready(org, &wanted.connection) {
             return Ok(Some(ready));
         }
-        let connection = self.connection(org, &wanted.connection)?;
+        let connection = self.context.connection(org, &wanted.connection)?;
         // Boxed: this path is rare, and every request would reserve space for it.
         Ok(Some(self.fetch(connection, Trigger::Needed, since).boxed().await?))
     }
@@ -339,13 +333,12 @@ impl Vault {
         if auth.fields.iter().all(|field| field.secret) {
             return Ok(BTreeMap::new());
         }
-        Ok(self.stored(connection).await?.grant(self, connection)?.shown_fields(auth))
+        Ok(self.stored(connection).await?.grant(&self.context, connection)?.shown_fields(auth))
     }
 
     /// The remedy for a connection; `None` if no action is needed.
     pub fn remedy(&self, connection: &ConnectionRecord, cause: RemedyCause<'_>) -> Option<String> {
-        let (catalogue, view) = (self.catalogue(&connection.org), self.directory.view());
-        Remedies::in_view(connection, &catalogue, &view).remedy(cause)
+        self.context.remedy(connection, cause)
     }
 
     /// The credential in memory, without a reference count of the connection that cores share. The org is part of every
@@ -354,28 +347,4 @@ impl Vault {
         self.directory.view_guard().connection(org, id)?;
         self.cache.ready(id, &self.clock)
     }
-
-    fn connection(
-        &self,
-        org: &OrgId,
-        id: &ConnectionId,
-    ) -> Result<Arc<ConnectionRecord>, VaultError> {
-        let view = self.directory.view_guard();
-        view.connection(org, id).cloned().ok_or(VaultError::ConnectionMissing)
-    }
-}
-
-fn method<'a>(
-    catalogue: &'a Catalogue,
-    provider: &str,
-    auth: Option<&str>,
-) -> Result<(&'a Arc<Provider>, &'a AuthMethod), VaultError> {
-    let found = catalogue.get(provider);
-    let found = found.ok_or_else(|| VaultError::UnknownProvider(provider.to_owned()))?;
-    let method = found.auth(auth).ok_or_else(|| VaultError::UnknownAuth {
-        provider: provider.to_owned(),
-        auth: auth.unwrap_or_default().to_owned(),
-        known: found.auth.iter().map(|a| a.id.as_str()).collect::<Vec<_>>().join(", "),
-    })?;
-    Ok((found, method))
 }

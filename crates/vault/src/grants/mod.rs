@@ -17,10 +17,11 @@ use self::record::{
     GrantHeader, GrantOrigin, GrantPurpose, GrantVerdict, NewRow, OpenedGrant, RecordError,
     RowPlace, SecondGrant,
 };
+use crate::Vault;
+use crate::context::{VaultContext, method};
 use crate::error::VaultError;
 use crate::grant::{Grant, MintError};
 use crate::refresh::source_values::digest_of;
-use crate::{Vault, method};
 use keyward_base::id::{AppId, ConnectionId, OrgId};
 use keyward_rules::inject::credential::ConnectionTls;
 use keyward_state::crypto::envelope::EnvelopeError;
@@ -62,18 +63,22 @@ impl Deref for StoredGrant {
 
 impl StoredGrant {
     /// The decoded grant.
-    pub fn grant(&self, vault: &Vault, connection: &ConnectionRecord) -> Result<Grant, VaultError> {
-        Grant::decode(&self.bytes).map_err(|source| vault.unmintable(connection, source))
+    pub fn grant(
+        &self,
+        context: &VaultContext,
+        connection: &ConnectionRecord,
+    ) -> Result<Grant, VaultError> {
+        Grant::decode(&self.bytes).map_err(|source| context.unmintable(connection, source))
     }
 
     /// The decoded second grant.
     pub fn other_grant(
         &self,
-        vault: &Vault,
+        context: &VaultContext,
         connection: &ConnectionRecord,
     ) -> Result<Option<Grant>, VaultError> {
         let other = self.other.as_ref().map(|(_, bytes)| Grant::decode(bytes));
-        other.transpose().map_err(|source| vault.unmintable(connection, source))
+        other.transpose().map_err(|source| context.unmintable(connection, source))
     }
 
     /// Whether it is this grant, or its tokens began with the fields of this digest.
@@ -166,14 +171,14 @@ impl Vault {
     ) -> Result<StoredGrant, VaultError> {
         let missing = || VaultError::GrantMissing {
             connection: connection.name.clone(),
-            remedy: self.remedy(connection, RemedyCause::Credential),
+            remedy: self.context.remedy(connection, RemedyCause::Credential),
         };
         self.stored_if_any(connection).await?.ok_or_else(missing)
     }
 
     /// The grant; `None` if there is none, or it cannot be opened.
     pub(crate) async fn held_grant(&self, connection: &ConnectionRecord) -> Option<Grant> {
-        self.stored(connection).await.ok()?.grant(self, connection).ok()
+        self.stored(connection).await.ok()?.grant(&self.context, connection).ok()
     }
 
     /// Like [`Self::stored`], for a row that may not exist.
@@ -184,7 +189,7 @@ impl Vault {
         let sealed = |source| VaultError::Sealed {
             connection: connection.name.clone(),
             source,
-            remedy: self.remedy(connection, RemedyCause::Credential),
+            remedy: self.context.remedy(connection, RemedyCause::Credential),
         };
         let row = self.read::<GrantHeader>(&connection.org, &connection.id, sealed).await?;
         let Some(UnsealedRow { version, header, grants }) = row else { return Ok(None) };
@@ -192,16 +197,6 @@ impl Vault {
         let OpenedGrant { mut header, grant: bytes, other } = opened.map_err(sealed)?;
         let other = header.second.take().zip(other);
         Ok(Some(StoredGrant { version, header, bytes, other }))
-    }
-
-    /// The error for a grant that can be opened, but gives no credential.
-    pub(crate) fn unmintable(
-        &self,
-        connection: &ConnectionRecord,
-        source: MintError,
-    ) -> VaultError {
-        let remedy = self.remedy(connection, RemedyCause::Credential);
-        VaultError::Mint { connection: connection.name.clone(), source, remedy }
     }
 
     /// Removes grants without a connection, and secrets without an app.
@@ -254,13 +249,13 @@ impl Vault {
         &self,
         connection: &ConnectionRecord,
     ) -> Result<Option<ConnectionTls>, VaultError> {
-        let catalogue = self.catalogue(&connection.org);
+        let catalogue = self.context.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let Some(names) = &auth.tls else {
             let context = self.guarded_token_context(connection).await?;
             return Ok(context.client_tls(&connection.id));
         };
-        let grant = self.stored(connection).await?.grant(self, connection)?;
+        let grant = self.stored(connection).await?.grant(&self.context, connection)?;
         let known = match &grant {
             Grant::Referred(referred) => {
                 let fetched = referred.of(&digest_of(&connection.references));
@@ -269,7 +264,7 @@ impl Vault {
             grant => Some(grant),
         };
         let unknown = || MintError::Malformed { what: "its source has given no value".to_owned() };
-        let known = known.ok_or_else(|| self.unmintable(connection, unknown()))?;
+        let known = known.ok_or_else(|| self.context.unmintable(connection, unknown()))?;
         Ok(known.tls(&connection.id, names))
     }
 }

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::context::method;
 use crate::error::VaultError;
 use crate::grant::Grant;
 use crate::grants::StoredGrant;
 use crate::grants::record;
 use crate::grants::record::{GrantHeader, NewRow};
 use crate::refresh::references;
-use crate::{NewConnection, Vault, grants, method};
+use crate::{NewConnection, Vault, grants};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
@@ -57,7 +58,7 @@ impl Vault {
         mut fields: BTreeMap<String, Secret>,
         untested: bool,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
-        let catalogue = self.catalogue(&new.org);
+        let catalogue = self.context.catalogue(&new.org);
         let (provider, auth) = method(&catalogue, &new.spec.provider, new.spec.auth.as_deref())?;
         provider.expand_url(&mut new.spec.variables, &mut fields)?;
         provider.instantiate(auth, &new.spec.variables)?;
@@ -102,7 +103,7 @@ impl Vault {
         provider: &str,
         settings: &Settings,
     ) -> Result<(), VaultError> {
-        let catalogue = self.catalogue(org);
+        let catalogue = self.context.catalogue(org);
         let (provider, _) = method(&catalogue, provider, None)?;
         fitting(provider, settings)
     }
@@ -118,8 +119,8 @@ impl Vault {
         id: &ConnectionId,
         fields: BTreeMap<String, Secret>,
     ) -> Result<bool, VaultError> {
-        let connection = self.connection(org, id)?;
-        let catalogue = self.catalogue(&connection.org);
+        let connection = self.context.connection(org, id)?;
+        let catalogue = self.context.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let grant = references::grant_of(auth, &connection.references, fields)?;
         self.put_declared(&connection, &grant).await
@@ -152,7 +153,7 @@ impl Vault {
         connection: &ConnectionRecord,
         fields: BTreeMap<String, Secret>,
     ) -> Result<bool, VaultError> {
-        let catalogue = self.catalogue(&connection.org);
+        let catalogue = self.context.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let Ok(given) = Grant::from_fields(auth, fields) else { return Ok(false) };
         match self.stored_if_any(connection).await {
@@ -173,7 +174,7 @@ impl Vault {
         if digest.is_some() && digest == stored.given {
             return Ok(true);
         }
-        match stored.grant(self, connection)? {
+        match stored.grant(&self.context, connection)? {
             Grant::Referred(_) => Ok(false),
             own => Ok(own.has_values_of(given)),
         }

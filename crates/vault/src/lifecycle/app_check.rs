@@ -2,7 +2,8 @@
 //! not go where the credential is injected, and the client has the secret that its authentication needs. What can be
 //! judged without the provider is checked with the spec. Also default settings of a new app, from a template.
 
-use crate::{VaultError, method};
+use crate::VaultError;
+use crate::context::method;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
 use keyward_model::{AppSettings, AppSpec, AppUrls};

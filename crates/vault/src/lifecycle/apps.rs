@@ -101,7 +101,7 @@ impl Vault {
         self.check_references(org, &spec.references)?;
         let mut names = secret.names();
         names.extend(spec.references.keys().map(String::as_str));
-        Self::check_app(&self.catalogue(org), spec, &names)
+        Self::check_app(&self.context.catalogue(org), spec, &names)
     }
 
     /// Validates the app, seals its secret, then stores its record. Secret and record are durable when this returns.
@@ -176,7 +176,7 @@ impl Vault {
         // A running fetch of its secret would write the same row.
         let fetch = self.app_fetches.of(id);
         let turn = fetch.turn().await;
-        let before = self.app(org, id)?;
+        let before = self.context.app(org, id)?;
         let mut after = AppRecord::clone(&before);
         change(&mut after)?;
         check_fixed::<App>(&before.spec, &after.spec).map_err(DirectoryError::from)?;
@@ -242,11 +242,6 @@ impl Vault {
     pub async fn forget_app(&self, org: &OrgId, id: &AppId) -> Result<(), VaultError> {
         self.app_fetches.forget(id);
         Ok(self.store.delete(Table::Grants, &record::key(org, id), Expect::Any).await?)
-    }
-
-    pub(crate) fn app(&self, org: &OrgId, id: &AppId) -> Result<Arc<AppRecord>, VaultError> {
-        let missing = || DirectoryError::NotFound { what: "app", name: id.to_string() };
-        Ok(self.directory.view().app(org, id).cloned().ok_or_else(missing)?)
     }
 
     pub(crate) async fn app_version(&self, app: &AppRecord) -> Result<Option<Version>, VaultError> {

@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use crate::Vault;
+use crate::context::method;
 use crate::error::{SPENT_TOKEN, VaultError};
 use crate::grant::Grant;
 use crate::grants::record::{Dates, GrantHeader, NewRow};
@@ -17,7 +19,6 @@ use crate::refresh::cache::Trigger;
 use crate::refresh::endpoints::EndpointsUnknown;
 use crate::refresh::flights::STORE_AGAIN;
 use crate::refresh::token_request::{RequestFailure, StoredGrants};
-use crate::{Vault, method};
 use keyward_rules::inject::credential::Credential;
 use keyward_state::directory::{ConnectionRecord, RotationState};
 use keyward_state::store::Version;
@@ -85,7 +86,7 @@ impl Vault {
         let minted = self.minted(&connection, grant, Version::default()).await?;
         let is_successor = minted.replaces_token_of(grant);
         let bytes = minted.newer().unwrap_or_else(|| grant.encode());
-        let catalogue = self.catalogue(&connection.org);
+        let catalogue = self.context.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let (shown, given) = (grant.shown_fields(auth), grants::given(grant));
         Ok(CandidateSecret {
@@ -162,7 +163,7 @@ impl Vault {
                 return Err(fault.of_candidate(connection));
             }
         }
-        let discovered = self.connection(&connection.org, &connection.id)?;
+        let discovered = self.context.connection(&connection.org, &connection.id)?;
         let token_context = self.guarded_token_context(&discovered).await?;
         let newer = self.ask(connection, &token_context, grant).await?;
         let newer = newer.map_err(|fault| fault.of_candidate(connection))?;

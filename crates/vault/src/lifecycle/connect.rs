@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use crate::context::method;
 use crate::error::VaultError;
 use crate::grant::Grant;
 use crate::grants::record::{self, GrantHeader, GrantOrigin, NewRow};
@@ -14,7 +15,7 @@ use crate::grants::{self, TRIES_MAX};
 use crate::refresh::cache::Trigger;
 use crate::refresh::late;
 use crate::refresh::late::LateAnswers;
-use crate::{ManagedBy, NewConnection, Vault, method};
+use crate::{ManagedBy, NewConnection, Vault};
 use keyward_base::id::{AppId, ConnectionId, FlowId, OrgId};
 use keyward_model::Connection;
 use keyward_state::directory::{Account, ConnectionRecord, ConnectionState};
@@ -98,7 +99,7 @@ impl Vault {
         grant: Grant,
         facts: Granted,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
-        let connection = self.connection(org, id)?;
+        let connection = self.context.connection(org, id)?;
         let bytes = grant.encode();
         for _ in 0..TRIES_MAX {
             let old = self.replaced(&connection).await?;
@@ -118,7 +119,7 @@ impl Vault {
             }
             self.cache.forget(id);
             let projected = self.sync_record_with(&connection, Some(&facts)).await;
-            if projected.is_err() && self.connection(org, id).is_err() {
+            if projected.is_err() && self.context.connection(org, id).is_err() {
                 // The connection was removed between the two writes: its grant is removed too.
                 self.store.delete(Table::Grants, &record::key(org, id), Expect::Any).await?;
                 return Err(VaultError::ConnectionMissing);
@@ -137,7 +138,7 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let Some(tokens) = newer.tokens() else { return Ok(()) };
         let facts = tokens.facts();
-        let catalogue = self.catalogue(&connection.org);
+        let catalogue = self.context.catalogue(&connection.org);
         let Some(provider) = catalogue.get(&connection.provider) else { return Ok(()) };
         for name in provider.not_captured(&facts.captured) {
             tracing::warn!(
@@ -168,7 +169,7 @@ impl Vault {
     /// # Errors
     /// As [`Vault::add`], but for the fields.
     pub async fn add_draft(&self, new: NewConnection) -> Result<Arc<ConnectionRecord>, VaultError> {
-        let catalogue = self.catalogue(&new.org);
+        let catalogue = self.context.catalogue(&new.org);
         let (provider, auth) = method(&catalogue, &new.spec.provider, new.spec.auth.as_deref())?;
         provider.check_before_consent(auth, &new.spec.variables)?;
         super::add::fitting(provider, &new.spec.settings)?;
@@ -188,7 +189,7 @@ impl Vault {
         id: &ConnectionId,
         revoke: bool,
     ) -> Result<RemovedConnection, VaultError> {
-        let connection = self.connection(org, id)?;
+        let connection = self.context.connection(org, id)?;
         // Before the row is deleted: a refresh that finds no row keeps its tokens for revocation.
         let late = revoke.then(|| self.flights.refreshes().collect_late(id));
         if revoke {
@@ -214,7 +215,7 @@ impl Vault {
             Err(VaultError::Sealed { .. }) => None,
             stored => stored?,
         };
-        let grant = stored.and_then(|stored| stored.grant(self, connection).ok());
+        let grant = stored.and_then(|stored| stored.grant(&self.context, connection).ok());
         Ok(grant.filter(|grant| grant.revocable().is_some() || grant.oauth1_token().is_some()))
     }
 
@@ -227,7 +228,7 @@ impl Vault {
             let Some(stored) = stored else { break };
             let expect = Expect::Version(stored.version);
             match self.store.delete(Table::Grants, &key, expect).await {
-                Ok(()) => return Ok(stored.grant(self, connection).ok()),
+                Ok(()) => return Ok(stored.grant(&self.context, connection).ok()),
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -242,7 +243,7 @@ impl Vault {
     /// # Errors
     /// When no newer token can be fetched.
     pub async fn refresh_now(&self, org: &OrgId, id: &ConnectionId) -> Result<(), VaultError> {
-        self.end_pause_of_secret(&*self.connection(org, id)?).await;
+        self.end_pause_of_secret(&*self.context.connection(org, id)?).await;
         self.fetch_newer(org, id).await
     }
 
@@ -252,7 +253,7 @@ impl Vault {
         org: &OrgId,
         id: &ConnectionId,
     ) -> Result<(), VaultError> {
-        let connection = self.connection(org, id)?;
+        let connection = self.context.connection(org, id)?;
         // The stored token may have expired; the next one must be newer than that.
         let generation = self.stored(&connection).await?.version.0;
         self.fetch(connection, Trigger::Requested(generation), Instant::now()).await.map(|_| ())

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::context::method;
 use crate::error::VaultError;
 use crate::grants::record::{GrantHeader, NewRow};
 use crate::grants::{self, TRIES_MAX};
 use crate::refresh::references;
-use crate::{NewConnection, Vault, method};
+use crate::{NewConnection, Vault};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_model::Connection;
@@ -45,7 +46,7 @@ impl Vault {
         fields: BTreeMap<String, Secret>,
     ) -> Result<(), VaultError> {
         let connection = self.draft(org, id)?;
-        let catalogue = self.catalogue(&connection.org);
+        let catalogue = self.context.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let grant = references::grant_of(auth, &connection.references, fields)?;
         let (given, bytes) = (grants::given(&grant), grant.encode());
@@ -114,7 +115,7 @@ impl Vault {
         org: &OrgId,
         id: &ConnectionId,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
-        let connection = self.connection(org, id)?;
+        let connection = self.context.connection(org, id)?;
         self.stored(&connection).await?;
         self.rewrite(&connection, &|stored| {
             let (given, grants) =
@@ -141,12 +142,12 @@ impl Vault {
     }
 
     fn draft(&self, org: &OrgId, id: &ConnectionId) -> Result<Arc<ConnectionRecord>, VaultError> {
-        let connection = self.connection(org, id)?;
+        let connection = self.context.connection(org, id)?;
         match connection.facts.state {
             ConnectionState::Draft { .. } => Ok(connection),
             _ => Err(VaultError::NotADraft {
                 connection: connection.name.clone(),
-                remedy: self.remedy(&connection, RemedyCause::Credential),
+                remedy: self.context.remedy(&connection, RemedyCause::Credential),
             }),
         }
     }

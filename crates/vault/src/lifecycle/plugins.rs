@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::context::method;
 use crate::grant::Grant;
-use crate::{Vault, VaultError, method};
+use crate::{Vault, VaultError};
 use keyward_base::id::{ConnectionId, OrgId, PluginId};
 use keyward_model::{BindingLimits, Placeholders, PluginSpec};
 use keyward_rules::provider::Field;
@@ -86,8 +87,8 @@ impl Vault {
     ) -> BTreeMap<ConnectionId, Grant> {
         let mut keys = BTreeMap::new();
         for id in connections {
-            let Ok(connection) = self.connection(org, id) else { continue };
-            let catalogue = self.catalogue(org);
+            let Ok(connection) = self.context.connection(org, id) else { continue };
+            let catalogue = self.context.catalogue(org);
             let found = method(&catalogue, &connection.provider, connection.auth.as_deref());
             if found.is_ok_and(|(_, auth)| auth.carried().any(Field::has_variants)) {
                 let grant = self.held_grant(&connection).await;
@@ -103,7 +104,7 @@ impl Vault {
         connection: &ConnectionRecord,
         keys: &BTreeMap<ConnectionId, Grant>,
     ) -> Result<Placeholders, VaultError> {
-        let catalogue = self.catalogue(&connection.org);
+        let catalogue = self.context.catalogue(&connection.org);
         let (provider, auth) =
             method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let mut variables = provider.defaults();

@@ -9,12 +9,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::candidate::{CandidateSecret, is_still, while_the_store_fails};
+use crate::Vault;
+use crate::context::method;
 use crate::error::VaultError;
 use crate::grant::Grant;
 use crate::grants::record::{Dates, GrantHeader, NewRow, SecondGrant};
 use crate::grants::{self, StoredGrant, TRIES_MAX};
 use crate::refresh::token_request::StoredGrants;
-use crate::{Vault, method};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_model::Connection;
@@ -93,7 +94,7 @@ impl Vault {
             };
             while_the_store_fails(|| self.change(&connection, &put)).await?;
         }
-        let catalogue = self.catalogue(&connection.org);
+        let catalogue = self.context.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let shown = grant.shown_fields(auth);
         Ok(CandidateSecret {
@@ -221,7 +222,7 @@ impl Vault {
         org: &OrgId,
         id: &ConnectionId,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
-        let connection = self.connection(org, id)?;
+        let connection = self.context.connection(org, id)?;
         let put = |stored: &StoredGrant| {
             old_of(&connection, stored)?;
             Ok(stored.header_for(&connection).into_row(&stored.bytes, None))
@@ -239,7 +240,7 @@ impl Vault {
         org: &OrgId,
         id: &ConnectionId,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
-        let connection = self.connection(org, id)?;
+        let connection = self.context.connection(org, id)?;
         let put = |stored: &StoredGrant| {
             let (second, bytes) = old_of(&connection, stored)?;
             let (given, dates) = (second.given.clone(), Some(second.dates.clone()));
@@ -302,19 +303,19 @@ impl Vault {
         id: &ConnectionId,
         fields: BTreeMap<String, Secret>,
     ) -> Result<(Arc<ConnectionRecord>, Grant), VaultError> {
-        let connection = self.connection(org, id)?;
+        let connection = self.context.connection(org, id)?;
         let name = || connection.name.clone();
-        let catalogue = self.catalogue(&connection.org);
+        let catalogue = self.context.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         if !connection.references.is_empty() {
             return Err(VaultError::Referred { connection: name() });
         }
         if auth.kind == AuthKind::Oauth2 && fields.is_empty() {
-            let remedy = self.remedy(&connection, RemedyCause::Credential);
+            let remedy = self.context.remedy(&connection, RemedyCause::Credential);
             return Err(VaultError::NotRotatable { connection: name(), remedy });
         }
         if let ConnectionState::Draft { .. } = connection.facts.state {
-            let remedy = self.remedy(&connection, RemedyCause::Use);
+            let remedy = self.context.remedy(&connection, RemedyCause::Use);
             return Err(VaultError::Draft { connection: name(), remedy });
         }
         let grant = Grant::from_fields(auth, fields)?;
@@ -418,8 +419,8 @@ impl Vault {
         let cell = self.cache.known(&connection.id).map(|cell| (cell.epoch(), cell));
         let stored = self.stored(connection).await?;
         let token_context = self.guarded_token_context(connection).await?;
-        let grant = stored.grant(self, connection)?;
-        let other = stored.other_grant(self, connection)?;
+        let grant = stored.grant(&self.context, connection)?;
+        let other = stored.other_grant(&self.context, connection)?;
         let grants = StoredGrants { grant: &grant, other: other.as_ref(), version: stored.version };
         match (self.held(connection, &token_context, grants), cell) {
             (Ok(Some(held)), Some((epoch, cell))) => cell.reset_with(held, epoch),

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Request, Uri};
 
+use crate::Vault;
+use crate::context::method;
 use crate::error::VaultError;
 use crate::grant::{Grant, MintContext};
-use crate::{Vault, method};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::DecodedPath;
 use keyward_net::call::Bounds;
@@ -50,7 +51,7 @@ impl Vault {
         connection: &ConnectionRecord,
     ) -> Result<Option<Grant>, VaultError> {
         let Some(stored) = self.stored_if_any(connection).await? else { return Ok(None) };
-        let grant = stored.grant(self, connection)?;
+        let grant = stored.grant(&self.context, connection)?;
         let now = self.clock.now();
         let is_live = grant.tokens().is_some_and(|tokens| tokens.is_live(now));
         Ok(Some(grant).filter(|_| is_live && stored.broken.is_none()))
@@ -61,7 +62,7 @@ impl Vault {
         connection: &ConnectionRecord,
         grant: &Grant,
     ) -> Result<Option<String>, String> {
-        let catalogue = self.catalogue(&connection.org);
+        let catalogue = self.context.catalogue(&connection.org);
         let found = method(&catalogue, &connection.provider, connection.auth.as_deref());
         let (provider, auth) = found.map_err(|error| error.to_string())?;
         let shown = grant.shown_fields(auth);
@@ -74,7 +75,7 @@ impl Vault {
         if credential.signer.is_some() {
             return Err("its test request must be signed, which only the proxy does".to_owned());
         }
-        let (by, settings) = (self.caller(), self.token_settings());
+        let (by, settings) = (self.caller(), self.context.token_settings());
         let by = by.ok_or("this process sends no requests")?;
         let expected = request.expected.clone();
         let bounds = Bounds::of_tokens(&settings).within(settings.account_timeout);

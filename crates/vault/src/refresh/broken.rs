@@ -74,7 +74,7 @@ impl Vault {
         connection: &ConnectionRecord,
         facts: Option<&Granted>,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
-        let catalogue = self.catalogue(&connection.org);
+        let catalogue = self.context.catalogue(&connection.org);
         let answered = facts.map(|facts| &facts.captured);
         let captured = catalogue.get(&connection.provider).zip(answered);
         let captured = captured.map(|(provider, answered)| provider.captured(answered));

@@ -70,7 +70,7 @@ impl Vault {
         else {
             return Ok(None);
         };
-        let settings = self.token_settings();
+        let settings = self.context.token_settings();
         let read = match why.is_by_hand() {
             true => self
                 .metadata(&caller, &issuer, &settings)
@@ -88,7 +88,7 @@ impl Vault {
                 let failure = MintError::from(error.failure(self.clock.now()));
                 fault(failure, &settings)
                     .map(|fault| Some(EndpointsUnknown::RequestFailure(fault)))
-                    .map_err(|source| self.unmintable(connection, source))
+                    .map_err(|source| self.context.unmintable(connection, source))
             }
         }
     }

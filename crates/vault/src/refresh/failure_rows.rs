@@ -166,7 +166,7 @@ impl Vault {
                 let backoff = Backoff::read(row.failures);
                 let now = self.clock.moment();
                 if let Some(rest) = backoff.rest(now).filter(|_| backoff.is_of_client()) {
-                    self.servers.pause_client(&asked, now, rest, &self.token_settings());
+                    self.servers.pause_client(&asked, now, rest, &self.context.token_settings());
                 }
                 cell.adopt(backoff);
             }
@@ -215,7 +215,9 @@ impl Vault {
             return;
         }
         let why = Trigger::Rejected(cell.generation());
-        if let Lookup::Begin(ticket) = cell.lookup(why, None, &self.clock, &self.token_settings()) {
+        if let Lookup::Begin(ticket) =
+            cell.lookup(why, None, &self.clock, &self.context.token_settings())
+        {
             self.begin_flight(connection, why, ticket);
         }
     }
@@ -226,7 +228,7 @@ impl Vault {
     /// # Errors
     /// When there is no such connection, or the store fails.
     pub async fn try_again(&self, org: &OrgId, id: &ConnectionId) -> Result<bool, VaultError> {
-        let connection = self.connection(org, id)?;
+        let connection = self.context.connection(org, id)?;
         let Some(stored) = self.stored_if_any(&connection).await? else { return Ok(false) };
         use BrokenReason::{ClientRejected, NoRefreshToken};
         let is_tried = |it: &GrantVerdict| matches!(it.reason, ClientRejected | NoRefreshToken);

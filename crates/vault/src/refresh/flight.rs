@@ -95,12 +95,12 @@ enum Paused {
 impl Vault {
     /// How long a flight takes at most, unless its response is late: the request, and storing the response.
     pub fn flight_time(&self) -> Duration {
-        self.token_settings().exchange_timeout + STORE_AGAIN.iter().sum::<Duration>()
+        self.context.token_settings().exchange_timeout + STORE_AGAIN.iter().sum::<Duration>()
     }
 
     /// How long a flight takes at most if its response is late.
     pub fn late_flight_time(&self) -> Duration {
-        self.flight_time() + self.token_settings().answer_timeout
+        self.flight_time() + self.context.token_settings().answer_timeout
     }
 
     /// Waits until no flight runs. Returns whether that was within the time.
@@ -343,7 +343,7 @@ impl Flight<'_> {
             }
         }
         let connection = self.connection.name.clone();
-        let remedy = || self.vault.remedy(self.connection, RemedyCause::Token);
+        let remedy = || self.vault.context.remedy(self.connection, RemedyCause::Token);
         let failed =
             |error| Ok(Some(FlightResult::Refused(FlightRefusal::Failed(Arc::new(error)))));
         match (self.vault.renews(&token_context, &grant), self.why.is_of_request()) {
@@ -363,10 +363,10 @@ impl Flight<'_> {
         &self,
         stored: &StoredGrant,
     ) -> Result<((Grant, TokenContext), Option<CachedCredential>), VaultError> {
-        let grant = stored.grant(self.vault, self.connection)?;
+        let grant = stored.grant(&self.vault.context, self.connection)?;
         // The previous response may have changed its hosts.
         let token_context = self.vault.guarded_token_context(&self.connection_now()).await?;
-        let other = stored.other_grant(self.vault, self.connection)?;
+        let other = stored.other_grant(&self.vault.context, self.connection)?;
         let grants = StoredGrants { grant: &grant, other: other.as_ref(), version: stored.version };
         let held = self.vault.held(self.connection, &token_context, grants)?;
         Ok(((grant, token_context), held))
@@ -382,7 +382,7 @@ impl Flight<'_> {
         if let Some(unsaved) = self.ticket.unsaved(&stored.bytes) {
             return self.keep(unsaved).await;
         }
-        let grant = stored.grant(self.vault, self.connection)?;
+        let grant = stored.grant(&self.vault.context, self.connection)?;
         let token_context = self.token_context()?.with_check(self.lease_check());
         if grant.tokens().is_some_and(OAuthGrant::may_be_spent) {
             self.note_sent().await;
@@ -464,7 +464,7 @@ impl Flight<'_> {
 
     /// The current record of the connection.
     fn connection_now(&self) -> Arc<ConnectionRecord> {
-        let now = self.vault.connection(&self.connection.org, &self.connection.id);
+        let now = self.vault.context.connection(&self.connection.org, &self.connection.id);
         now.unwrap_or_else(|_| self.connection.clone())
     }
 }

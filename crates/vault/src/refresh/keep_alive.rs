@@ -11,9 +11,10 @@ use sha2::{Digest, Sha256};
 
 use super::cache::{Lookup, Trigger, random};
 use super::status::after;
+use crate::Vault;
+use crate::context::method;
 use crate::grant::Grant;
 use crate::grant::oauth::TokenFacts;
-use crate::{Vault, method};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_rules::provider::oauth::GrantText;
 use keyward_state::directory::ConnectionRecord;
@@ -115,7 +116,7 @@ impl Vault {
                 break;
             }
             let Some((org, id)) = walk.rest.pop() else { break };
-            let Ok(connection) = self.connection(&org, &id) else { continue };
+            let Ok(connection) = self.context.connection(&org, &id) else { continue };
             let Some((generation, at)) = self.idle_until(&connection).await else { continue };
             if at > self.clock.now() {
                 continue;
@@ -159,7 +160,7 @@ impl Vault {
         if !connection.facts.state.is_usable() {
             return None;
         }
-        let catalogue = self.catalogue(&connection.org);
+        let catalogue = self.context.catalogue(&connection.org);
         let (_, auth) =
             method(&catalogue, &connection.provider, connection.auth.as_deref()).ok()?;
         let oauth = auth.oauth.as_deref()?;
@@ -180,7 +181,7 @@ impl Vault {
             Some((_, settings)) if settings.auto_refresh == Some(false) => return None,
             // Without the job, the next use would find an expired token, and a person would have to consent again.
             _ if is_exchanged => usual,
-            _ => Some(usual.filter(|_| self.token_settings().keep_alive)?),
+            _ => Some(usual.filter(|_| self.context.token_settings().keep_alive)?),
         };
         let usual_life = oauth.access_ttl.filter(|_| app.is_some());
         Some(IdleLimit { every, is_exchanged, usual_life })
@@ -192,7 +193,7 @@ impl Vault {
             tracing::debug!(connection = %connection.id, %error, "nothing to keep alive");
         };
         let stored = self.stored(connection).await.map_err(told).ok()?;
-        let grant = stored.grant(self, connection).map_err(told).ok()?;
+        let grant = stored.grant(&self.context, connection).map_err(told).ok()?;
         let token_context = self.token_context(connection).map_err(told).ok()?;
         if stored.broken.is_some() || !self.renews(&token_context, &grant) {
             return None;
@@ -206,7 +207,7 @@ impl Vault {
     fn begins(&self, connection: &Arc<ConnectionRecord>, generation: u64) -> bool {
         let cell = self.cache.cell(&connection.org, &connection.id);
         let why = Trigger::KeepAlive(generation);
-        match cell.lookup(why, None, &self.clock, &self.token_settings()) {
+        match cell.lookup(why, None, &self.clock, &self.context.token_settings()) {
             Lookup::Begin(ticket) => {
                 tracing::debug!(connection = %connection.id, "idle for long: refreshed");
                 self.begin_flight(connection, why, ticket);

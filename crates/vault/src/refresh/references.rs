@@ -17,10 +17,11 @@ use super::backoff::FailureDetails;
 use super::cache::{CachedCredential, Lifetime};
 use super::source_values::{NoValue, digest_of};
 use super::token_request::{RequestFailure, StoredGrants, TokenContext, source_failed};
+use crate::Vault;
+use crate::context::method;
 use crate::error::VaultError;
 use crate::grant::{Fetched, FetchedFacts, Grant, GrantError, MintContext, Referred};
 use crate::grants::record::GrantVerdict;
-use crate::{Vault, method};
 use keyward_base::id::OrgId;
 use keyward_base::secret::Secret;
 use keyward_base::time::Moment;
@@ -90,7 +91,7 @@ impl Vault {
 
     /// The limits of fetches: those of refreshes, with shorter pauses.
     pub(crate) fn settings_of(&self, connection: &ConnectionRecord) -> Arc<TokenSettings> {
-        let settings = self.token_settings();
+        let settings = self.context.token_settings();
         match connection.references.is_empty() {
             true => settings,
             false => self.source_settings(),
@@ -99,7 +100,7 @@ impl Vault {
 
     /// The limits of fetches.
     pub(crate) fn source_settings(&self) -> Arc<TokenSettings> {
-        let settings = self.token_settings();
+        let settings = self.context.token_settings();
         let backoff_max = settings.backoff_max.min(PAUSE_MAX);
         Arc::new(TokenSettings { backoff_max, ..(*settings).clone() })
     }
@@ -124,7 +125,7 @@ impl Vault {
             client_id: None,
         };
         let minted = fetched.grant.ready(&context);
-        let minted = minted.map_err(|source| self.unmintable(connection, source))?;
+        let minted = minted.map_err(|source| self.context.unmintable(connection, source))?;
         let Some(minted) = minted else { return Ok(None) };
         let mut credential = minted.credential;
         // A rejection may mean that the source has a newer value.
@@ -157,7 +158,7 @@ impl Vault {
         connection: &ConnectionRecord,
         referred: &Referred,
     ) -> Result<Result<Fetched, RequestFailure>, VaultError> {
-        let catalogue = self.catalogue(&connection.org);
+        let catalogue = self.context.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let references = &connection.references;
         // The digest is taken before the fetch, so that the values are fetched again if the settings change meanwhile.
@@ -190,7 +191,7 @@ impl Vault {
         connection: &ConnectionRecord,
     ) -> Result<Newer, VaultError> {
         let stored = self.stored(connection).await?;
-        let Grant::Referred(referred) = stored.grant(self, connection)? else {
+        let Grant::Referred(referred) = stored.grant(&self.context, connection)? else {
             return Ok(Newer::Other);
         };
         let Some(last) = referred.of(&digest_of(&connection.references)) else {
@@ -227,7 +228,7 @@ impl Vault {
         }
         let failing = self.failing(connection);
         let stored = self.stored(connection).await.ok();
-        let grant = stored.and_then(|stored| stored.grant(self, connection).ok());
+        let grant = stored.and_then(|stored| stored.grant(&self.context, connection).ok());
         let Some(Grant::Referred(referred)) = grant else {
             return ReferenceStatus { fetched: None, failing };
         };

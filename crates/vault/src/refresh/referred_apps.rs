@@ -31,7 +31,7 @@ impl Vault {
         let arrived = fetch.begun.load(Ordering::Relaxed);
         let mut turn = fetch.turn().await;
         // The app may have been changed while this request waited.
-        let app = self.app(&app.org, &app.id)?;
+        let app = self.context.app(&app.org, &app.id)?;
         let (version, stored) = self.opened_row(&app).await?;
         if turn.number > arrived {
             return self.known_secret(&app, stored, None);

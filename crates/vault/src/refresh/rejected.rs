@@ -15,10 +15,11 @@ use tokio::time::Instant;
 
 use super::cache::{Lookup, Trigger};
 use super::challenge::AskedMore;
+use crate::Vault;
+use crate::context::method;
 use crate::error::VaultError;
 use crate::grants::record::GrantVerdict;
 use crate::grants::{StoredGrant, is_conflict};
-use crate::{Vault, method};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::provider::{TestRequest, TestRequestError};
@@ -31,8 +32,8 @@ impl Vault {
     /// The connection of a credential, if it is active and its secret is not a token that is renewed.
     pub fn active_with_secret(&self, credential: &Credential) -> Option<Arc<ConnectionRecord>> {
         let cell = self.cache.known(&credential.connection)?;
-        let connection = self.connection(&cell.org, &credential.connection).ok()?;
-        let catalogue = self.catalogue(&connection.org);
+        let connection = self.context.connection(&cell.org, &credential.connection).ok()?;
+        let catalogue = self.context.catalogue(&connection.org);
         let (_, auth) =
             method(&catalogue, &connection.provider, connection.auth.as_deref()).ok()?;
         let is_active = connection.facts.state == ConnectionState::Active;
@@ -57,7 +58,7 @@ impl Vault {
         connection: &ConnectionRecord,
         shown: Option<BTreeMap<String, String>>,
     ) -> Result<Option<TestRequest>, TestRequestError> {
-        let catalogue = self.catalogue(&connection.org);
+        let catalogue = self.context.catalogue(&connection.org);
         let Some(provider) = catalogue.get(&connection.provider) else { return Ok(None) };
         let Some(auth) = provider.auth(connection.auth.as_deref()) else { return Ok(None) };
         if provider.test(auth).is_none() {
@@ -92,7 +93,7 @@ impl Vault {
             other => other?,
         };
         let remedy =
-            self.remedy(&connection, RemedyCause::Broken { reason, detail: Some(REFUSED) });
+            self.context.remedy(&connection, RemedyCause::Broken { reason, detail: Some(REFUSED) });
         tracing::warn!(
             connection = %connection.id, name = connection.name, provider = connection.provider,
             reason = reason.code(), remedy, "a connection is broken: its provider rejects its secret"
@@ -123,7 +124,7 @@ impl Vault {
         id: &ConnectionId,
         untestable: bool,
     ) -> Result<(), VaultError> {
-        let connection = self.connection(org, id)?;
+        let connection = self.context.connection(org, id)?;
         let put = |stored: &StoredGrant| {
             let verdict = stored.broken.clone().filter(GrantVerdict::prevents_test);
             let mut row = stored.becomes(&connection, verdict, &stored.bytes);
@@ -157,7 +158,7 @@ impl Vault {
         if why != Trigger::Needed && cell.ignores_rejections(now) {
             return Ok(None);
         }
-        let connection = self.connection(&cell.org, &stale.connection)?;
+        let connection = self.context.connection(&cell.org, &stale.connection)?;
         self.fetch(connection, why, Instant::now()).boxed().await.map(Some)
     }
 
@@ -170,8 +171,10 @@ impl Vault {
         if why != Trigger::Needed && cell.ignores_rejections(self.clock.moment()) {
             return;
         }
-        let Ok(connection) = self.connection(&cell.org, &stale.connection) else { return };
-        if let Lookup::Begin(ticket) = cell.lookup(why, None, &self.clock, &self.token_settings()) {
+        let Ok(connection) = self.context.connection(&cell.org, &stale.connection) else { return };
+        if let Lookup::Begin(ticket) =
+            cell.lookup(why, None, &self.clock, &self.context.token_settings())
+        {
             self.begin_flight(&connection, why, ticket);
         }
     }
@@ -189,7 +192,7 @@ impl Vault {
     pub fn wait_while_new(&self, refused: &Credential, waits: u32) -> Option<Duration> {
         let cell = self.cache.known(&refused.connection)?;
         let wait = NEW_TOKEN_WAITS.get(usize::try_from(waits).ok()?)?;
-        let (now, within) = (self.clock.now(), self.token_settings().fresh_for);
+        let (now, within) = (self.clock.now(), self.context.token_settings().fresh_for);
         // A token with the claims that the service asks for is another one.
         let asks_claims = cell.asked().is_some_and(|asked| asked.claims.is_some());
         let is_waited = !asks_claims
@@ -211,7 +214,7 @@ impl Vault {
     /// Whether a response with this status and body means that the credential has expired.
     pub fn means_expired(&self, credential: &Credential, status: u16, body: &[u8]) -> bool {
         let Some(cell) = self.cache.known(&credential.connection) else { return false };
-        let Ok(connection) = self.connection(&cell.org, &credential.connection) else {
+        let Ok(connection) = self.context.connection(&cell.org, &credential.connection) else {
             return false;
         };
         self.expired(&connection, status, body)
@@ -224,7 +227,10 @@ impl Vault {
             return;
         }
         if let Some(cell) = self.cache.known(&credential.connection) {
-            cell.ignore_rejections_for(self.clock.moment(), self.token_settings().refusal_pause);
+            cell.ignore_rejections_for(
+                self.clock.moment(),
+                self.context.token_settings().refusal_pause,
+            );
         }
     }
 }

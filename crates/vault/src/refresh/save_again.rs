@@ -121,7 +121,8 @@ impl Vault {
     /// row gets its version again, because other replicas accept no older one.
     pub(crate) fn restore_answer(&self, org: &str, id: &ConnectionId) {
         let Some(answer) = self.stored_answers.of(id) else { return };
-        let connection = OrgId::parse(org).ok().and_then(|org| self.connection(&org, id).ok());
+        let connection =
+            OrgId::parse(org).ok().and_then(|org| self.context.connection(&org, id).ok());
         let (Some(connection), vault) = (connection, self.clone()) else { return };
         self.spawn_as_flight(async move {
             for _ in 0..TRIES_MAX {
@@ -146,7 +147,7 @@ impl Vault {
     /// Extends the lease, if the store answers.
     async fn hold(&self, lease: Option<&Lease>) {
         let Some(lease) = lease else { return };
-        let ttl = self.token_settings().lease;
+        let ttl = self.context.token_settings().lease;
         if let Err(error) = self.store.renew_lease(lease, ttl).await {
             tracing::debug!(%error, lease = lease.name(), "a lease is not renewed");
         }
@@ -266,8 +267,8 @@ impl Vault {
             self.sync_record(connection).await?;
         }
         let newer = Grant::decode(&unsaved.bytes);
-        let newer = newer.map_err(|source| self.unmintable(connection, source))?;
-        let now = self.connection(&connection.org, &connection.id)?;
+        let newer = newer.map_err(|source| self.context.unmintable(connection, source))?;
+        let now = self.context.connection(&connection.org, &connection.id)?;
         self.follow_answer(&now, &newer).await
     }
 }

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::references::Newer;
+use crate::Vault;
+use crate::context::method;
 use crate::error::VaultError;
 use crate::sources::path_of;
-use crate::{Vault, method};
 use keyward_base::id::OrgId;
 use keyward_model::{FieldReference, LocalOrigin, References, Source};
 use keyward_state::directory::{AppRecord, ConnectionRecord, View};
@@ -66,7 +67,7 @@ impl Vault {
     async fn use_other_values(&self, connection: &ConnectionRecord) -> Result<(), VaultError> {
         let known = self.cache.known(&connection.id);
         let has_failed = known.is_some_and(|cell| cell.backoff().is_of_secret());
-        let catalogue = self.catalogue(&connection.org);
+        let catalogue = self.context.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let is_due = match self.newer_values(connection).await? {
             Newer::Same => has_failed,

@@ -50,7 +50,7 @@ impl Vault {
         org: &OrgId,
         id: &ConnectionId,
     ) -> Result<SshIdentity, VaultError> {
-        let connection = self.connection(org, id)?;
+        let connection = self.context.connection(org, id)?;
         if !connection.references.is_empty() {
             self.fetch(connection, Trigger::Needed, Instant::now()).await?;
         }
@@ -66,8 +66,8 @@ impl Vault {
         org: &OrgId,
         id: &ConnectionId,
     ) -> Result<SshIdentity, VaultError> {
-        let connection = self.connection(org, id)?;
-        let grant = self.stored(&connection).await?.grant(self, &connection)?;
+        let connection = self.context.connection(org, id)?;
+        let grant = self.stored(&connection).await?.grant(&self.context, &connection)?;
         let now = self.clock.now();
         let grant = match &grant {
             Grant::Referred(referred) => {
@@ -81,7 +81,7 @@ impl Vault {
             _ => None,
         };
         let damaged = || MintError::Malformed { what: "this is no usable SSH key".to_owned() };
-        let opened = opened.ok_or_else(|| self.unmintable(&connection, damaged()))?;
+        let opened = opened.ok_or_else(|| self.context.unmintable(&connection, damaged()))?;
         Ok(SshIdentity { opened })
     }
 }

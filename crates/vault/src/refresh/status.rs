@@ -5,9 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::backoff::Backoff;
+use crate::Vault;
+use crate::context::method;
 use crate::grant::oauth::TokenFacts;
 use crate::grants::StoredGrant;
-use crate::{Vault, method};
 use keyward_base::host::{Scheme, Target};
 use keyward_model::{Failures, TokenStatus};
 use keyward_rules::inject::scrub::is_common_word;
@@ -23,13 +24,13 @@ impl Vault {
     /// connection, which gives its token to no request.
     /// Sends no request.
     pub async fn status(&self, connection: &ConnectionRecord) -> Option<TokenStatus> {
-        let catalogue = self.catalogue(&connection.org);
+        let catalogue = self.context.catalogue(&connection.org);
         let found = method(&catalogue, &connection.provider, connection.auth.as_deref());
         found.ok().filter(|(_, auth)| auth.has_tokens())?;
         let is_used =
             |it: &StoredGrant| it.broken.as_ref().is_none_or(|it| it.usable_until.is_some());
         let stored = self.stored(connection).await.ok().filter(is_used)?;
-        let grant = stored.grant(self, connection).ok()?;
+        let grant = stored.grant(&self.context, connection).ok()?;
         let grant = grant.tokens()?;
         let facts = grant.facts();
         Some(TokenStatus {
@@ -51,7 +52,7 @@ impl Vault {
     /// What the secret in force causes beside its use: one that is a common word changes answers. Tokens, and fields whose
     /// values have a known shape, are none; secrets that no request carries change no answer.
     pub async fn secret_warnings(&self, connection: &ConnectionRecord) -> Vec<String> {
-        let catalogue = self.catalogue(&connection.org);
+        let catalogue = self.context.catalogue(&connection.org);
         let found = method(&catalogue, &connection.provider, connection.auth.as_deref());
         let is_sent =
             |auth: &AuthMethod| auth.kind != AuthKind::Oauth2 && auth.carried().next().is_some();
@@ -98,7 +99,7 @@ impl Vault {
         let lasts = Duration::try_from(now.wall_time().duration_since(since)).unwrap_or_default();
         Some(Failures {
             since,
-            alert: lasts >= self.token_settings().alert_after,
+            alert: lasts >= self.context.token_settings().alert_after,
             count: backoff.failures(),
             code: backoff.code().map(ToOwned::to_owned),
             cause: backoff.cause().map(|cause| cause.as_str().to_owned()),

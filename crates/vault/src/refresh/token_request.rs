@@ -13,11 +13,12 @@ use sha2::{Digest, Sha256};
 use super::backoff::{CHECK_THE_REQUEST, FailureDetails};
 use super::cache::{CachedCredential, Lifetime};
 use super::servers::{ClientAtServer, RequestSender, server_of};
+use crate::Vault;
+use crate::context::method;
 use crate::error::VaultError;
 use crate::grant::oauth::{OAuthClient, RequestContext, Temporary};
 use crate::grant::{AppSecret, Dead, Grant, MintContext, MintError, Minted};
 use crate::grants::record::GrantVerdict;
-use crate::{Vault, method};
 use keyward_base::id::ConnectionId;
 use keyward_base::secret::Secret;
 use keyward_base::tokens::TokenSettings;
@@ -257,7 +258,7 @@ impl Vault {
         &self,
         connection: &ConnectionRecord,
     ) -> Result<TokenContext, VaultError> {
-        let catalogue = self.catalogue(&connection.org);
+        let catalogue = self.context.catalogue(&connection.org);
         let (provider, auth) =
             method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let hosts = connection.host_variables();
@@ -288,7 +289,7 @@ impl Vault {
                 connection.references.clone(),
                 server_of(&connection.org, &connection.references),
             ),
-            settings: self.token_settings(),
+            settings: self.context.token_settings(),
         })
     }
 
@@ -332,7 +333,7 @@ impl Vault {
             return self.held_by_reference(connection, token_context, referred, grants);
         }
         let StoredGrants { grant, other, version } = grants;
-        let malformed = |source| self.unmintable(connection, source);
+        let malformed = |source| self.context.unmintable(connection, source);
         let (instance, generation) = (&token_context.instance, version.0);
         let client = OAuthClient::default();
         let ask = token_context.ask(&client, self.clock.now());
@@ -364,7 +365,7 @@ impl Vault {
 
     /// Whether the provider's file says that such a response means 401.
     pub(crate) fn expired(&self, connection: &ConnectionRecord, status: u16, body: &[u8]) -> bool {
-        let catalogue = self.catalogue(&connection.org);
+        let catalogue = self.context.catalogue(&connection.org);
         let found = method(&catalogue, &connection.provider, connection.auth.as_deref());
         let expired = found.ok().and_then(|(_, auth)| auth.oauth.as_ref()?.says.expired.as_ref());
         expired.is_some_and(|expired| expired.is(status, body))
@@ -393,7 +394,7 @@ impl Vault {
         grant: &Grant,
     ) -> Result<Result<Grant, RequestFailure>, VaultError> {
         if let Grant::Referred(referred) = grant {
-            let now = self.connection(&connection.org, &connection.id)?;
+            let now = self.context.connection(&connection.org, &connection.id)?;
             return match token_context.oauth {
                 Some(_) => self.minted_by_reference(&now, token_context, referred).await,
                 None => self.fetched(&now, referred).boxed().await,
@@ -434,7 +435,7 @@ impl Vault {
             Ok(None) => Err(VaultError::NotRefreshable { connection: connection.name.clone() }),
             Err(error) => fault(error, &token_context.settings)
                 .map(|failure| Err(failure.of(token_context, grant)))
-                .map_err(|source| self.unmintable(connection, source)),
+                .map_err(|source| self.context.unmintable(connection, source)),
         }
     }
 }

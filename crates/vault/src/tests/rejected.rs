@@ -34,7 +34,7 @@ impl World {
     }
 
     fn state(&self) -> ConnectionState {
-        self.vault.connection(&self.org, &self.id).unwrap().facts.state.clone()
+        self.vault.context.connection(&self.org, &self.id).unwrap().facts.state.clone()
     }
 }
 
@@ -64,7 +64,7 @@ async fn a_test_that_accepts_the_secret_ends_the_verdict() {
     assert!(world.vault.active_with_secret(&credential).is_none(), "it is rejected once");
     world.vault.accept(&world.org, &world.id).await.unwrap();
     assert_eq!(world.state(), ConnectionState::Active);
-    let connection = world.vault.connection(&world.org, &world.id).unwrap();
+    let connection = world.vault.context.connection(&world.org, &world.id).unwrap();
     assert!(!world.vault.is_untestable(&connection).await.unwrap(), "tests still decide");
     let credential = world.credential().await;
     world.vault.reject(&credential).await.unwrap();

@@ -105,7 +105,7 @@ async fn a_connection_gets_the_app_of_its_consent_before_a_request_is_sent() {
     let wanted = RequiredConnection { connection: id.clone(), name: "work".into(), settings: None };
     // No server answers the request.
     vault.credential_in(org, Some(&wanted)).await.unwrap_err();
-    assert_eq!(vault.connection(org, id).unwrap().app_id(), Some(&app));
+    assert_eq!(vault.context.connection(org, id).unwrap().app_id(), Some(&app));
 }
 
 /// An unfinished consent is not stored over its own tokens when a rollback has put them in force again.

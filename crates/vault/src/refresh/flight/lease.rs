@@ -195,7 +195,7 @@ impl Vault {
     /// Whether a flight, of this replica or another one, may refresh the connection now; also if the store does not
     /// answer.
     pub(crate) async fn may_be_refreshed(&self, id: &ConnectionId) -> bool {
-        let lease = self.store.lease(&lease_name(id), self.token_settings().lease).await;
+        let lease = self.store.lease(&lease_name(id), self.context.token_settings().lease).await;
         !matches!(lease, Ok(Some(_)))
     }
 }

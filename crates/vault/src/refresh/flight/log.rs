@@ -63,7 +63,7 @@ impl Vault {
             FlightResult::Refused(FlightRefusal::Broken { reason, detail, .. }) => {
                 self.count("broken");
                 let need = RemedyCause::Broken { reason: *reason, detail: detail.as_deref() };
-                let remedy = self.remedy(connection, need);
+                let remedy = self.context.remedy(connection, need);
                 let what = match reason {
                     BrokenReason::ClientRejected => {
                         "a connection is broken: its client is refused; it is tried again after a while"

@@ -47,7 +47,7 @@ impl FlightRefusal {
         match self {
             Self::Broken { reason, detail, .. } => {
                 let need = RemedyCause::Broken { reason, detail: detail.as_deref() };
-                let remedy = vault.remedy(connection, need);
+                let remedy = vault.context.remedy(connection, need);
                 let connection = connection.name.clone();
                 VaultError::Broken { connection, reason, detail, remedy }
             }

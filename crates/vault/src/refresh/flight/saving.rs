@@ -41,7 +41,8 @@ impl Flight<'_> {
         let about = self.vault.failure_subject(&self.token_context()?, &row).await?;
         *self.about.lock() = Some(about);
         let failure = fault(unusable.clone().into(), &self.settings);
-        let failure = failure.map_err(|source| self.vault.unmintable(self.connection, source))?;
+        let failure =
+            failure.map_err(|source| self.vault.context.unmintable(self.connection, source))?;
         Ok(KeptAnswer::Unusable(Box::new(row), failure))
     }
 
@@ -120,7 +121,7 @@ impl Flight<'_> {
         stored: &StoredGrant,
         verdict: GrantVerdict,
     ) -> GrantVerdict {
-        let grant = stored.grant(self.vault, self.connection).ok();
+        let grant = stored.grant(&self.vault.context, self.connection).ok();
         let may_be_spent =
             grant.is_some_and(|it| it.tokens().is_some_and(OAuthGrant::may_be_spent));
         let is_lost = self.sent.is_unanswered.load(Relaxed) && may_be_spent;

@@ -76,7 +76,7 @@ impl Flight<'_> {
     /// The end of the access token of a grant whose client is rejected: the verdict is not about the token, unless an
     /// upstream has rejected that too.
     fn usable_until(&self, stored: &StoredGrant) -> Option<Timestamp> {
-        let grant = stored.grant(self.vault, self.connection).ok()?;
+        let grant = stored.grant(&self.vault.context, self.connection).ok()?;
         let tokens = grant.tokens().filter(|tokens| tokens.is_live(self.vault.clock.now()))?;
         let is_accepted = !matches!(self.why, Trigger::Rejected(_));
         is_accepted.then(|| tokens.facts().expires.unwrap_or(Timestamp::MAX))
