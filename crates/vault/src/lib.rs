@@ -37,7 +37,6 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -45,13 +44,15 @@ use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use context::{VaultContext, method};
+use context::VaultContext;
 pub use error::VaultError;
+pub use grants::Grants;
+pub use grants::origin::Granted;
 pub use keyward_model::{Failures, TokenStatus};
 pub use lifecycle::app_check::{template_settings, with_template};
 pub use lifecycle::apps::{ChangedApp, NewApp};
 pub use lifecycle::candidate::CandidateSecret;
-pub use lifecycle::connect::{Granted, RemovedConnection};
+pub use lifecycle::connect::RemovedConnection;
 pub use lifecycle::rotate::RotationTerms;
 pub use lifecycle::stored_content::check_content;
 use refresh::app_fetches::AppFetches;
@@ -81,7 +82,7 @@ use keyward_state::directory::{
     BindingRecord, ConnectionRecord, Directory, Leftovers, RemedyCause,
 };
 use keyward_state::observe::metrics::Metrics;
-use keyward_state::store::{Expect, Store, Table};
+use keyward_state::store::{Store, Table};
 
 /// Sealed grants and the credentials minted from them. Clones share one vault; flights hold clones.
 #[derive(Clone)]
@@ -90,6 +91,7 @@ pub struct Vault(OpaqueArc<Parts>);
 #[doc(hidden)]
 pub struct Parts {
     context: VaultContext,
+    grants: Grants,
     directory: Arc<Directory>,
     clock: Clock,
     store: Arc<dyn Store>,
@@ -141,8 +143,17 @@ impl Vault {
         catalogue: Arc<Catalogue>,
         clock: Clock,
     ) -> Result<Self, VaultError> {
+        let context = VaultContext::new(directory.clone(), catalogue);
+        let grants = Grants::new(
+            context.clone(),
+            directory.clone(),
+            clock.clone(),
+            store.clone(),
+            keyring.clone(),
+        );
         let vault = Self(OpaqueArc::new(Parts {
-            context: VaultContext::new(directory.clone(), catalogue),
+            context,
+            grants,
             directory,
             clock,
             store,
@@ -162,7 +173,7 @@ impl Vault {
         }));
         // In a shared store, a row that another replica is writing would look like a leftover of a crash.
         if vault.directory.leftovers() == Leftovers::Remove {
-            vault.sweep().await?;
+            vault.grants.sweep().await?;
             vault.cut_tests().await?;
             vault.wipe_untested().await?;
         }
@@ -241,6 +252,11 @@ impl Vault {
         self.endpoint_changes.all().await
     }
 
+    /// The stored grants and the secrets of apps.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
     /// The directory with the connections' records.
     pub fn directory(&self) -> &Arc<Directory> {
         &self.directory
@@ -267,7 +283,7 @@ impl Vault {
         self.directory.remove::<Connection>(org, id, by).await?;
         self.cache.remove(id);
         self.delete_failures(org, id).await;
-        self.store.delete(Table::Grants, &grants::record::key(org, id), Expect::Any).await?;
+        self.grants.delete(org, id).await?;
         Ok(())
     }
 
@@ -318,22 +334,6 @@ impl Vault {
         let connection = self.context.connection(org, &wanted.connection)?;
         // Boxed: this path is rare, and every request would reserve space for it.
         Ok(Some(self.fetch(connection, Trigger::Needed, since).boxed().await?))
-    }
-
-    /// The fields of a connection's grant that are not secret, such as an account's id.
-    ///
-    /// # Errors
-    /// When there is no such connection, or its grant cannot be opened.
-    pub async fn shown_fields(
-        &self,
-        connection: &ConnectionRecord,
-    ) -> Result<BTreeMap<String, String>, VaultError> {
-        let catalogue = self.catalogue(&connection.org);
-        let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
-        if auth.fields.iter().all(|field| field.secret) {
-            return Ok(BTreeMap::new());
-        }
-        Ok(self.stored(connection).await?.grant(&self.context, connection)?.shown_fields(auth))
     }
 
     /// The remedy for a connection; `None` if no action is needed.

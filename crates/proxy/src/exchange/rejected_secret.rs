@@ -67,7 +67,7 @@ async fn is_rejected(
     credential: &Arc<Credential>,
     suspicion: &ExaminationSlot,
 ) -> bool {
-    let is_untestable = match gateway.vault.is_untestable(connection).await {
+    let is_untestable = match gateway.vault.grants().is_untestable(connection).await {
         Ok(is_untestable) => is_untestable,
         Err(error) => {
             tracing::debug!(connection = %connection.id, %error, "its secret cannot be tested");

@@ -1,7 +1,10 @@
 //! Rows of grants: reads and opens them, seals and writes them over the version that was read, and removes orphans.
 
+pub(crate) mod apps;
+pub(crate) mod origin;
 pub(crate) mod record;
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -17,22 +20,37 @@ use self::record::{
     GrantHeader, GrantOrigin, GrantPurpose, GrantVerdict, NewRow, OpenedGrant, RecordError,
     RowPlace, SecondGrant,
 };
-use crate::Vault;
 use crate::context::{VaultContext, method};
 use crate::error::VaultError;
-use crate::grant::{Grant, MintError};
-use crate::refresh::source_values::digest_of;
+use crate::grant::Grant;
 use keyward_base::id::{AppId, ConnectionId, OrgId};
-use keyward_rules::inject::credential::ConnectionTls;
+use keyward_base::opaque::OpaqueArc;
+use keyward_base::time::Clock;
 use keyward_state::crypto::envelope::EnvelopeError;
-use keyward_state::directory::{ConnectionRecord, DirectoryError, RemedyCause};
-use keyward_state::store::{Expect, Row, RowRange, StoreError, Table, Version};
+use keyward_state::crypto::keyring::Keyring;
+use keyward_state::directory::{ConnectionRecord, Directory, DirectoryError, RemedyCause};
+use keyward_state::store::{Expect, Row, RowRange, Store, StoreError, Table, Version};
 
 /// Rows per page of the search for orphans.
 const PAGE: usize = 5_000;
 
 /// How often a write is retried after a conflict.
 pub(crate) const TRIES_MAX: usize = 32;
+
+/// The stored grants of connections and the secrets of apps, sealed. Owns the table of grants.
+#[derive(Clone)]
+pub struct Grants(OpaqueArc<GrantsParts>);
+
+#[doc(hidden)]
+pub struct GrantsParts {
+    context: VaultContext,
+    directory: Arc<Directory>,
+    clock: Clock,
+    store: Arc<dyn Store>,
+    keyring: Arc<Keyring>,
+}
+
+room!(Grants: GrantsParts);
 
 pub(crate) struct StoredGrant {
     /// The version of the row, which is the generation of the credential.
@@ -114,7 +132,17 @@ impl StoredGrant {
     }
 }
 
-impl Vault {
+impl Grants {
+    pub(crate) fn new(
+        context: VaultContext,
+        directory: Arc<Directory>,
+        clock: Clock,
+        store: Arc<dyn Store>,
+        keyring: Arc<Keyring>,
+    ) -> Self {
+        Self(OpaqueArc::new(GrantsParts { context, directory, clock, store, keyring }))
+    }
+
     /// Seals the grants of a connection or the secrets of an app, and stores them over the version that was read, or as a
     /// new row. Runs in its own task, because the guard for sealing must live until the row is on disk, even if the caller
     /// is dropped. Returns the stored version.
@@ -199,6 +227,97 @@ impl Vault {
         Ok(Some(StoredGrant { version, header, bytes, other }))
     }
 
+    /// Deletes the row of a connection or an app.
+    pub(crate) async fn delete(
+        &self,
+        org: &OrgId,
+        id: &(dyn Display + Sync),
+    ) -> Result<(), StoreError> {
+        self.store.delete(Table::Grants, &record::key(org, id), Expect::Any).await
+    }
+
+    /// Deletes the grant's row. Returns the grant, if it can be opened.
+    pub(crate) async fn take_grant(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<Option<Grant>, VaultError> {
+        let key = record::key(&connection.org, &connection.id);
+        for _ in 0..TRIES_MAX {
+            // A grant that cannot be opened cannot be revoked, but is deleted.
+            let stored = self.stored_if_any(connection).await.ok().flatten();
+            let Some(stored) = stored else { break };
+            let expect = Expect::Version(stored.version);
+            match self.store.delete(Table::Grants, &key, expect).await {
+                Ok(()) => return Ok(stored.grant(&self.context, connection).ok()),
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.delete(&connection.org, &connection.id).await?;
+        Ok(None)
+    }
+
+    /// Whether a person resumed the connection after its test was rejected, so that the test does not break it again.
+    ///
+    /// # Errors
+    /// When the grant cannot be read.
+    pub async fn is_untestable(&self, connection: &ConnectionRecord) -> Result<bool, VaultError> {
+        Ok(self.stored(connection).await?.untestable)
+    }
+
+    /// The fields of a connection's grant that are not secret, such as an account's id.
+    ///
+    /// # Errors
+    /// When there is no such connection, or its grant cannot be opened.
+    pub async fn shown_fields(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<BTreeMap<String, String>, VaultError> {
+        let catalogue = self.context.catalogue(&connection.org);
+        let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
+        if auth.fields.iter().all(|field| field.secret) {
+            return Ok(BTreeMap::new());
+        }
+        Ok(self.stored(connection).await?.grant(&self.context, connection)?.shown_fields(auth))
+    }
+
+    /// The stored grant of a connection, while its token is valid.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn live_grant(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<Option<Grant>, VaultError> {
+        let Some(stored) = self.stored_if_any(connection).await? else { return Ok(None) };
+        let grant = stored.grant(&self.context, connection)?;
+        let now = self.clock.now();
+        let is_live = grant.tokens().is_some_and(|tokens| tokens.is_live(now));
+        Ok(Some(grant).filter(|_| is_live && stored.broken.is_none()))
+    }
+
+    /// Whether the connection's grant is missing or cannot be opened.
+    pub(crate) async fn is_lost(&self, connection: &ConnectionRecord) -> Result<bool, VaultError> {
+        match self.stored_if_any(connection).await {
+            Ok(stored) => Ok(stored.is_none()),
+            Err(VaultError::Sealed { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The stored grant if its provider may revoke it. A grant that cannot be opened cannot be revoked.
+    pub(crate) async fn revocable_grant(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<Option<Grant>, VaultError> {
+        let stored = match self.stored_if_any(connection).await {
+            Err(VaultError::Sealed { .. }) => None,
+            stored => stored?,
+        };
+        let grant = stored.and_then(|stored| stored.grant(&self.context, connection).ok());
+        Ok(grant.filter(|grant| grant.revocable().is_some() || grant.oauth1_token().is_some()))
+    }
+
     /// Removes grants without a connection, and secrets without an app.
     pub(crate) async fn sweep(&self) -> Result<(), StoreError> {
         let view = self.directory.view();
@@ -238,33 +357,4 @@ pub(crate) fn is_conflict(error: &VaultError) -> bool {
 pub(crate) fn overtaken(org: &OrgId, id: &ConnectionId) -> VaultError {
     let (table, key) = (Table::Grants.name(), record::key(org, id));
     VaultError::Store(StoreError::Conflict { table, key })
-}
-
-impl Vault {
-    /// The certificates of a connection for TLS handshakes, as they are stored: no source is read. `None`: it has none.
-    ///
-    /// # Errors
-    /// When its grant cannot be opened, or its source has given no value yet.
-    pub async fn known_tls(
-        &self,
-        connection: &ConnectionRecord,
-    ) -> Result<Option<ConnectionTls>, VaultError> {
-        let catalogue = self.context.catalogue(&connection.org);
-        let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
-        let Some(names) = &auth.tls else {
-            let context = self.guarded_token_context(connection).await?;
-            return Ok(context.client_tls(&connection.id));
-        };
-        let grant = self.stored(connection).await?.grant(&self.context, connection)?;
-        let known = match &grant {
-            Grant::Referred(referred) => {
-                let fetched = referred.of(&digest_of(&connection.references));
-                fetched.map(|fetched| &*fetched.grant)
-            }
-            grant => Some(grant),
-        };
-        let unknown = || MintError::Malformed { what: "its source has given no value".to_owned() };
-        let known = known.ok_or_else(|| self.context.unmintable(connection, unknown()))?;
-        Ok(known.tls(&connection.id, names))
-    }
 }

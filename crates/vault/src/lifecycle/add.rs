@@ -8,7 +8,6 @@ use crate::context::method;
 use crate::error::VaultError;
 use crate::grant::Grant;
 use crate::grants::StoredGrant;
-use crate::grants::record;
 use crate::grants::record::{GrantHeader, NewRow};
 use crate::refresh::references;
 use crate::{NewConnection, Vault, grants};
@@ -18,7 +17,6 @@ use keyward_base::settings::Settings;
 use keyward_model::{ConnectionFacts, ConnectionSpec, ConnectionState, Record};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
 use keyward_state::directory::ConnectionRecord;
-use keyward_state::store::{Expect, Table};
 
 impl Vault {
     /// Whether [`Vault::add`] would accept these fields, given `catalogue`.
@@ -71,16 +69,16 @@ impl Vault {
         }
         let header =
             GrantHeader { given: grants::given(&grant), untested, ..GrantHeader::of(&record) };
-        let key = record::key(&record.org, &record.id);
+        let (org, id) = (record.org.clone(), record.id.clone());
         let row = NewRow { header, grants: grant.encode() };
-        self.write(&record.org, &record.id, row, None).await?;
+        self.grants.write(&org, &id, row, None).await?;
         match self.directory.add_record(record).await {
             Ok(record) => Ok(record),
             // The store may have the record although it reported a failure, so the grant stays. The next start removes
             // a grant without a record.
             Err(failed) if failed.is_outcome_unknown() => Err(failed.into()),
             Err(refused) => {
-                self.store.delete(Table::Grants, &key, Expect::Any).await?;
+                self.grants.delete(&org, &id).await?;
                 Err(refused.into())
             }
         }
@@ -156,7 +154,7 @@ impl Vault {
         let catalogue = self.context.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let Ok(given) = Grant::from_fields(auth, fields) else { return Ok(false) };
-        match self.stored_if_any(connection).await {
+        match self.grants.stored_if_any(connection).await {
             Ok(Some(stored)) => self.has_values(connection, &stored, &given),
             Ok(None) | Err(VaultError::Sealed { .. }) => Ok(false),
             Err(error) => Err(error),

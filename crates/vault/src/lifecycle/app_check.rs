@@ -4,6 +4,7 @@
 
 use crate::VaultError;
 use crate::context::method;
+use crate::grants::apps::refused;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
 use keyward_model::{AppSettings, AppSpec, AppUrls};
@@ -158,10 +159,6 @@ fn proves(app: &AppSpec, oauth: &OAuth, secrets: &[&str]) -> Result<(), VaultErr
             Err(refused(missing, what))
         }
     }
-}
-
-pub(crate) fn refused(field: &'static str, what: impl Into<String>) -> VaultError {
-    VaultError::App { field, what: what.into() }
 }
 
 /// The app with the scopes and settings of a template of its provider where it has none itself.

@@ -4,26 +4,22 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
 
 use super::app_check;
+use crate::grant::AppSecret;
 use crate::grant::oauth::{AssertionError, OAuthClient, check_private_key};
-use crate::grant::{AppSecret, StoredAppSecret};
-use crate::grants::UnsealedRow;
-use crate::grants::record::{self, NewRow, RecordError};
+use crate::grants::apps::{AppPurpose, broken, refused, secret_of};
+use crate::grants::record::RecordError;
 use crate::{Vault, VaultError};
 use keyward_base::id::{AppId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_model::{
-    App, AppFacts, AppSpec, AppUrls, Connection, DynamicRegistration, GivenFields, Resource,
-    check_fixed,
+    App, AppFacts, AppSpec, Connection, DynamicRegistration, GivenFields, Resource, check_fixed,
 };
 use keyward_net::tls;
 use keyward_rules::provider::Catalogue;
 use keyward_state::directory::{AppRecord, ConnectionRecord, DirectoryError, ManagedBy};
-use keyward_state::store::{Expect, Table, Version};
 
 /// An app to be added.
 #[derive(Clone, Debug)]
@@ -43,27 +39,6 @@ pub struct ChangedApp {
     pub app: Arc<AppRecord>,
     /// Whether record or secrets changed.
     pub changed: bool,
-}
-
-/// The permitted use of the secret. It is sealed together with the secret, so that an editor of the database
-/// cannot redirect the secret to another server.
-#[derive(Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(crate) struct AppPurpose {
-    provider: String,
-    client_id: String,
-    variables: BTreeMap<String, String>,
-    urls: AppUrls,
-}
-
-impl AppPurpose {
-    pub(crate) fn of(spec: &AppSpec) -> Self {
-        Self {
-            provider: spec.provider.clone(),
-            client_id: spec.client_id.clone(),
-            variables: spec.variables.clone(),
-            urls: spec.urls.clone(),
-        }
-    }
 }
 
 impl Vault {
@@ -86,7 +61,7 @@ impl Vault {
     /// When the key or its certificate is malformed, or they do not belong together.
     pub fn check_app_keys(given: &GivenFields) -> Result<(), VaultError> {
         let Some(key) = given.secrets.get("private_key") else { return Ok(()) };
-        let refused = |field, error: AssertionError| app_check::refused(field, error.to_string());
+        let refused = |field, error: AssertionError| refused(field, error.to_string());
         match given.secrets.get("certificate") {
             Some(chain) if tls::is_identity(chain, key) => Ok(()),
             Some(_) => Err(refused("certificate", AssertionError::Certificate)),
@@ -119,15 +94,15 @@ impl Vault {
         let facts = AppFacts { secrets, registered, ..AppFacts::default() };
         let mut record = AppRecord::new(&org, managed_by, spec, facts, self.clock.now());
         record.id = id.unwrap_or(record.id);
-        let key = record::key(&record.org, &record.id);
-        self.seal_app(&record, secret.encode(), None).await?;
+        let id = record.id.clone();
+        self.grants.seal_app(&record, secret.encode(), None).await?;
         match self.directory.add_record::<App>(record).await {
             Ok(record) => Ok(record),
             // The store may have the record although it reported a failure, so the secret stays. The next start removes
             // a secret without a record.
             Err(failed) if failed.is_outcome_unknown() => Err(failed.into()),
             Err(refused) => {
-                self.store.delete(Table::Grants, &key, Expect::Any).await?;
+                self.grants.delete(&org, &id).await?;
                 Err(refused.into())
             }
         }
@@ -180,11 +155,11 @@ impl Vault {
         let mut after = AppRecord::clone(&before);
         change(&mut after)?;
         check_fixed::<App>(&before.spec, &after.spec).map_err(DirectoryError::from)?;
-        let stored = self.opened_app(&before).await;
+        let stored = self.grants.opened_app(&before).await;
         let kept = match (&secret, AppPurpose::of(&before.spec) == AppPurpose::of(&after.spec)) {
             (None, false) if !before.facts.secrets.is_empty() => {
                 let what = "the app's secret would be sent elsewhere: give the secret again";
-                return Err(app_check::refused("secrets", what).into());
+                return Err(refused("secrets", what).into());
             }
             (None, _) => AppSecret::decode(&stored.as_ref().map_err(|_| broken(&before, None))?.1)
                 .map_err(|_| broken(&before, Some(RecordError::Malformed)))?,
@@ -200,9 +175,9 @@ impl Vault {
         if !(same && purpose_stays) {
             let over = match stored {
                 Ok((version, _)) => Some(version),
-                Err(_) => self.app_version(&before).await?,
+                Err(_) => self.grants.app_version(&before).await?,
             };
-            self.seal_app(&after, kept.encode(), over).await?;
+            self.grants.seal_app(&after, kept.encode(), over).await?;
         }
         let rotated = (!same).then(|| self.clock.now());
         let put = |record: &mut AppRecord| -> Result<(), E> {
@@ -241,12 +216,7 @@ impl Vault {
     /// When the store fails.
     pub async fn forget_app(&self, org: &OrgId, id: &AppId) -> Result<(), VaultError> {
         self.app_fetches.forget(id);
-        Ok(self.store.delete(Table::Grants, &record::key(org, id), Expect::Any).await?)
-    }
-
-    pub(crate) async fn app_version(&self, app: &AppRecord) -> Result<Option<Version>, VaultError> {
-        let key = record::key(&app.org, &app.id);
-        Ok(self.store.get(Table::Grants, &key).await?.map(|row| row.version))
+        Ok(self.grants.delete(org, id).await?)
     }
 
     /// The app as an OAuth client.
@@ -271,66 +241,10 @@ impl Vault {
             false => self.fetched_secret(app).await,
         }
     }
-
-    /// The app's own secrets, without those of sources.
-    ///
-    /// # Errors
-    /// When they cannot be opened.
-    pub async fn own_secret(&self, app: &AppRecord) -> Result<AppSecret, VaultError> {
-        Ok(self.opened_row(app).await?.1.given)
-    }
-
-    /// The content of the app's row, and its version.
-    pub(crate) async fn opened_row(
-        &self,
-        app: &AppRecord,
-    ) -> Result<(Version, StoredAppSecret), VaultError> {
-        let (version, opened) = self.opened_app(app).await?;
-        let stored = StoredAppSecret::decode(&opened);
-        Ok((version, stored.map_err(|_| broken(app, Some(RecordError::Malformed)))?))
-    }
-
-    /// Stores the secrets of an app.
-    pub(crate) async fn seal_app(
-        &self,
-        app: &AppRecord,
-        plain: Zeroizing<Vec<u8>>,
-        over: Option<Version>,
-    ) -> Result<(), VaultError> {
-        let row = NewRow { header: AppPurpose::of(&app.spec), grants: plain };
-        self.write(&app.org, &app.id, row, over).await.map(drop)
-    }
-
-    /// Reads and opens the secrets.
-    async fn opened_app(
-        &self,
-        app: &AppRecord,
-    ) -> Result<(Version, Zeroizing<Vec<u8>>), VaultError> {
-        let sealed = |source| broken(app, Some(source));
-        let row = self.read::<AppPurpose>(&app.org, &app.id, sealed).await?;
-        let UnsealedRow { version, header, grants } = row.ok_or_else(|| broken(app, None))?;
-        match header == AppPurpose::of(&app.spec) {
-            true => Ok((version, grants)),
-            false => Err(sealed(RecordError::Purpose)),
-        }
-    }
 }
 
 fn names_of(secret: &AppSecret) -> Vec<String> {
     secret.names().into_iter().map(str::to_owned).collect()
-}
-
-pub(crate) fn secret_of(secrets: BTreeMap<String, Secret>) -> Result<AppSecret, VaultError> {
-    AppSecret::from_fields(secrets).map_err(|name| {
-        let what = format!(
-            "an app has no secret `{name}`: it has client_secret, or private_key and certificate"
-        );
-        app_check::refused("secrets", what)
-    })
-}
-
-fn broken(app: &AppRecord, source: Option<RecordError>) -> VaultError {
-    VaultError::AppSecret { app: app.name.clone(), source }
 }
 
 fn same_bytes(one: &[u8], other: &[u8]) -> bool {

@@ -68,15 +68,6 @@ impl CandidateSecret {
 }
 
 impl Vault {
-    /// Whether the connection's grant is missing or cannot be opened.
-    pub(crate) async fn is_lost(&self, connection: &ConnectionRecord) -> Result<bool, VaultError> {
-        match self.stored_if_any(connection).await {
-            Ok(stored) => Ok(stored.is_none()),
-            Err(VaultError::Sealed { .. }) => Ok(true),
-            Err(error) => Err(error),
-        }
-    }
-
     /// A new secret that replaces an unreadable one.
     pub(crate) async fn stage_lost(
         &self,
@@ -125,12 +116,12 @@ impl Vault {
         row: NewRow,
     ) -> Result<(), VaultError> {
         let overtaken = || VaultError::RotationOvertaken { connection: connection.name.clone() };
-        if !self.is_lost(connection).await? {
-            let stored = self.stored(connection).await?;
+        if !self.grants.is_lost(connection).await? {
+            let stored = self.grants.stored(connection).await?;
             return if stored.is_of(None, &row.grants) { Ok(()) } else { Err(overtaken()) };
         }
-        let over = self.replaced(connection).await?.version;
-        match self.write(&connection.org, &connection.id, row, over).await {
+        let over = self.grants.replaced(connection).await?.version;
+        match self.grants.write(&connection.org, &connection.id, row, over).await {
             Err(error) if grants::is_conflict(&error) => Err(overtaken()),
             written => written.map(drop),
         }

@@ -67,7 +67,7 @@ impl Vault {
     /// When the connection is not a draft, or its row cannot be read.
     pub async fn has_secret(&self, org: &OrgId, id: &ConnectionId) -> Result<bool, VaultError> {
         let connection = self.draft(org, id)?;
-        Ok(self.stored_if_any(&connection).await?.is_some())
+        Ok(self.grants.stored_if_any(&connection).await?.is_some())
     }
 
     /// Marks the test of a draft as running.
@@ -116,7 +116,7 @@ impl Vault {
         id: &ConnectionId,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         let connection = self.context.connection(org, id)?;
-        self.stored(&connection).await?;
+        self.grants.stored(&connection).await?;
         self.rewrite(&connection, &|stored| {
             let (given, grants) =
                 stored.map(|it| (it.given.clone(), it.bytes.clone())).unwrap_or_default();
@@ -134,7 +134,7 @@ impl Vault {
             }
             // A connection with a tested secret is in this state until its next refresh, because its client was
             // rejected.
-            if self.stored_if_any(connection).await?.is_none_or(|stored| stored.untested) {
+            if self.grants.stored_if_any(connection).await?.is_none_or(|stored| stored.untested) {
                 self.test_failed(&connection.org, &connection.id, TEST_CUT).await?;
             }
         }
@@ -160,9 +160,9 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let (org, id) = (&connection.org, &connection.id);
         for _ in 0..TRIES_MAX {
-            let stored = self.stored_if_any(connection).await?;
+            let stored = self.grants.stored_if_any(connection).await?;
             let over = stored.as_ref().map(|stored| stored.version);
-            match self.write(org, id, to(stored.as_ref()), over).await {
+            match self.grants.write(org, id, to(stored.as_ref()), over).await {
                 Err(error) if grants::is_conflict(&error) => {}
                 other => {
                     other?;

@@ -91,7 +91,7 @@ impl Vault {
             let catalogue = self.context.catalogue(org);
             let found = method(&catalogue, &connection.provider, connection.auth.as_deref());
             if found.is_ok_and(|(_, auth)| auth.carried().any(Field::has_variants)) {
-                let grant = self.held_grant(&connection).await;
+                let grant = self.grants.held_grant(&connection).await;
                 keys.extend(grant.map(|grant| (id.clone(), grant)));
             }
         }

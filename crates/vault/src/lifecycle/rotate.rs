@@ -61,7 +61,7 @@ impl Vault {
         fields: BTreeMap<String, Secret>,
     ) -> Result<CandidateSecret, VaultError> {
         let (connection, grant) = self.another(org, id, fields)?;
-        if self.is_lost(&connection).await? {
+        if self.grants.is_lost(&connection).await? {
             return self.stage_lost(connection, &grant).await;
         }
         let (given, mut bytes) = (grants::given(&grant), grant.encode());
@@ -146,7 +146,7 @@ impl Vault {
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         let (connection, grant) = self.another(org, id, fields)?;
         let (given, bytes) = (grants::given(&grant), grant.encode());
-        if self.is_lost(&connection).await? {
+        if self.grants.is_lost(&connection).await? {
             return self.replace_lost(&connection, given, bytes, kept.expires).await;
         }
         let now = self.clock.now();
@@ -171,12 +171,12 @@ impl Vault {
         grant: &Grant,
     ) -> Result<bool, VaultError> {
         let (given, bytes) = (grants::given(grant), grant.encode());
-        if self.is_lost(connection).await? {
+        if self.grants.is_lost(connection).await? {
             self.replace_lost(connection, given, bytes, connection.expires_at()).await?;
             return Ok(true);
         }
         let given = given.as_deref();
-        if self.stored(connection).await?.is_of(given, &bytes) {
+        if self.grants.stored(connection).await?.is_of(given, &bytes) {
             return Ok(false);
         }
         // No rollback for fetched values: the source defines them.
@@ -394,8 +394,8 @@ impl Vault {
     ) -> Result<StoredGrant, VaultError> {
         let (org, id) = (&connection.org, &connection.id);
         for _ in 0..TRIES_MAX {
-            let stored = self.stored(connection).await?;
-            match self.write(org, id, to(&stored)?, Some(stored.version)).await {
+            let stored = self.grants.stored(connection).await?;
+            match self.grants.write(org, id, to(&stored)?, Some(stored.version)).await {
                 Err(error) if grants::is_conflict(&error) => {}
                 other => {
                     other?;
@@ -417,7 +417,7 @@ impl Vault {
         connection: &ConnectionRecord,
     ) -> Result<StoredGrant, VaultError> {
         let cell = self.cache.known(&connection.id).map(|cell| (cell.epoch(), cell));
-        let stored = self.stored(connection).await?;
+        let stored = self.grants.stored(connection).await?;
         let token_context = self.guarded_token_context(connection).await?;
         let grant = stored.grant(&self.context, connection)?;
         let other = stored.other_grant(&self.context, connection)?;

@@ -5,9 +5,9 @@ use keyward_base::id::{AppId, ConnectionId};
 use keyward_state::directory::{OpenedRow, View};
 use keyward_state::store::Table;
 
-use super::apps::AppPurpose;
 use super::sources::SourceKeys;
 use crate::grant::{Grant, StoredAppSecret};
+use crate::grants::apps::AppPurpose;
 use crate::grants::record::{self, GrantPurpose, OpenedGrant, RecordError};
 use crate::refresh::failure_rows::FailureRow;
 

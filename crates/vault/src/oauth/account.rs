@@ -90,7 +90,7 @@ impl Flows {
         if let ConnectionState::Draft { .. } = connection.facts.state {
             return None;
         }
-        let grant = self.vault.live_grant(connection).await.ok().flatten()?;
+        let grant = self.vault.grants().live_grant(connection).await.ok().flatten()?;
         let it = ConsentedGrant {
             connection,
             grant: &grant,

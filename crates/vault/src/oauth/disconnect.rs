@@ -103,7 +103,9 @@ impl Flows {
         target: &RevocationTarget,
     ) -> Result<Option<PlannedRevocation>, FlowError> {
         let RevocationTarget { connection, .. } = target;
-        let Some(grant) = self.vault.revocable_grant(connection).await? else { return Ok(None) };
+        let Some(grant) = self.vault.grants().revocable_grant(connection).await? else {
+            return Ok(None);
+        };
         let mut pending = target.pending_revocation(encoded(&grant), self.revoked_until());
         pending.planned = Some(self.clock.now());
         let (org, key) = (&connection.org, connection.id.as_str());

@@ -310,7 +310,7 @@ impl Flows {
         if app.urls == told {
             return Ok(false);
         }
-        let secret = self.vault.own_secret(app).await?;
+        let secret = self.vault.grants().own_secret(app).await?;
         let set = |record: &mut AppRecord| -> Result<(), FlowError> {
             record.spec.urls.clone_from(&told);
             Ok(())

@@ -152,7 +152,7 @@ impl Flows {
     ) -> ReceivedTokens {
         let connection = self.directory().view().connection(&flow.org, &flow.connection).cloned();
         let Some(connection) = connection else { return received };
-        match self.vault.grant_origin(&connection).await {
+        match self.vault.grants().grant_origin(&connection).await {
             Ok(origin) => ReceivedTokens { replaces: Some(origin), ..received },
             Err(error) => {
                 tracing::warn!(flow = %flow.id, %error, "the grant before a consent cannot be read");

@@ -8,7 +8,6 @@ use http::{Request, Uri};
 
 use crate::Vault;
 use crate::context::method;
-use crate::error::VaultError;
 use crate::grant::{Grant, MintContext};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::DecodedPath;
@@ -40,21 +39,6 @@ impl Vault {
                 None
             }
         }
-    }
-
-    /// The stored grant of a connection, while its token is valid.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub async fn live_grant(
-        &self,
-        connection: &ConnectionRecord,
-    ) -> Result<Option<Grant>, VaultError> {
-        let Some(stored) = self.stored_if_any(connection).await? else { return Ok(None) };
-        let grant = stored.grant(&self.context, connection)?;
-        let now = self.clock.now();
-        let is_live = grant.tokens().is_some_and(|tokens| tokens.is_live(now));
-        Ok(Some(grant).filter(|_| is_live && stored.broken.is_none()))
     }
 
     async fn asked_for_account(

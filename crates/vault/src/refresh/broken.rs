@@ -7,9 +7,9 @@ use super::token_request::TokenContext;
 use crate::Vault;
 use crate::error::VaultError;
 use crate::grant::Grant;
+use crate::grants::origin::Granted;
 use crate::grants::record::GrantVerdict;
 use crate::grants::{StoredGrant, TRIES_MAX, is_conflict};
-use crate::lifecycle::connect::Granted;
 use keyward_model::{Connection, Deadline, Reference};
 use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState, Rotation};
 use keyward_state::store::Version;
@@ -27,7 +27,7 @@ impl Vault {
     ) -> Result<Version, VaultError> {
         let row = stored.becomes(connection, Some(verdict), &stored.bytes);
         let (org, id) = (&connection.org, &connection.id);
-        let version = self.write(org, id, row, Some(stored.version)).await?;
+        let version = self.grants.write(org, id, row, Some(stored.version)).await?;
         if let Err(error) = self.sync_record(connection).await {
             // The feed of changes omits a replica's own changes.
             self.cache.forget(id);
@@ -50,7 +50,7 @@ impl Vault {
         let verdict = stored.broken.as_ref();
         row.header.on_trial = verdict.is_some_and(|it| it.reason == BrokenReason::ClientRejected);
         let over = Some(stored.version);
-        match self.write(&connection.org, &connection.id, row, over).await {
+        match self.grants.write(&connection.org, &connection.id, row, over).await {
             Err(error) if is_conflict(&error) => return Ok(false),
             other => other?,
         };
@@ -79,7 +79,7 @@ impl Vault {
         let captured = catalogue.get(&connection.provider).zip(answered);
         let captured = captured.map(|(provider, answered)| provider.captured(answered));
         let captured = captured.unwrap_or_default();
-        let mut stored = self.stored(connection).await?;
+        let mut stored = self.grants.stored(connection).await?;
         for _ in 0..TRIES_MAX {
             let change = |record: &mut ConnectionRecord| {
                 record.facts.state = projected(&record.facts.state, &stored);
@@ -105,7 +105,7 @@ impl Vault {
             };
             let (org, id) = (&connection.org, &connection.id);
             let record = self.directory.change::<Connection>(org, id, change).await?;
-            let again = self.stored(connection).await?;
+            let again = self.grants.stored(connection).await?;
             if again.version == stored.version {
                 return Ok(record);
             }

@@ -62,7 +62,7 @@ impl Vault {
     ) -> Result<String, VaultError> {
         let secret = match token_context.app() {
             Some(app) if app.references.is_empty() => {
-                self.app_version(app).await?.unwrap_or_default()
+                self.grants.app_version(app).await?.unwrap_or_default()
             }
             _ => Version::default(),
         };
@@ -154,7 +154,7 @@ impl Vault {
     async fn resumed(&self, connection: &Arc<ConnectionRecord>, row: FailureRow) {
         let still = async {
             let token_context = self.token_context(connection)?;
-            let stored = self.stored(connection).await?;
+            let stored = self.grants.stored(connection).await?;
             Ok::<_, VaultError>((
                 self.failure_subject(&token_context, &stored).await?,
                 self.client_at_server(&token_context),
@@ -229,7 +229,7 @@ impl Vault {
     /// When there is no such connection, or the store fails.
     pub async fn try_again(&self, org: &OrgId, id: &ConnectionId) -> Result<bool, VaultError> {
         let connection = self.context.connection(org, id)?;
-        let Some(stored) = self.stored_if_any(&connection).await? else { return Ok(false) };
+        let Some(stored) = self.grants.stored_if_any(&connection).await? else { return Ok(false) };
         use BrokenReason::{ClientRejected, NoRefreshToken};
         let is_tried = |it: &GrantVerdict| matches!(it.reason, ClientRejected | NoRefreshToken);
         match stored.broken.as_ref().is_some_and(is_tried) {
@@ -276,7 +276,7 @@ impl Vault {
         &self,
         connection: &Arc<ConnectionRecord>,
     ) -> Result<bool, VaultError> {
-        let Some(stored) = self.stored_if_any(connection).await? else { return Ok(false) };
+        let Some(stored) = self.grants.stored_if_any(connection).await? else { return Ok(false) };
         let rejected = stored.broken.as_ref();
         let rejected = rejected.filter(|it| it.reason == BrokenReason::ClientRejected);
         let Some(verdict) = rejected else { return Ok(false) };

@@ -235,7 +235,7 @@ impl Vault {
 
 impl Flight<'_> {
     async fn go(&self) -> Result<FlightResult, VaultError> {
-        let stored = self.vault.stored(self.connection).await?;
+        let stored = self.vault.grants.stored(self.connection).await?;
         if let Some(result) = self.result_of_row(&stored).await? {
             return Ok(result);
         }
@@ -271,7 +271,7 @@ impl Flight<'_> {
                     return Ok(pause);
                 }
             }
-            let stored = self.vault.stored(self.connection).await?;
+            let stored = self.vault.grants.stored(self.connection).await?;
             if let Some(result) = self.result_of_row(&stored).await? {
                 return Ok(result);
             }

@@ -192,7 +192,7 @@ impl Vault {
         let told = |error| {
             tracing::debug!(connection = %connection.id, %error, "nothing to keep alive");
         };
-        let stored = self.stored(connection).await.map_err(told).ok()?;
+        let stored = self.grants.stored(connection).await.map_err(told).ok()?;
         let grant = stored.grant(&self.context, connection).map_err(told).ok()?;
         let token_context = self.token_context(connection).map_err(told).ok()?;
         if stored.broken.is_some() || !self.renews(&token_context, &grant) {

@@ -190,7 +190,7 @@ impl Vault {
         &self,
         connection: &ConnectionRecord,
     ) -> Result<Newer, VaultError> {
-        let stored = self.stored(connection).await?;
+        let stored = self.grants.stored(connection).await?;
         let Grant::Referred(referred) = stored.grant(&self.context, connection)? else {
             return Ok(Newer::Other);
         };
@@ -227,7 +227,7 @@ impl Vault {
             return ReferenceStatus::default();
         }
         let failing = self.failing(connection);
-        let stored = self.stored(connection).await.ok();
+        let stored = self.grants.stored(connection).await.ok();
         let grant = stored.and_then(|stored| stored.grant(&self.context, connection).ok());
         let Some(Grant::Referred(referred)) = grant else {
             return ReferenceStatus { fetched: None, failing };

@@ -14,9 +14,9 @@ use super::token_request::RequestFailure;
 use crate::Vault;
 use crate::error::VaultError;
 use crate::grant::{AppSecret, FetchedAppSecret, FetchedFacts, StoredAppSecret, same_values};
+use crate::grants::apps::secret_of;
 use crate::grants::record::GrantVerdict;
 use crate::grants::{TRIES_MAX, is_conflict};
-use crate::lifecycle::apps::secret_of;
 use keyward_model::Connection;
 use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord};
 use keyward_state::store::Version;
@@ -32,7 +32,7 @@ impl Vault {
         let mut turn = fetch.turn().await;
         // The app may have been changed while this request waited.
         let app = self.context.app(&app.org, &app.id)?;
-        let (version, stored) = self.opened_row(&app).await?;
+        let (version, stored) = self.grants.opened_row(&app).await?;
         if turn.number > arrived {
             return self.known_secret(&app, stored, None);
         }
@@ -83,11 +83,11 @@ impl Vault {
     ) -> Result<StoredAppSecret, VaultError> {
         let at = newer.fetched.as_ref().map(|it| it.facts.at);
         for _ in 0..TRIES_MAX {
-            match self.seal_app(app, newer.encode(), Some(over)).await {
+            match self.grants.seal_app(app, newer.encode(), Some(over)).await {
                 Err(error) if is_conflict(&error) => {}
                 stored => return stored.map(|()| newer),
             }
-            let (version, stored) = self.opened_row(app).await?;
+            let (version, stored) = self.grants.opened_row(app).await?;
             newer.given = stored.given;
             over = version;
             if stored.fetched.map(|it| it.facts.at) >= at {
@@ -115,7 +115,7 @@ impl Vault {
     /// Ends the pause of an app, so that its next token request tries the secret, if the sources have another secret
     /// than the last fetched one, or if the last fetch failed.
     pub(crate) async fn use_changed_secret(&self, app: &AppRecord) -> Result<(), VaultError> {
-        let (_, stored) = self.opened_row(app).await?;
+        let (_, stored) = self.grants.opened_row(app).await?;
         let fetch = self.app_fetches.of(&app.id);
         // A running fetch may fail, so its end is awaited.
         drop(fetch.turn().await);
@@ -165,7 +165,7 @@ impl Vault {
 
     /// The app's secrets, also of a paused app, with the last values of references. No source is asked.
     pub(crate) async fn last_secret(&self, app: &AppRecord) -> Result<AppSecret, VaultError> {
-        let (_, stored) = self.opened_row(app).await?;
+        let (_, stored) = self.grants.opened_row(app).await?;
         if app.references.is_empty() {
             return Ok(stored.given);
         }
@@ -197,7 +197,7 @@ impl Vault {
         if app.references.is_empty() {
             return ReferenceStatus::default();
         }
-        let stored = self.opened_row(app).await.ok();
+        let stored = self.grants.opened_row(app).await.ok();
         let digest = digest_of(&app.references);
         let fetched = stored.and_then(|(_, stored)| stored.fetched);
         let fetched = fetched.filter(|it| it.facts.references == digest);

@@ -40,14 +40,6 @@ impl Vault {
         (is_active && !auth.has_tokens()).then_some(connection)
     }
 
-    /// Whether a person resumed the connection after its test was rejected, so that the test does not break it again.
-    ///
-    /// # Errors
-    /// When the grant cannot be read.
-    pub async fn is_untestable(&self, connection: &ConnectionRecord) -> Result<bool, VaultError> {
-        Ok(self.stored(connection).await?.untestable)
-    }
-
     /// The provider's test request for a connection; `None` if it has none. `shown`: the fields that are not
     /// secret; by default those of the stored grant.
     ///
@@ -67,7 +59,7 @@ impl Vault {
         // A grant that does not open is a result of the test, not an internal error.
         let shown = match shown {
             Some(shown) => shown,
-            None => self.shown_fields(connection).await.unwrap_or_default(),
+            None => self.grants.shown_fields(connection).await.unwrap_or_default(),
         };
         provider.test_request(auth, &connection.host_variables(), &shown)
     }
@@ -78,7 +70,7 @@ impl Vault {
     /// When the grant cannot be read, or the store fails.
     pub async fn reject(&self, refused: &Credential) -> Result<(), VaultError> {
         let Some(connection) = self.active_with_secret(refused) else { return Ok(()) };
-        let stored = self.stored(&connection).await?;
+        let stored = self.grants.stored(&connection).await?;
         if stored.broken.is_some() {
             // After a crash, the record may differ from the verdict in the row.
             return self.sync_record(&connection).await.map(drop);

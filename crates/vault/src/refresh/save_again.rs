@@ -126,7 +126,7 @@ impl Vault {
         let (Some(connection), vault) = (connection, self.clone()) else { return };
         self.spawn_as_flight(async move {
             for _ in 0..TRIES_MAX {
-                let over = match vault.stored_if_any(&connection).await {
+                let over = match vault.grants.stored_if_any(&connection).await {
                     Ok(Some(stored)) if answer.is_lost_in(&stored) => stored.version,
                     Err(VaultError::Store(StoreError::RolledBack {
                         found: Some(found), ..
@@ -134,7 +134,8 @@ impl Vault {
                     _ => return,
                 };
                 let row = answer.row.clone();
-                let written = vault.write(&connection.org, &connection.id, row, Some(over)).await;
+                let written =
+                    vault.grants.write(&connection.org, &connection.id, row, Some(over)).await;
                 tracing::warn!(
                     connection = %connection.id, is_stored = written.is_ok(),
                     "the database lost a newer token in a failover: it is stored again"
@@ -177,7 +178,7 @@ impl Vault {
         unsaved: &UnsavedTokens,
     ) -> Result<SaveResult, VaultError> {
         for _ in 0..TRIES_MAX {
-            let Some(stored) = self.stored_if_any(connection).await? else {
+            let Some(stored) = self.grants.stored_if_any(connection).await? else {
                 if !self.flights.refreshes().keep_answer(&connection.id, &unsaved.bytes) {
                     self.keep_orphan(connection, &unsaved.bytes).await;
                 }
@@ -232,7 +233,8 @@ impl Vault {
     ) -> Result<(), VaultError> {
         // A response for the secret that is kept for a rollback does not concern the secret in force.
         let is_in_force = row.grants.starts_with(&unsaved.bytes);
-        let generation = self.write(&connection.org, &connection.id, row, Some(over)).await?;
+        let generation =
+            self.grants.write(&connection.org, &connection.id, row, Some(over)).await?;
         tracing::debug!(connection = %connection.id, generation = generation.0, "a newer token");
         self.is_stored(connection, unsaved, is_in_force).await;
         Ok(())

@@ -5,14 +5,17 @@ use tokio::time::Instant;
 use keyward_base::host::Target;
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_model::SshKeyShown;
+use keyward_rules::inject::credential::ConnectionTls;
 use keyward_rules::policy::SshPermit;
 use keyward_ssh::agent::SignRequest;
 use keyward_ssh::binding::LoginPath;
 use keyward_ssh::login::SshLogin;
+use keyward_state::directory::ConnectionRecord;
 
 use super::cache::Trigger;
 use super::source_values::digest_of;
 use crate::Vault;
+use crate::context::method;
 use crate::error::VaultError;
 use crate::grant::{Grant, MintError, OpenedSshKey};
 
@@ -67,7 +70,7 @@ impl Vault {
         id: &ConnectionId,
     ) -> Result<SshIdentity, VaultError> {
         let connection = self.context.connection(org, id)?;
-        let grant = self.stored(&connection).await?.grant(&self.context, &connection)?;
+        let grant = self.grants.stored(&connection).await?.grant(&self.context, &connection)?;
         let now = self.clock.now();
         let grant = match &grant {
             Grant::Referred(referred) => {
@@ -83,6 +86,35 @@ impl Vault {
         let damaged = || MintError::Malformed { what: "this is no usable SSH key".to_owned() };
         let opened = opened.ok_or_else(|| self.context.unmintable(&connection, damaged()))?;
         Ok(SshIdentity { opened })
+    }
+}
+
+impl Vault {
+    /// The certificates of a connection for TLS handshakes, as they are stored: no source is read. `None`: it has none.
+    ///
+    /// # Errors
+    /// When its grant cannot be opened, or its source has given no value yet.
+    pub async fn known_tls(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<Option<ConnectionTls>, VaultError> {
+        let catalogue = self.context.catalogue(&connection.org);
+        let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
+        let Some(names) = &auth.tls else {
+            let context = self.guarded_token_context(connection).await?;
+            return Ok(context.client_tls(&connection.id));
+        };
+        let grant = self.grants.stored(connection).await?.grant(&self.context, connection)?;
+        let known = match &grant {
+            Grant::Referred(referred) => {
+                let fetched = referred.of(&digest_of(&connection.references));
+                fetched.map(|fetched| &*fetched.grant)
+            }
+            grant => Some(grant),
+        };
+        let unknown = || MintError::Malformed { what: "its source has given no value".to_owned() };
+        let known = known.ok_or_else(|| self.context.unmintable(connection, unknown()))?;
+        Ok(known.tls(&connection.id, names))
     }
 }
 

@@ -29,7 +29,7 @@ impl Vault {
         found.ok().filter(|(_, auth)| auth.has_tokens())?;
         let is_used =
             |it: &StoredGrant| it.broken.as_ref().is_none_or(|it| it.usable_until.is_some());
-        let stored = self.stored(connection).await.ok().filter(is_used)?;
+        let stored = self.grants.stored(connection).await.ok().filter(is_used)?;
         let grant = stored.grant(&self.context, connection).ok()?;
         let grant = grant.tokens()?;
         let facts = grant.facts();
@@ -59,7 +59,7 @@ impl Vault {
         let sent = found.iter().filter(|(_, auth)| is_sent(auth));
         let fields = sent.flat_map(|(_, auth)| &auth.fields);
         let mut fields: Vec<&Field> = fields.filter(|it| it.secret && !it.has_shape()).collect();
-        let grant = if fields.is_empty() { None } else { self.held_grant(connection).await };
+        let grant = if fields.is_empty() { None } else { self.grants.held_grant(connection).await };
         let value = |field: &Field| grant.as_ref()?.value(&field.name);
         fields.retain(|field| value(field).is_some_and(is_common_word));
         fields.iter().map(|field| format!("its `{}` {COMMON_WORD}", field.name)).collect()

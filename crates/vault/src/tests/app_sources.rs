@@ -163,9 +163,9 @@ async fn a_fetch_of_an_app_s_secret_changes_no_fingerprint_and_another_reference
     let before = fingerprint().await;
     source.answers.add_permits(2);
     for _ in 0..2 {
-        let (version, _) = vault.opened_row(&app).await.unwrap();
+        let (version, _) = vault.grants().opened_row(&app).await.unwrap();
         vault.app_secret(&app).await.unwrap();
-        assert_ne!(vault.opened_row(&app).await.unwrap().0, version, "it is stored");
+        assert_ne!(vault.grants().opened_row(&app).await.unwrap().0, version, "it is stored");
         assert_eq!(fingerprint().await, before);
     }
     let change = |app: &mut AppRecord| -> Result<(), VaultError> {

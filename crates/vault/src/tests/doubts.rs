@@ -24,7 +24,7 @@ async fn an_app_whose_write_was_reported_as_failed_keeps_its_secret() {
     let apps: Vec<_> = view.all::<App>(&OrgId::default_org()).collect();
     assert_eq!(apps.len(), 2);
     for app in apps {
-        vault.own_secret(app).await.unwrap();
+        vault.grants().own_secret(app).await.unwrap();
     }
 }
 

@@ -65,9 +65,9 @@ async fn a_test_that_accepts_the_secret_ends_the_verdict() {
     world.vault.accept(&world.org, &world.id).await.unwrap();
     assert_eq!(world.state(), ConnectionState::Active);
     let connection = world.vault.context.connection(&world.org, &world.id).unwrap();
-    assert!(!world.vault.is_untestable(&connection).await.unwrap(), "tests still decide");
+    assert!(!world.vault.grants().is_untestable(&connection).await.unwrap(), "tests still decide");
     let credential = world.credential().await;
     world.vault.reject(&credential).await.unwrap();
     world.vault.ignore_test(&world.org, &world.id).await.unwrap();
-    assert!(world.vault.is_untestable(&connection).await.unwrap(), "a person has decided");
+    assert!(world.vault.grants().is_untestable(&connection).await.unwrap(), "a person has decided");
 }

@@ -14,7 +14,7 @@ use keyward_base::id::{AppId, FlowId};
 use keyward_base::secret::Secret;
 use keyward_model::{BrokenReason, Connection, ConnectionState, Reference};
 use keyward_state::store::memory::MemoryStore;
-use keyward_state::store::{Row, StoreError, StoreWrapper};
+use keyward_state::store::{Expect, Row, StoreError, StoreWrapper};
 
 /// Rows in memory. A complete rotation of the master key runs between the next read of a grant and its result.
 #[derive(Debug, Default)]
@@ -73,15 +73,15 @@ async fn the_grant_of_a_consent_is_stored_once_and_replaces_no_newer_tokens() {
     let connect = async |access: &str, consent: &FlowId| {
         let facts = Granted { consent: Some(consent.clone()), ..Granted::default() };
         vault.connect(org, id, tokens(access), facts).await.unwrap();
-        let stored = vault.stored(&draft).await.unwrap();
+        let stored = vault.grants().stored(&draft).await.unwrap();
         (stored.version, stored.bytes)
     };
     let (first, second) = (FlowId::random(), FlowId::random());
     let (version, bytes) = connect("first", &first).await;
     assert_eq!(bytes, tokens("first").encode());
-    let stored = vault.stored(&draft).await.unwrap();
+    let stored = vault.grants().stored(&draft).await.unwrap();
     let newer = stored.becomes(&draft, None, &tokens("refreshed").encode());
-    vault.write(org, id, newer, Some(version)).await.unwrap();
+    vault.grants().write(org, id, newer, Some(version)).await.unwrap();
     assert_eq!(connect("first", &first).await.1, tokens("refreshed").encode());
     assert_eq!(connect("second", &second).await.1, tokens("second").encode());
 }
@@ -122,12 +122,12 @@ async fn a_rollback_puts_the_consent_of_the_old_secret_in_force_again() {
     let given = BTreeMap::from([("access_token".to_owned(), token)]);
     let kept = RotationTerms { old_for: Duration::from_secs(60), expires: None };
     vault.put_untested_in_force(org, id, given, kept).await.unwrap();
-    assert_eq!(vault.stored(&draft).await.unwrap().consent, None);
+    assert_eq!(vault.grants().stored(&draft).await.unwrap().consent, None);
     vault.roll_back(org, id).await.unwrap();
-    let stored = vault.stored(&draft).await.unwrap();
+    let stored = vault.grants().stored(&draft).await.unwrap();
     assert_eq!(stored.consent, facts.consent);
     vault.connect(org, id, grant(), facts).await.unwrap();
-    assert_eq!(vault.stored(&draft).await.unwrap().version, stored.version);
+    assert_eq!(vault.grants().stored(&draft).await.unwrap().version, stored.version);
 }
 
 #[tokio::test]

@@ -130,7 +130,7 @@ impl Flight<'_> {
     async fn is_awaited_elsewhere(&self) -> Result<bool, VaultError> {
         let note = self.vault.directory.kept(&note_name(&self.connection.id)).await?;
         let Some(note) = note else { return Ok(false) };
-        let stored = self.vault.stored(self.connection).await?;
+        let stored = self.vault.grants.stored(self.connection).await?;
         Ok(note.as_slice() == Sha256::digest(&stored.bytes).as_slice())
     }
 
@@ -181,7 +181,7 @@ impl Flight<'_> {
                 return Ok(LeaseResult::Landed(FlightResult::Paused(HELD_PAUSE)));
             }
             tokio::time::sleep(LEASE_POLL).await;
-            let stored = self.vault.stored(self.connection).await?;
+            let stored = self.vault.grants.stored(self.connection).await?;
             // An unchanged row cannot give a better result later: tokens only expire.
             let is_new = examined.replace(stored.version) != Some(stored.version);
             if is_new && let Some(result) = self.result_of_row(&stored).await? {

@@ -34,7 +34,7 @@ impl Flight<'_> {
         let (RequestResult::Stored, Some(unusable)) = (&kept, newer.unusable_answer()) else {
             return Ok(KeptAnswer::Landed(kept));
         };
-        let row = self.vault.stored(self.connection).await?;
+        let row = self.vault.grants.stored(self.connection).await?;
         if !row.is_of(None, &newer_bytes) {
             return Ok(KeptAnswer::Landed(RequestResult::Overtaken));
         }
@@ -84,7 +84,7 @@ impl Flight<'_> {
             self.vault.delete_failures(org, id).await;
         }
         let read = async {
-            let stored = self.vault.stored(self.connection).await?;
+            let stored = self.vault.grants.stored(self.connection).await?;
             self.result_of_row(&stored).await
         };
         match read.await {

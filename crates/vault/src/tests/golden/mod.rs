@@ -15,8 +15,8 @@ use serde_json::Value;
 
 use crate::events::WebhookSigningKeys;
 use crate::grant::{AppSecret, Grant};
+use crate::grants::apps::AppPurpose;
 use crate::grants::record::{self, GrantHeader, RowPlace};
-use crate::lifecycle::apps::AppPurpose;
 use crate::refresh::failure_rows::FailureRow;
 use crate::rows::SealedRows;
 use keyward_base::id::{ConnectionId, OrgId};

@@ -44,7 +44,7 @@ async fn a_new_secret_survives_a_store_that_fails_for_a_while() {
         let kept = RotationTerms { old_for: Duration::ZERO, expires: None };
         let bytes = candidate.bytes.clone();
         vault.put_in_force(candidate, kept).await.unwrap();
-        let row = vault.stored(connection).await.unwrap();
+        let row = vault.grants().stored(connection).await.unwrap();
         assert!(row.bytes == bytes && row.other.is_none() && row.broken.is_none(), "{after}");
         let now = vault.credential_in(&connection.org, Some(&wanted(connection))).await.unwrap();
         got(&world, &stage.clock, now, &stage.last[0]);
@@ -89,13 +89,13 @@ async fn a_file_that_two_replicas_read_puts_its_token_in_force_once() {
     let world = World::new(Vec::new());
     let stage = Stage::new(world.clone(), Some(3_600)).await;
     let connection = &stage.connection;
-    let before = stage.vaults[0].stored(connection).await.unwrap();
+    let before = stage.vaults[0].grants().stored(connection).await.unwrap();
     let named = pasted(&stage, &world);
     let reload =
         |it: usize| stage.vaults[it].replace(&connection.org, &connection.id, named.clone());
     let (first, second) = tokio::join!(reload(0), reload(1));
     assert_ne!(first.unwrap(), second.unwrap());
-    let now = stage.vaults[0].stored(connection).await.unwrap();
+    let now = stage.vaults[0].grants().stored(connection).await.unwrap();
     let (_, kept) = now.other.expect("the secret before is kept for a rollback");
     assert_eq!(kept, before.bytes);
 }
@@ -111,10 +111,10 @@ async fn a_file_that_restores_the_previous_secret_gets_its_newest_token() {
     let reload = |fields: &BTreeMap<String, Secret>| vault.replace(org, id, fields.clone());
     assert!(reload(&first).await.unwrap());
     vault.refresh_now(org, id).await.unwrap();
-    let newest = vault.stored(connection).await.unwrap();
+    let newest = vault.grants().stored(connection).await.unwrap();
     assert!(reload(&second).await.unwrap());
     assert!(reload(&first).await.unwrap());
-    let now = vault.stored(connection).await.unwrap();
+    let now = vault.grants().stored(connection).await.unwrap();
     assert!(now.bytes == newest.bytes && now.given == newest.given);
     assert!(!reload(&first).await.unwrap(), "it is in force");
     assert_eq!(*world.wrong.lock(), Vec::<String>::new());

@@ -191,7 +191,7 @@ async fn an_idle_access_token_of_an_hour_never_expires_while_the_gateway_runs() 
     let (vault, connection) = (&stage.vaults[0], exchanging(&stage, None, 3_600).await);
     for minute in (0..24 * 60).step_by(10) {
         walk(vault).await;
-        let stored = vault.stored(&connection).await.unwrap();
+        let stored = vault.grants().stored(&connection).await.unwrap();
         let grant = stored.grant(vault, &connection).unwrap();
         let tokens = grant.tokens().expect("tokens");
         assert!(tokens.is_live(stage.clock.now()), "after {minute} minutes");

@@ -34,7 +34,7 @@ use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
 use keyward_rules::provider::check;
 use keyward_state::store::memory::MemoryStore;
-use keyward_state::store::{StoreError, Version};
+use keyward_state::store::{Expect, StoreError, Version};
 
 const PROVIDER: &str = "
 id: acme
@@ -297,7 +297,7 @@ impl Stage {
         }
         self.ends().await;
         // Reads the store, because a replica's view follows the feed of changes, which is not simulated here.
-        let stored = self.vaults[0].stored(&self.connection).await.expect("a row");
+        let stored = self.vaults[0].grants().stored(&self.connection).await.expect("a row");
         if stored.broken.is_some() && !self.world.may_break.load(SeqCst) {
             self.world.is_wrong("a token that the server gave was lost");
         }

@@ -51,7 +51,7 @@ async fn a_response_is_stored_in_a_row_that_is_rewritten_during_the_refresh() {
 async fn a_response_replaces_the_verdict(is_reported_as_failed: bool) {
     let (stage, world) = awaiting(5_000).await;
     let (vault, connection) = (&stage.vaults[1], &stage.connection);
-    let stored = vault.stored(connection).await.unwrap();
+    let stored = vault.grants().stored(connection).await.unwrap();
     let verdict = GrantVerdict::new(BrokenReason::Revoked, Some("invalid_grant".to_owned()));
     vault.mark_broken(connection, &stored, verdict).await.unwrap();
     if is_reported_as_failed {
@@ -101,10 +101,10 @@ async fn a_late_response_does_not_replace_a_new_consent() {
     let (stage, world) = awaiting(5_000).await;
     stage.connect(1, Some(3_600));
     passes(1_000).await;
-    let stored = stage.vaults[1].stored(&stage.connection).await.unwrap();
+    let stored = stage.vaults[1].grants().stored(&stage.connection).await.unwrap();
     passes(10_000).await;
     all_have_it(&stage, &world, "access-1-0", 1).await;
-    let now = stage.vaults[1].stored(&stage.connection).await.unwrap();
+    let now = stage.vaults[1].grants().stored(&stage.connection).await.unwrap();
     assert_eq!((now.version, now.bytes), (stored.version, stored.bytes));
 }
 

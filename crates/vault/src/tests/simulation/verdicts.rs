@@ -89,7 +89,7 @@ async fn a_refused_token_after_a_crash_within_its_refresh_is_a_lost_answer_and_n
         passes(7_200_000).await;
         if has_crashed {
             let context = vault.token_context(connection).unwrap();
-            let stored = vault.stored(connection).await.unwrap();
+            let stored = vault.grants().stored(connection).await.unwrap();
             let about = vault.failure_subject(&context, &stored).await.unwrap();
             let sent = Backoff::default().while_sent(stage.clock.moment());
             vault.store_failures(&connection.org, &connection.id, about, sent).await;

@@ -77,7 +77,7 @@ impl Fleet {
     /// Checks that the stored tokens are the newest of their grants.
     pub(super) async fn nothing_is_lost(&self) {
         let (world, vault) = (&self.fleet.world, &self.replicas[0].vault);
-        let stored = vault.stored(&self.connection).await.expect("a row");
+        let stored = vault.grants().stored(&self.connection).await.expect("a row");
         let kept = stored.other.as_ref().filter(|(it, _)| it.state == RotationState::Unconfirmed);
         let grants = [Some(&stored.bytes), kept.map(|(_, bytes)| bytes)];
         for bytes in grants.into_iter().flatten() {
