@@ -152,7 +152,6 @@ pub(super) const MAY_EXPOSE: &[&str] = &[
     "crates/vault/src/events/keys.rs",
     "crates/vault/src/oauth/",
     "crates/vault/src/sources/",
-    "crates/vault/src/lifecycle/sources.rs",
     "crates/vault/src/oidc/id_token.rs",
     "crates/api/src/tokens.rs",
     "crates/app/src/services/shared_store.rs",

@@ -283,7 +283,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     let (failing, long) = deps.vault.failing_counts();
     deps.metrics.failing.now.set(i64::try_from(failing).unwrap_or(i64::MAX));
     deps.metrics.failing.long.set(i64::try_from(long).unwrap_or(i64::MAX));
-    deps.metrics.sources.set(deps.vault.source_samples().into_iter());
+    deps.metrics.sources.set(deps.vault.sources().samples().into_iter());
     let directory = deps.directory.view();
     deps.metrics.connections(|state| directory.connections_in_state(state));
     ([(header::CONTENT_TYPE, OPEN_METRICS)], deps.metrics.render()).into_response()

@@ -51,7 +51,7 @@ impl Exposed for Source {
     }
 
     async fn shown_facts(context: &Context, record: &Record<Self>) -> SourceShown {
-        let health = context.deps().vault.source_health(&record.id);
+        let health = context.deps().vault.sources().health(&record.id);
         let view = context.view();
         let connections = view.connections_of_source(&record.org, record.name());
         let mut connections: Vec<_> = connections.map(|it| it.name.clone()).collect();

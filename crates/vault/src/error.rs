@@ -12,6 +12,7 @@ use keyward_state::directory::{BrokenReason, DirectoryError};
 use keyward_state::store::StoreError;
 
 use crate::grants::record::RecordError;
+use crate::rows::RowError;
 
 /// What is said about a given refresh token whose successor is not stored.
 pub(super) const SPENT_TOKEN: &str = "the server replaced the given refresh token, and its successor is not stored: correct the cause, get another one \
@@ -221,6 +222,16 @@ pub enum FlightRefusal {
         keeps_token: bool,
     },
     Failed(Arc<VaultError>),
+}
+
+impl From<RowError> for VaultError {
+    fn from(error: RowError) -> Self {
+        match error {
+            RowError::Store(error) => error.into(),
+            RowError::Sealed { source, .. } => source.into(),
+            RowError::Malformed { .. } => DirectoryError::Interrupted.into(),
+        }
+    }
 }
 
 impl VaultError {

@@ -67,8 +67,7 @@ use refresh::servers::{TokenRequester, TokenServers};
 pub use refresh::ssh;
 use refresh::unsaved_tokens::StoredAnswers;
 pub use rows::{RowError, SealedRows, SecretText};
-use sources::Sources;
-pub use sources::{SourceError, SourceHealth};
+pub use sources::{SourceError, SourceHealth, Sources};
 
 use keyward_base::id::{AgentId, ConnectionId, OrgId, UserId};
 use keyward_base::opaque::OpaqueArc;
@@ -92,6 +91,7 @@ pub struct Vault(OpaqueArc<Parts>);
 pub struct Parts {
     context: VaultContext,
     grants: Grants,
+    sources: Sources,
     directory: Arc<Directory>,
     clock: Clock,
     store: Arc<dyn Store>,
@@ -105,7 +105,6 @@ pub struct Parts {
     endpoint_changes: EndpointChanges,
     orphans: OrphanedGrants,
     stored_answers: StoredAnswers,
-    sources: Sources,
     app_fetches: AppFetches,
     rotation: ArcSwap<RotationSettings>,
 }
@@ -151,9 +150,12 @@ impl Vault {
             store.clone(),
             keyring.clone(),
         );
+        let sources =
+            Sources::new(directory.clone(), clock.clone(), store.clone(), keyring.clone());
         let vault = Self(OpaqueArc::new(Parts {
             context,
             grants,
+            sources,
             directory,
             clock,
             store,
@@ -167,7 +169,6 @@ impl Vault {
             endpoint_changes: EndpointChanges::default(),
             orphans: OrphanedGrants::default(),
             stored_answers: StoredAnswers::default(),
-            sources: Sources::default(),
             app_fetches: AppFetches::default(),
             rotation: ArcSwap::default(),
         }));
@@ -255,6 +256,11 @@ impl Vault {
     /// The stored grants and the secrets of apps.
     pub fn grants(&self) -> &Grants {
         &self.grants
+    }
+
+    /// The credentials, logins and health of secret sources.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// The directory with the connections' records.

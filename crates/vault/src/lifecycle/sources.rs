@@ -3,53 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-
-use crate::rows::{RowError, SealedRows, SecretText};
-use crate::sources::SourceHealth;
+use crate::sources::SourceKeys;
 use crate::{Vault, VaultError};
 use keyward_base::id::{OrgId, SourceId};
 use keyward_base::secret::Secret;
 use keyward_model::{ManagedBy, Record, Refusal, Resource, Source, SourceFacts, SourceSpec};
 use keyward_state::directory::DirectoryError;
-use keyward_state::observe::metrics::SourceSample;
-use keyward_state::store::{StoreError, Table, Version};
-
-/// How often a write is retried after a conflict.
-const TRIES_MAX: usize = 8;
-
-/// The credentials of a source, as they are stored.
-#[derive(Default, Deserialize, PartialEq, Serialize)]
-#[serde(transparent)]
-pub(crate) struct SourceKeys(BTreeMap<String, SecretText>);
-
-impl SourceKeys {
-    /// # Errors
-    /// When one is not text.
-    fn of(credentials: &BTreeMap<String, Secret>) -> Result<Self, Refusal> {
-        let text = |(name, value): (&String, &Secret)| {
-            let text = value.expose_text().ok_or_else(|| {
-                Refusal::new("credentials", format!("must be text, which `{name}` is not"))
-            })?;
-            Ok((name.clone(), SecretText::new(text)))
-        };
-        Ok(Self(credentials.iter().map(text).collect::<Result<_, Refusal>>()?))
-    }
-
-    fn credentials(&self) -> BTreeMap<String, Secret> {
-        let secret = |(name, text): (&String, &SecretText)| (name.clone(), text.secret());
-        self.0.iter().map(secret).collect()
-    }
-}
 
 impl Vault {
-    fn source_keys(&self) -> SealedRows<SourceKeys> {
-        SealedRows::new(self.store.clone(), self.keyring.clone(), Table::SourceKeys, "")
-    }
-
     /// Whether [`Vault::add_source`] would accept this, as far as that is known without the store.
     ///
     /// # Errors
@@ -104,13 +66,13 @@ impl Vault {
         };
         let record = Record::<Source>::new(org, by, spec, facts, now);
         let id = record.id.clone();
-        self.put_source_keys(org, &id, credentials).await?;
+        self.sources.put_credentials(org, &id, credentials).await?;
         match self.directory.add_record(record).await {
             Ok(record) => Ok(record),
             // The store may have the record although it reported a failure, so the credentials stay.
             Err(failed) if failed.is_outcome_unknown() => Err(failed.into()),
             Err(refused) => {
-                self.source_keys().delete(org, id.as_str()).await.map_err(of_row)?;
+                self.sources.forget(org, &id).await?;
                 Err(refused.into())
             }
         }
@@ -130,12 +92,12 @@ impl Vault {
         let (org, id) = (&source.org, &source.id);
         let mut after = source.clone();
         edit(&mut after)?;
-        let stored = self.source_credentials(source).await;
+        let stored = self.sources.credentials(source).await;
         let (given, stored) = match (credentials, stored) {
             // Stored credentials that cannot be opened are replaced.
             (Some(given), stored) => (given, stored.ok()),
             (None, stored) => {
-                let stored = stored.map_err(of_row)?;
+                let stored = stored.map_err(VaultError::from)?;
                 if !stored.is_empty() && !after.spec.has_settings_of(&source.spec) {
                     let rule = "must be given again: they would be sent elsewhere";
                     return Err(DirectoryError::from(Refusal::new("credentials", rule)).into());
@@ -148,7 +110,7 @@ impl Vault {
             |stored: &BTreeMap<_, _>| SourceKeys::of(stored).ok() == SourceKeys::of(&given).ok();
         let has_changed = !stored.as_ref().is_some_and(is_same);
         if has_changed {
-            self.put_source_keys(org, id, &given).await?;
+            self.sources.put_credentials(org, id, &given).await?;
         }
         let (names, now) = (given.keys().cloned().collect::<Vec<_>>(), self.clock.now());
         let put = |record: &mut Record<Source>| -> Result<(), E> {
@@ -184,76 +146,6 @@ impl Vault {
     /// # Errors
     /// When the store fails.
     pub async fn forget_source(&self, org: &OrgId, id: &SourceId) -> Result<(), VaultError> {
-        self.sources.forget(id);
-        self.source_keys().delete(org, id.as_str()).await.map_err(of_row)
-    }
-
-    /// The credentials of a source.
-    ///
-    /// # Errors
-    /// When they cannot be opened.
-    pub(crate) async fn source_credentials(
-        &self,
-        source: &Record<Source>,
-    ) -> Result<BTreeMap<String, Secret>, RowError> {
-        let found = self.source_keys().get(&source.org, source.id.as_str()).await?;
-        Ok(found.map(|(keys, _)| keys.credentials()).unwrap_or_default())
-    }
-
-    /// The health of a source since the start of the gateway.
-    pub fn source_health(&self, id: &SourceId) -> SourceHealth {
-        self.sources.health(id)
-    }
-
-    /// The metrics of all sources.
-    pub fn source_samples(&self) -> Vec<SourceSample> {
-        let (view, now) = (self.directory.view(), self.clock.now());
-        let since = |at: Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
-        let all = view.orgs().map(|org| (org.name(), view.all::<Source>(&org.id)));
-        let sources = all.flat_map(|(org, sources)| sources.map(move |source| (org, source)));
-        let sample = |(org, source): (&str, &Arc<Record<Source>>)| {
-            let SourceHealth { fetched, failing } = self.sources.health(&source.id);
-            SourceSample {
-                name: format!("{org}/{}", source.name()),
-                age: fetched.map(since),
-                failing: failing.map(|it| since(it.since)).unwrap_or_default(),
-            }
-        };
-        sources.map(sample).collect()
-    }
-
-    async fn put_source_keys(
-        &self,
-        org: &OrgId,
-        id: &SourceId,
-        credentials: &BTreeMap<String, Secret>,
-    ) -> Result<Version, VaultError> {
-        let (rows, id) = (self.source_keys(), id.as_str());
-        let keys = SourceKeys::of(credentials).map_err(DirectoryError::from)?;
-        for _ in 0..TRIES_MAX {
-            let over = rows.get(org, id).await;
-            let over = match over {
-                Ok(found) => found.map(|(_, version)| version),
-                Err(RowError::Store(error)) => return Err(error.into()),
-                // A row that cannot be opened is replaced.
-                Err(_) => {
-                    rows.delete(org, id).await.map_err(of_row)?;
-                    None
-                }
-            };
-            match rows.put(org, id, &keys, over).await {
-                Err(RowError::Store(StoreError::Conflict { .. })) => {}
-                other => return other.map_err(of_row),
-            }
-        }
-        Err(VaultError::Directory(DirectoryError::Interrupted))
-    }
-}
-
-fn of_row(error: RowError) -> VaultError {
-    match error {
-        RowError::Store(error) => error.into(),
-        RowError::Sealed { source, .. } => source.into(),
-        RowError::Malformed { .. } => VaultError::Directory(DirectoryError::Interrupted),
+        self.sources.forget(org, id).await
     }
 }

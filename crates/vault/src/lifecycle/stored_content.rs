@@ -5,11 +5,11 @@ use keyward_base::id::{AppId, ConnectionId};
 use keyward_state::directory::{OpenedRow, View};
 use keyward_state::store::Table;
 
-use super::sources::SourceKeys;
 use crate::grant::{Grant, StoredAppSecret};
 use crate::grants::apps::AppPurpose;
 use crate::grants::record::{self, GrantPurpose, OpenedGrant, RecordError};
 use crate::refresh::failure_rows::FailureRow;
+use crate::sources::SourceKeys;
 
 /// Checks a row with secrets or failures of connections, apps and sources. Other rows are not looked at.
 ///

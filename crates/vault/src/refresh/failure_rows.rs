@@ -97,20 +97,8 @@ impl Vault {
     ) {
         let rows = self.failure_rows();
         let row = FailureRow { about, failures };
-        let kept = async {
-            let over = match rows.get(org, id.as_str()).await {
-                Ok(found) => found.map(|(_, version)| version),
-                Err(RowError::Store(error)) => return Err(error.into()),
-                // A row that cannot be opened is replaced.
-                Err(_) => {
-                    rows.delete(org, id.as_str()).await?;
-                    None
-                }
-            };
-            rows.put(org, id.as_str(), &row, over).await.map(|_| ())
-        };
-        match kept.await {
-            Ok(()) | Err(RowError::Store(StoreError::Conflict { .. })) => {}
+        match rows.replace(org, id.as_str(), &row).await {
+            Ok(_) | Err(RowError::Store(StoreError::Conflict { .. })) => {}
             Err(error) => tracing::warn!(%error, "a failed refresh is not remembered"),
         }
     }

@@ -131,7 +131,7 @@ impl Vault {
         // A rejection may mean that the source has a newer value.
         credential.renews = Some(RenewalConditions { unsafe_too: true, expired_status: None });
         let is_current =
-            fetched.facts.sources == self.sources_digest(&connection.org, &connection.references);
+            fetched.facts.sources == self.sources.digest(&connection.org, &connection.references);
         let known = self.cache.known(&connection.id);
         let has_failed = known.is_some_and(|cell| cell.backoff().failures() > 0);
         let life = match life_of(&fetched.facts, &at, is_current) {
@@ -162,7 +162,7 @@ impl Vault {
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let references = &connection.references;
         // The digest is taken before the fetch, so that the values are fetched again if the settings change meanwhile.
-        let sources = self.sources_digest(&connection.org, references);
+        let sources = self.sources.digest(&connection.org, references);
         let values = match self.values_of(&connection.org, references).await {
             Ok(values) => values,
             Err(NoValue { message, source }) => {

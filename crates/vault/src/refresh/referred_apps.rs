@@ -41,7 +41,7 @@ impl Vault {
             return self.known_secret(&app, stored, Some((&backoff, rest)));
         }
         let number = fetch.begun.fetch_add(1, Ordering::Relaxed) + 1;
-        let sources = self.sources_digest(&app.org, &app.references);
+        let sources = self.sources.digest(&app.org, &app.references);
         let values = self.values_of(&app.org, &app.references).await;
         match values.and_then(|values| texts(&app, values)) {
             Ok(FetchedValues { fields, ttl, keep }) => {

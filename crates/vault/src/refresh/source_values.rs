@@ -69,7 +69,7 @@ impl Vault {
         let unknown = || SourceError::Unknown(reference.from.clone());
         let source = view.find::<Source>(org, &reference.from).cloned().ok_or_else(unknown)?;
         let value = self.value_in(&source, &reference.reference).await;
-        self.sources.note(&source.id, self.clock.now(), value.as_ref().err());
+        self.sources.note(&source.id, value.as_ref().err());
         self.count_fetch(value.is_ok());
         Ok((value?, source))
     }
@@ -79,7 +79,7 @@ impl Vault {
         source: &Record<Source>,
         reference: &str,
     ) -> Result<Secret, SourceError> {
-        let credentials = self.source_credentials(source).await.map_err(|error| {
+        let credentials = self.sources.credentials(source).await.map_err(|error| {
             tracing::warn!(source = source.name(), %error, "credentials of a source cannot be opened");
             SourceError::Kind
         })?;
@@ -104,7 +104,7 @@ impl Vault {
     ) -> Result<(), SourceError> {
         self.value_in(source, reference).await?;
         // A failed test of a reference does not count as a failure of the source.
-        self.sources.note(&source.id, self.clock.now(), None);
+        self.sources.note(&source.id, None);
         Ok(())
     }
 
@@ -125,18 +125,6 @@ impl Vault {
             }
         };
         Ok(Some(bearer_of(&credential).ok_or_else(failed)?))
-    }
-
-    /// A digest of the settings of the sources.
-    pub(crate) fn sources_digest(&self, org: &OrgId, references: &References) -> String {
-        let view = self.directory.view();
-        let mut digest = Sha256::new();
-        for reference in references.values() {
-            if let Some(source) = view.find::<Source>(org, &reference.from) {
-                digest.update(format!("{}\0{:?}\0{:?}\0", source.id, source.spec, source.facts));
-            }
-        }
-        HEXLOWER.encode(&digest.finalize())
     }
 
     fn count_fetch(&self, succeeded: bool) {
