@@ -156,7 +156,7 @@ async fn open(store: &Arc<dyn Store>, keyring: &Arc<Keyring>) -> anyhow::Result<
     let sources = PolicyInputs::new(catalogue, DefaultAction::Deny, Vec::new(), 100);
     let rulebook = Rulebook::new(sources, directory.clone()).ok().context("rules")?;
     step("rulebook");
-    vault.resume().await;
+    vault.refresh().resume().await;
     step("vault: resume");
     change(&directory, &rulebook).await?;
     drop((rulebook, vault, directory));

@@ -56,7 +56,7 @@ impl Exposed for App {
         let uses = uses.filter(|connection| caller.sees_connection(connection));
         let mut connections: Vec<String> = uses.map(|connection| connection.name.clone()).collect();
         connections.sort_unstable();
-        let references = context.deps().vault.app_reference_status(record).await;
+        let references = context.deps().vault.refresh().app_reference_status(record).await;
         let catalogue = context.deps().vault.catalogue(&record.org);
         let provider = catalogue.get(&record.provider);
         AppShown {
@@ -141,7 +141,7 @@ impl Changeable for App {
             }
             None => vault.change_app(org, id, &set, None).await?,
         };
-        let retried = vault.try_app_again(&app.org, &app.id).await?;
+        let retried = vault.refresh().try_app_again(&app.org, &app.id).await?;
         admin.enforce().await?;
         let seen = retried.iter().filter(|connection| caller.sees_connection(connection));
         let mut retried: Vec<String> = seen.map(|connection| connection.name.clone()).collect();
@@ -152,5 +152,5 @@ impl Changeable for App {
 
 /// Why no token can be requested with an app.
 pub(super) async fn problem(admin: &Admin, app: &AppRecord) -> Option<String> {
-    admin.deps().vault.app_problem(app).await.map(|error| error.to_string())
+    admin.deps().vault.refresh().app_problem(app).await.map(|error| error.to_string())
 }

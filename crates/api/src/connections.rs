@@ -334,10 +334,10 @@ async fn set_paused(
         directory.set_connection_paused(org, &id, paused, ManagedBy::Store).await?;
     let vault = &admin.deps().vault;
     if !paused && status::is_rejected_by_test(&before) {
-        vault.ignore_test(org, &id).await?;
+        vault.refresh().ignore_test(org, &id).await?;
         connection = context.connection(name)?;
     }
-    if !paused && vault.try_again(org, &id).await? {
+    if !paused && vault.refresh().try_again(org, &id).await? {
         connection = context.connection(name)?;
     }
     admin.enforce().await?;

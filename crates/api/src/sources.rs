@@ -131,7 +131,7 @@ async fn test(
     }
     let mut tested = Vec::with_capacity(references.len());
     for reference in references {
-        let result = context.deps().vault.test_source(&source, &reference).await;
+        let result = context.deps().vault.refresh().test_source(&source, &reference).await;
         let error = result.err();
         tested.push(TestedReference {
             reference,

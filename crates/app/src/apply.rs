@@ -230,7 +230,7 @@ impl ApplyTarget<'_> {
             self.vault.replace(org, &id, fields).await?;
         }
         if before.as_ref() != Some(&described.references) {
-            self.vault.references_changed(&id);
+            self.vault.refresh().forget(&id);
         }
         if change.resumes {
             directory.set_connection_paused(org, &id, false, ManagedBy::File).await?;

@@ -208,7 +208,7 @@ impl Reloader {
             return Err(ReloadError::Incomplete(format!("{error:#}")));
         }
         // The provider's endpoints may have changed.
-        vault.retry_changed_clients().await;
+        vault.refresh().retry_changed_clients().await;
         // Other writers may have changed the directory since it was read.
         change.apply(sources).map_err(|errors| {
             ReloadError::Incomplete(

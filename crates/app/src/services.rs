@@ -145,7 +145,7 @@ impl Services {
     }
 
     async fn at_rest(config: &Config, mut opened: OpenedServices) -> anyhow::Result<Arc<Self>> {
-        opened.vault.resume().await;
+        opened.vault.refresh().resume().await;
         opened.release_start_lease().await;
         let (rulebook, refused_rules) = opened.rules_at_rest(config)?;
         let place = ServingInputs { refused_rules, ..ServingInputs::at_rest(config) };
@@ -256,7 +256,7 @@ impl OpenedServices {
             clock.clone(),
         );
         let (vault, authority) = (Arc::new(vault.await?), Arc::new(authority()?));
-        vault.count_in(&metrics);
+        vault.refresh().count_in(&metrics);
         let events = Events::new(events::EventServices {
             store: store.clone(),
             keyring: keyring.clone(),
@@ -318,7 +318,7 @@ impl OpenedServices {
         };
         last_config::remember(config);
         self.warn_of_missing_owners(config);
-        self.vault.resume().await;
+        self.vault.refresh().resume().await;
         let rulebook = self.rulebook(config, config.rules.clone()).map_err(all)?;
         let public_url = public_url(config, bound.admin.addr);
         let hooks_url = bound.hooks.as_ref().map(|hooks| hooks.url.clone());
@@ -372,8 +372,8 @@ impl OpenedServices {
 
     /// Gives the vault its client and settings.
     fn set_vault(&self, config: &Config, caller: Arc<HttpClient>) {
-        self.vault.use_client(caller);
-        self.vault.keep_at_most(config.limits.cached_credentials_max);
+        self.vault.refresh().use_client(caller);
+        self.vault.refresh().keep_at_most(config.limits.cached_credentials_max);
         self.vault.replace_token_settings(config.oauth.clone());
         self.vault.replace_rotation_settings(config.rotation.clone());
     }

@@ -38,11 +38,9 @@ mod sources;
 mod tests;
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use futures_util::FutureExt;
-use tokio::time::Instant;
 
 use context::VaultContext;
 pub use error::VaultError;
@@ -55,17 +53,12 @@ pub use lifecycle::candidate::CandidateSecret;
 pub use lifecycle::connect::RemovedConnection;
 pub use lifecycle::rotate::RotationTerms;
 pub use lifecycle::stored_content::check_content;
-use refresh::app_fetches::AppFetches;
-use refresh::cache::{CredentialCache, Trigger};
-use refresh::flights::Flights;
-use refresh::issuer_cache::{EndpointChanges, Issuers};
+pub use refresh::Refresh;
+use refresh::RefreshServices;
 pub use refresh::keep_alive::KeepAliveCursor;
 pub use refresh::late::LateAnswers;
-use refresh::late::OrphanedGrants;
 pub use refresh::references::ReferenceStatus;
-use refresh::servers::{TokenRequester, TokenServers};
 pub use refresh::ssh;
-use refresh::unsaved_tokens::StoredAnswers;
 pub use rows::{RowError, SealedRows, SecretText};
 pub use sources::{SourceError, SourceHealth, Sources};
 
@@ -74,13 +67,11 @@ use keyward_base::opaque::OpaqueArc;
 use keyward_base::time::Clock;
 use keyward_base::tokens::{RotationSettings, TokenSettings};
 use keyward_model::{BindTerms, Connection, ConnectionSpec, ManagedBy, Visibility};
-use keyward_rules::inject::credential::{Credential, RequiredConnection};
 use keyward_rules::provider::Catalogue;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{
     BindingRecord, ConnectionRecord, Directory, Leftovers, RemedyCause,
 };
-use keyward_state::observe::metrics::Metrics;
 use keyward_state::store::{Store, Table};
 
 /// Sealed grants and the credentials minted from them. Clones share one vault; flights hold clones.
@@ -92,20 +83,9 @@ pub struct Parts {
     context: VaultContext,
     grants: Grants,
     sources: Sources,
+    refresh: Refresh,
     directory: Arc<Directory>,
     clock: Clock,
-    store: Arc<dyn Store>,
-    keyring: Arc<Keyring>,
-    cache: CredentialCache,
-    flights: Flights,
-    servers: TokenServers,
-    issuers: Issuers,
-    asker: TokenRequester,
-    metrics: OnceLock<Arc<Metrics>>,
-    endpoint_changes: EndpointChanges,
-    orphans: OrphanedGrants,
-    stored_answers: StoredAnswers,
-    app_fetches: AppFetches,
     rotation: ArcSwap<RotationSettings>,
 }
 
@@ -125,7 +105,7 @@ room!(Vault: Parts);
 
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vault").field("store", &self.store).finish_non_exhaustive()
+        f.debug_struct("Vault").finish_non_exhaustive()
     }
 }
 
@@ -152,25 +132,24 @@ impl Vault {
         );
         let sources =
             Sources::new(directory.clone(), clock.clone(), store.clone(), keyring.clone());
+        let refresh = Refresh::new(RefreshServices {
+            context: context.clone(),
+            grants: grants.clone(),
+            sources: sources.clone(),
+            directory: directory.clone(),
+            clock: clock.clone(),
+            store,
+            keyring,
+        });
+        let rotation = ArcSwap::default();
         let vault = Self(OpaqueArc::new(Parts {
             context,
             grants,
             sources,
+            refresh,
             directory,
             clock,
-            store,
-            keyring,
-            cache: CredentialCache::default(),
-            flights: Flights::here(),
-            servers: TokenServers::default(),
-            issuers: Issuers::default(),
-            asker: TokenRequester::default(),
-            metrics: OnceLock::default(),
-            endpoint_changes: EndpointChanges::default(),
-            orphans: OrphanedGrants::default(),
-            stored_answers: StoredAnswers::default(),
-            app_fetches: AppFetches::default(),
-            rotation: ArcSwap::default(),
+            rotation,
         }));
         // In a shared store, a row that another replica is writing would look like a leftover of a crash.
         if vault.directory.leftovers() == Leftovers::Remove {
@@ -178,14 +157,9 @@ impl Vault {
             vault.cut_tests().await?;
             vault.wipe_untested().await?;
         }
-        vault.settle().await?;
+        vault.refresh.settle().await?;
         vault.wipe_overdue().await?;
         Ok(vault)
-    }
-
-    /// Sets the maximum number of credentials in memory.
-    pub fn keep_at_most(&self, credentials: usize) {
-        self.cache.keep_at_most(credentials);
     }
 
     /// Replaces the limits of token requests.
@@ -222,7 +196,7 @@ impl Vault {
     /// hosts and placements.
     pub fn replace_catalogue(&self, catalogue: Arc<Catalogue>) {
         for connection in self.context.replace_catalogue(catalogue) {
-            self.cache.forget(&connection);
+            self.refresh.forget(&connection);
         }
     }
 
@@ -232,30 +206,25 @@ impl Vault {
         match table {
             Table::Grants | Table::Connections => {
                 let Ok(connection) = ConnectionId::parse(id) else {
-                    return self.cache.forget_all_of(org);
+                    return self.refresh.forget_all_of(org);
                 };
-                self.cache.forget(&connection);
-                self.restore_answer(org, &connection);
+                self.refresh.forget(&connection);
+                self.refresh.restore_answer(org, &connection);
             }
             // Credentials contain hosts, placements and clients of apps, providers and sources.
-            Table::Apps | Table::Providers | Table::Sources => self.cache.forget_all_of(org),
+            Table::Apps | Table::Providers | Table::Sources => self.refresh.forget_all_of(org),
             _ => {}
         }
-    }
-
-    /// Called after a change of a connection's references: its values are fetched at the next use.
-    pub fn references_changed(&self, id: &ConnectionId) {
-        self.cache.forget(id);
-    }
-
-    /// Waits for connections whose authorization server may have changed its endpoints, and takes them all; for one reader.
-    pub async fn changed_endpoints(&self) -> Vec<(OrgId, ConnectionId)> {
-        self.endpoint_changes.all().await
     }
 
     /// The stored grants and the secrets of apps.
     pub fn grants(&self) -> &Grants {
         &self.grants
+    }
+
+    /// The credentials in memory, and the flights that fetch new ones.
+    pub fn refresh(&self) -> &Refresh {
+        &self.refresh
     }
 
     /// The credentials, logins and health of secret sources.
@@ -287,8 +256,7 @@ impl Vault {
         by: ManagedBy,
     ) -> Result<(), VaultError> {
         self.directory.remove::<Connection>(org, id, by).await?;
-        self.cache.remove(id);
-        self.delete_failures(org, id).await;
+        self.refresh.remove(org, id).await;
         self.grants.delete(org, id).await?;
         Ok(())
     }
@@ -309,48 +277,8 @@ impl Vault {
         Ok(self.directory.bind(org, agent, connection, placeholders, terms).await?)
     }
 
-    /// The credential of the connection that a permit requires; `None` if it requires none. From the cache,
-    /// without store and keys, if possible.
-    ///
-    /// # Errors
-    /// When the connection belongs to another org, or its grant cannot be opened or minted.
-    pub async fn credential_in(
-        &self,
-        org: &OrgId,
-        wanted: Option<&RequiredConnection>,
-    ) -> Result<Option<Arc<Credential>>, VaultError> {
-        self.credential_since(org, wanted, Instant::now()).await
-    }
-
-    /// [`Self::credential_in`] for a request that has waited for one since this time, which counts against
-    /// `wait_timeout`.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn credential_since(
-        &self,
-        org: &OrgId,
-        wanted: Option<&RequiredConnection>,
-        since: Instant,
-    ) -> Result<Option<Arc<Credential>>, VaultError> {
-        let Some(wanted) = wanted else { return Ok(None) };
-        if let Some(ready) = self.ready(org, &wanted.connection) {
-            return Ok(Some(ready));
-        }
-        let connection = self.context.connection(org, &wanted.connection)?;
-        // Boxed: this path is rare, and every request would reserve space for it.
-        Ok(Some(self.fetch(connection, Trigger::Needed, since).boxed().await?))
-    }
-
     /// The remedy for a connection; `None` if no action is needed.
     pub fn remedy(&self, connection: &ConnectionRecord, cause: RemedyCause<'_>) -> Option<String> {
         self.context.remedy(connection, cause)
-    }
-
-    /// The credential in memory, without a reference count of the connection that cores share. The org is part of every
-    /// lookup: data of one org is never used for another.
-    fn ready(&self, org: &OrgId, id: &ConnectionId) -> Option<Arc<Credential>> {
-        self.directory.view_guard().connection(org, id)?;
-        self.cache.ready(id, &self.clock)
     }
 }

@@ -124,10 +124,10 @@ impl InProcessApi {
             done = &mut work => return done,
             Ok(received) = signals.next() => received.signal,
         };
-        if !vault.wait_for_flights(Duration::ZERO).await {
+        if !vault.refresh().wait_for_flights(Duration::ZERO).await {
             output::note(WAITS);
             let has_landed = tokio::select! {
-                has_landed = vault.wait_for_flights(vault.late_flight_time()) => has_landed,
+                has_landed = vault.refresh().wait_for_flights(vault.refresh().late_flight_time()) => has_landed,
                 Ok(_) = signals.next() => false,
             };
             if has_landed {
@@ -142,11 +142,11 @@ impl InProcessApi {
 
     async fn landed(&self) {
         let Some(vault) = &self.vault else { return };
-        if vault.wait_for_flights(vault.flight_time()).await {
+        if vault.refresh().wait_for_flights(vault.refresh().flight_time()).await {
             return;
         }
         output::note(WAITS);
-        if !vault.wait_for_flights(vault.late_flight_time()).await {
+        if !vault.refresh().wait_for_flights(vault.refresh().late_flight_time()).await {
             output::note("note: a token refresh did not finish in time");
         }
     }

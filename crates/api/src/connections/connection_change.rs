@@ -65,7 +65,7 @@ pub(crate) async fn change(
     let directory = &deps.directory;
     let connection = directory.edit::<Connection, ApiError>(&found.org, &found.id, &edit).await?;
     if connection.references != found.references {
-        deps.vault.references_changed(&connection.id);
+        deps.vault.refresh().forget(&connection.id);
     }
     admin.enforce().await?;
     if connection.updated != found.updated {

@@ -14,11 +14,27 @@ use crate::{NewConnection, Vault, grants};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
-use keyward_model::{ConnectionFacts, ConnectionSpec, ConnectionState, Record};
+use keyward_model::{
+    ConnectionFacts, ConnectionSpec, ConnectionState, FieldReference, Record, References, Source,
+};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
 use keyward_state::directory::ConnectionRecord;
 
 impl Vault {
+    /// Refuses references to sources that the organisation does not have.
+    ///
+    /// # Errors
+    /// With the first of them.
+    pub fn check_references(&self, org: &OrgId, references: &References) -> Result<(), VaultError> {
+        let view = self.directory.view();
+        for FieldReference { from, .. } in references.values() {
+            if view.find::<Source>(org, from).is_none() {
+                return Err(VaultError::UnknownSource { name: from.clone() });
+            }
+        }
+        Ok(())
+    }
+
     /// Whether [`Vault::add`] would accept these fields, given `catalogue`.
     ///
     /// # Errors

@@ -8,18 +8,18 @@ use subtle::ConstantTimeEq;
 
 use super::app_check;
 use crate::grant::AppSecret;
-use crate::grant::oauth::{AssertionError, OAuthClient, check_private_key};
+use crate::grant::oauth::{AssertionError, check_private_key};
 use crate::grants::apps::{AppPurpose, broken, refused, secret_of};
 use crate::grants::record::RecordError;
 use crate::{Vault, VaultError};
 use keyward_base::id::{AppId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_model::{
-    App, AppFacts, AppSpec, Connection, DynamicRegistration, GivenFields, Resource, check_fixed,
+    App, AppFacts, AppSpec, DynamicRegistration, GivenFields, Resource, check_fixed,
 };
 use keyward_net::tls;
 use keyward_rules::provider::Catalogue;
-use keyward_state::directory::{AppRecord, ConnectionRecord, DirectoryError, ManagedBy};
+use keyward_state::directory::{AppRecord, DirectoryError, ManagedBy};
 
 /// An app to be added.
 #[derive(Clone, Debug)]
@@ -149,7 +149,7 @@ impl Vault {
         secret: Option<AppSecret>,
     ) -> Result<ChangedApp, E> {
         // A running fetch of its secret would write the same row.
-        let fetch = self.app_fetches.of(id);
+        let fetch = self.refresh.app_fetch(id);
         let turn = fetch.turn().await;
         let before = self.context.app(org, id)?;
         let mut after = AppRecord::clone(&before);
@@ -189,24 +189,13 @@ impl Vault {
         let app = self.directory.edit::<App, E>(org, id, &put).await?;
         drop(turn);
         if before.references != app.references {
-            self.app_fetches.forget(id);
+            self.refresh.forget_app_fetch(id);
         }
         let changed = !same || *before != *app;
         if changed {
-            self.app_changed(org, id).await;
+            self.refresh.app_changed(org, id).await;
         }
         Ok(ChangedApp { app, changed })
-    }
-
-    /// Requests credentials with the changed app: ends pauses, and tries connections again whose client was
-    /// rejected.
-    pub async fn app_changed(&self, org: &OrgId, id: &AppId) {
-        let view = self.directory.view();
-        let of_app = |it: &&Arc<ConnectionRecord>| it.app_id() == Some(id);
-        for connection in view.all::<Connection>(org).filter(of_app) {
-            self.cache.forget(&connection.id);
-        }
-        self.retry_changed_clients().await;
     }
 
     /// Removes the secret of an app whose record was removed. If the gateway crashes before, the next start removes the
@@ -215,31 +204,8 @@ impl Vault {
     /// # Errors
     /// When the store fails.
     pub async fn forget_app(&self, org: &OrgId, id: &AppId) -> Result<(), VaultError> {
-        self.app_fetches.forget(id);
+        self.refresh.forget_app_fetch(id);
         Ok(self.grants.delete(org, id).await?)
-    }
-
-    /// The app as an OAuth client.
-    ///
-    /// # Errors
-    /// As [`Vault::app_secret`].
-    pub async fn client(&self, app: &AppRecord) -> Result<OAuthClient, VaultError> {
-        let (id, key_id) = (app.client_id.clone(), app.settings.tokens.key_id.clone());
-        Ok(OAuthClient { id, secret: self.app_secret(app).await?, key_id })
-    }
-
-    /// The credentials of the app at a token endpoint.
-    ///
-    /// # Errors
-    /// When the app is paused, its secret cannot be opened, or its source gives none.
-    pub async fn app_secret(&self, app: &AppRecord) -> Result<AppSecret, VaultError> {
-        if app.facts.paused {
-            return Err(VaultError::AppPaused { app: app.name.clone() });
-        }
-        match app.references.is_empty() {
-            true => self.last_secret(app).await,
-            false => self.fetched_secret(app).await,
-        }
     }
 }
 

@@ -14,11 +14,7 @@ use crate::error::{SPENT_TOKEN, VaultError};
 use crate::grant::Grant;
 use crate::grants::record::{Dates, GrantHeader, NewRow};
 use crate::grants::{self, StoredGrant};
-use crate::refresh::backoff::FailureDetails;
-use crate::refresh::cache::Trigger;
-use crate::refresh::endpoints::EndpointsUnknown;
 use crate::refresh::flights::STORE_AGAIN;
-use crate::refresh::token_request::{RequestFailure, StoredGrants};
 use keyward_rules::inject::credential::Credential;
 use keyward_state::directory::{ConnectionRecord, RotationState};
 use keyward_state::store::Version;
@@ -39,27 +35,6 @@ pub struct CandidateSecret {
     pub(crate) is_successor: bool,
 }
 
-/// A credential for the test of a grant, and the newer grant if a token request was needed for it.
-pub(crate) struct MintedCandidate {
-    pub(crate) credential: Arc<Credential>,
-    newer: Option<Grant>,
-}
-
-impl MintedCandidate {
-    /// Whether the server replaced the refresh token of `given`.
-    pub(crate) fn replaces_token_of(&self, given: &Grant) -> bool {
-        let newer = self.newer.as_ref().and_then(Grant::tokens);
-        newer
-            .zip(given.tokens())
-            .is_some_and(|(newer, given)| newer.replaces_refresh_token_of(given))
-    }
-
-    /// The newer grant, encoded.
-    pub(crate) fn newer(&self) -> Option<Zeroizing<Vec<u8>>> {
-        self.newer.as_ref().map(Grant::encode)
-    }
-}
-
 impl CandidateSecret {
     /// What the person must know whose secret is abandoned; `None` if it can be given again.
     pub fn loss(&self) -> Option<&'static str> {
@@ -74,7 +49,7 @@ impl Vault {
         connection: Arc<ConnectionRecord>,
         grant: &Grant,
     ) -> Result<CandidateSecret, VaultError> {
-        let minted = self.minted(&connection, grant, Version::default()).await?;
+        let minted = self.refresh.minted(&connection, grant, Version::default()).await?;
         let is_successor = minted.replaces_token_of(grant);
         let bytes = minted.newer().unwrap_or_else(|| grant.encode());
         let catalogue = self.context.catalogue(&connection.org);
@@ -106,7 +81,7 @@ impl Vault {
         let header = GrantHeader { given, dates, ..GrantHeader::of(connection) };
         let row = NewRow { header, grants: bytes };
         while_the_store_fails(|| self.write_over_lost(connection, row.clone())).await?;
-        self.cache.forget(&connection.id);
+        self.refresh.forget(&connection.id);
         self.works_again(connection).await
     }
 
@@ -125,53 +100,6 @@ impl Vault {
             Err(error) if grants::is_conflict(&error) => Err(overtaken()),
             written => written.map(drop),
         }
-    }
-
-    /// The credential of a staged grant.
-    pub(crate) async fn minted(
-        &self,
-        connection: &Arc<ConnectionRecord>,
-        grant: &Grant,
-        version: Version,
-    ) -> Result<MintedCandidate, VaultError> {
-        let token_context = self.guarded_token_context(connection).await?;
-        if let Some(held) =
-            self.held(connection, &token_context, StoredGrants { grant, other: None, version })?
-        {
-            return Ok(MintedCandidate { credential: held.credential().clone(), newer: None });
-        }
-        let name = || connection.name.clone();
-        match self.find_endpoints(connection, Trigger::Requested(0)).await? {
-            None => {}
-            Some(EndpointsUnknown::RequestFailure(fault)) => {
-                return Err(fault.of_candidate(connection));
-            }
-            Some(EndpointsUnknown::Paused(rest)) => {
-                let failed =
-                    FailureDetails { retry_after: Some(rest), ..FailureDetails::default() };
-                let failed = Box::new(failed);
-                let fault = RequestFailure::Temporary { failed, whole_client: None };
-                return Err(fault.of_candidate(connection));
-            }
-        }
-        let discovered = self.context.connection(&connection.org, &connection.id)?;
-        let token_context = self.guarded_token_context(&discovered).await?;
-        let newer = self.ask(connection, &token_context, grant).await?;
-        let newer = newer.map_err(|fault| fault.of_candidate(connection))?;
-        if let Some(unusable) = newer.unusable_answer() {
-            // Not revoked: the grant in force may share its access.
-            return Err(VaultError::CandidateUnusable {
-                connection: name(),
-                why: unusable.to_string(),
-            });
-        }
-        let held = self.held(
-            connection,
-            &token_context,
-            StoredGrants { grant: &newer, other: None, version },
-        )?;
-        let held = held.ok_or_else(|| VaultError::NotRefreshable { connection: name() })?;
-        Ok(MintedCandidate { credential: held.credential().clone(), newer: Some(newer) })
     }
 
     /// Wipes a new secret whose test failed.
@@ -206,12 +134,12 @@ impl Vault {
             is_still(connection, stored, bytes)?;
             Ok(stored.header_for(connection).into_row(&stored.bytes, None))
         };
-        match self.change(connection, &put).await {
+        match self.refresh.change(connection, &put).await {
             // Another secret is staged.
             Ok(_) | Err(VaultError::RotationOvertaken { .. }) => {}
             Err(error) => return Err(error),
         }
-        self.sync_record(connection).await.map(drop)
+        self.refresh.sync_record(connection).await.map(drop)
     }
 }
 

@@ -3,15 +3,12 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
 use crate::context::method;
 use crate::error::VaultError;
 use crate::grant::Grant;
 use crate::grants::origin::Granted;
 use crate::grants::record::{GrantHeader, NewRow};
 use crate::grants::{self, TRIES_MAX};
-use crate::refresh::cache::Trigger;
 use crate::refresh::late;
 use crate::refresh::late::LateAnswers;
 use crate::{ManagedBy, NewConnection, Vault};
@@ -63,8 +60,8 @@ impl Vault {
                     other => other?,
                 };
             }
-            self.cache.forget(id);
-            let projected = self.sync_record_with(&connection, Some(&facts)).await;
+            self.refresh.forget(id);
+            let projected = self.refresh.sync_record_with(&connection, Some(&facts)).await;
             if projected.is_err() && self.context.connection(org, id).is_err() {
                 // The connection was removed between the two writes: its grant is removed too.
                 self.grants.delete(org, id).await?;
@@ -73,41 +70,6 @@ impl Vault {
             return projected;
         }
         Err(grants::overtaken(org, id))
-    }
-
-    /// Stores the facts of a refresh response beside its tokens: scopes, the end of the grant, and host
-    /// variables, which the provider's file restricts to its own domain.
-    pub(crate) async fn follow_answer(
-        &self,
-        connection: &ConnectionRecord,
-        newer: &Grant,
-    ) -> Result<(), VaultError> {
-        let Some(tokens) = newer.tokens() else { return Ok(()) };
-        let facts = tokens.facts();
-        let catalogue = self.context.catalogue(&connection.org);
-        let Some(provider) = catalogue.get(&connection.provider) else { return Ok(()) };
-        for name in provider.not_captured(&facts.captured) {
-            tracing::warn!(
-                connection = %connection.id, variable = name,
-                "a token's answer names a host that is not the provider's: it is not taken"
-            );
-        }
-        let taken = provider.captured(&facts.captured);
-        let has_moved =
-            taken.iter().any(|(name, value)| connection.facts.captured.get(name) != Some(value));
-        let change = |record: &mut ConnectionRecord| {
-            record.facts.captured.extend(taken.clone());
-            // RFC 6749 §5.1: without `scope` the scopes are unchanged.
-            if let Some(scopes) = &facts.scope {
-                record.facts.granted.clone_from(scopes);
-            }
-            record.facts.ends = facts.refresh_expires;
-        };
-        self.directory.change::<Connection>(&connection.org, &connection.id, change).await?;
-        if has_moved {
-            tracing::info!(connection = %connection.id, "the provider has moved the account's host");
-        }
-        Ok(())
     }
 
     /// Adds a connection that a flow will connect; it has no grant yet.
@@ -137,40 +99,17 @@ impl Vault {
     ) -> Result<RemovedConnection, VaultError> {
         let connection = self.context.connection(org, id)?;
         // Before the row is deleted: a refresh that finds no row keeps its tokens for revocation.
-        let late = revoke.then(|| self.flights.refreshes().collect_late(id));
+        let late = revoke.then(|| self.refresh.collect_late(id));
         if revoke {
             // Other replicas must revoke the tokens that they still receive.
             self.directory.keep(&late::note_name(id), &[], late::WANTED_FOR).await?;
         }
         self.directory.remove::<Connection>(org, id, ManagedBy::Store).await?;
-        self.cache.remove(id);
-        self.delete_failures(org, id).await;
+        self.refresh.remove(org, id).await;
         let grant = self.grants.take_grant(&connection).await?;
         let late = late.filter(LateAnswers::is_awaited);
         let may_be = revoke && late.is_none() && self.directory.is_shared();
-        let is_awaited_elsewhere = may_be && self.may_be_refreshed(id).await;
+        let is_awaited_elsewhere = may_be && self.refresh.may_be_refreshed(id).await;
         Ok(RemovedConnection { connection, grant, late, is_awaited_elsewhere })
-    }
-
-    /// Fetches a newer token now, regardless of the age of the current one. Pauses of authorization servers apply; a secret of
-    /// a source is tried at once, also if the last one was rejected.
-    ///
-    /// # Errors
-    /// When no newer token can be fetched.
-    pub async fn refresh_now(&self, org: &OrgId, id: &ConnectionId) -> Result<(), VaultError> {
-        self.end_pause_of_secret(&*self.context.connection(org, id)?).await;
-        self.fetch_newer(org, id).await
-    }
-
-    /// Like [`Self::refresh_now`], but all pauses apply.
-    pub(crate) async fn fetch_newer(
-        &self,
-        org: &OrgId,
-        id: &ConnectionId,
-    ) -> Result<(), VaultError> {
-        let connection = self.context.connection(org, id)?;
-        // The stored token may have expired; the next one must be newer than that.
-        let generation = self.grants.stored(&connection).await?.version.0;
-        self.fetch(connection, Trigger::Requested(generation), Instant::now()).await.map(|_| ())
     }
 }

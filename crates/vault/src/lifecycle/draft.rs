@@ -123,7 +123,7 @@ impl Vault {
             NewRow { header: GrantHeader { given, ..GrantHeader::of(&connection) }, grants }
         })
         .await?;
-        self.sync_record(&connection).await
+        self.refresh.sync_record(&connection).await
     }
 
     /// Marks tests as failed that a crash or a restart interrupted.
@@ -166,7 +166,7 @@ impl Vault {
                 Err(error) if grants::is_conflict(&error) => {}
                 other => {
                     other?;
-                    self.cache.forget(id);
+                    self.refresh.forget(id);
                     return Ok(());
                 }
             }

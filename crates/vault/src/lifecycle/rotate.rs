@@ -14,8 +14,7 @@ use crate::context::method;
 use crate::error::VaultError;
 use crate::grant::Grant;
 use crate::grants::record::{Dates, GrantHeader, NewRow, SecondGrant};
-use crate::grants::{self, StoredGrant, TRIES_MAX};
-use crate::refresh::token_request::StoredGrants;
+use crate::grants::{self, StoredGrant};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_model::Connection;
@@ -44,8 +43,6 @@ struct Replacement<'a> {
     bytes: &'a [u8],
     kept: RotationTerms,
 }
-
-pub(crate) type Change<'a> = dyn Fn(&StoredGrant) -> Result<NewRow, VaultError> + Sync + 'a;
 
 impl Vault {
     /// Seals a new secret beside the one in force, which stays in force, and creates the credential for its
@@ -78,9 +75,9 @@ impl Vault {
             let header = stored.header_for(&connection);
             Ok(header.into_row(&stored.bytes, Some((second(), &bytes))))
         };
-        let staged = self.change(&connection, &put).await;
+        let staged = self.refresh.change(&connection, &put).await;
         let staged = self.or_restore_record(&connection, staged).await?;
-        let minted = self.minted(&connection, &grant, staged.version).await;
+        let minted = self.refresh.minted(&connection, &grant, staged.version).await;
         let minted = self.or_drop_staged(&connection, &bytes, minted).await?;
         let is_successor = minted.replaces_token_of(&grant);
         if let Some(newer) = minted.newer() {
@@ -92,7 +89,7 @@ impl Vault {
                 let header = stored.header_for(&connection);
                 Ok(header.into_row(&stored.bytes, Some((second(), &bytes))))
             };
-            while_the_store_fails(|| self.change(&connection, &put)).await?;
+            while_the_store_fails(|| self.refresh.change(&connection, &put)).await?;
         }
         let catalogue = self.context.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
@@ -129,7 +126,7 @@ impl Vault {
             let given = given.as_deref();
             Ok(self.swapped(&connection, stored, Replacement { given, bytes: &bytes, kept }))
         };
-        while_the_store_fails(|| self.change(&connection, &put)).await?;
+        while_the_store_fails(|| self.refresh.change(&connection, &put)).await?;
         self.works_again(&connection).await
     }
 
@@ -158,7 +155,7 @@ impl Vault {
             self.may_follow(&connection, stored, given, &bytes)?;
             Ok(self.swapped(&connection, stored, Replacement { given, bytes: &bytes, kept }))
         };
-        let changed = self.change(&connection, &put).await;
+        let changed = self.refresh.change(&connection, &put).await;
         self.or_restore_record(&connection, changed).await?;
         self.works_again(&connection).await
     }
@@ -199,10 +196,10 @@ impl Vault {
             let bytes = before.map_or(bytes.as_slice(), |(_, bytes)| bytes);
             Ok(self.swapped(connection, stored, Replacement { given, bytes, kept }))
         };
-        match self.change(connection, &put).await {
+        match self.refresh.change(connection, &put).await {
             // Another replica has applied the same file first.
             Err(VaultError::SameSecret { .. }) => {
-                self.sync_record(connection).await?;
+                self.refresh.sync_record(connection).await?;
                 return Ok(false);
             }
             changed => self.or_restore_record(connection, changed).await?,
@@ -227,8 +224,8 @@ impl Vault {
             old_of(&connection, stored)?;
             Ok(stored.header_for(&connection).into_row(&stored.bytes, None))
         };
-        self.change(&connection, &put).await?;
-        self.sync_record(&connection).await
+        self.refresh.change(&connection, &put).await?;
+        self.refresh.sync_record(&connection).await
     }
 
     /// Puts the old secret in force again, atomically, and wipes the new one.
@@ -248,8 +245,8 @@ impl Vault {
             let header = GrantHeader { given, consent, dates, ..GrantHeader::of(&connection) };
             Ok(header.into_row(bytes, None))
         };
-        self.change(&connection, &put).await?;
-        self.sync_record(&connection).await
+        self.refresh.change(&connection, &put).await?;
+        self.refresh.sync_record(&connection).await
     }
 
     /// Wipes expired secrets: old ones after an unconfirmed rotation, new ones whose test never ended.
@@ -285,9 +282,11 @@ impl Vault {
                 }
                 _ => Err(VaultError::NoRotation { connection: connection.name.clone() }),
             };
-            match self.change(connection, &put).await {
-                Ok(_) => wiped.push(self.sync_record(connection).await?),
-                Err(VaultError::NoRotation { .. }) => drop(self.sync_record(connection).await?),
+            match self.refresh.change(connection, &put).await {
+                Ok(_) => wiped.push(self.refresh.sync_record(connection).await?),
+                Err(VaultError::NoRotation { .. }) => {
+                    drop(self.refresh.sync_record(connection).await?)
+                }
                 // The grant cannot be opened; its next use reports that.
                 Err(VaultError::Sealed { .. } | VaultError::GrantMissing { .. }) => {}
                 Err(error) => return Err(error),
@@ -386,51 +385,6 @@ impl Vault {
         GrantHeader { given, dates, ..GrantHeader::of(connection) }.into_row(bytes, other)
     }
 
-    /// Writes the changed row, and publishes its credential.
-    pub(crate) async fn change(
-        &self,
-        connection: &Arc<ConnectionRecord>,
-        to: &Change<'_>,
-    ) -> Result<StoredGrant, VaultError> {
-        let (org, id) = (&connection.org, &connection.id);
-        for _ in 0..TRIES_MAX {
-            let stored = self.grants.stored(connection).await?;
-            match self.grants.write(org, id, to(&stored)?, Some(stored.version)).await {
-                Err(error) if grants::is_conflict(&error) => {}
-                other => {
-                    other?;
-                    let published = self.publish_stored(connection).await;
-                    if published.is_err() {
-                        // The cached credential is outdated, and the feed omits a replica's own changes.
-                        self.cache.forget(id);
-                    }
-                    return published;
-                }
-            }
-        }
-        Err(grants::overtaken(org, id))
-    }
-
-    /// Replaces the cached credential by that of the stored grant without a gap, if the grant gives it without a request.
-    async fn publish_stored(
-        &self,
-        connection: &ConnectionRecord,
-    ) -> Result<StoredGrant, VaultError> {
-        let cell = self.cache.known(&connection.id).map(|cell| (cell.epoch(), cell));
-        let stored = self.grants.stored(connection).await?;
-        let token_context = self.guarded_token_context(connection).await?;
-        let grant = stored.grant(&self.context, connection)?;
-        let other = stored.other_grant(&self.context, connection)?;
-        let grants = StoredGrants { grant: &grant, other: other.as_ref(), version: stored.version };
-        match (self.held(connection, &token_context, grants), cell) {
-            (Ok(Some(held)), Some((epoch, cell))) => cell.reset_with(held, epoch),
-            // A cell that was created since then reads the changed row.
-            (Ok(Some(_)), None) => {}
-            (Ok(None) | Err(_), _) => self.cache.forget(&connection.id),
-        }
-        Ok(stored)
-    }
-
     /// Restores the record after a refused rotation.
     async fn or_restore_record<T>(
         &self,
@@ -438,7 +392,7 @@ impl Vault {
         result: Result<T, VaultError>,
     ) -> Result<T, VaultError> {
         if result.is_err() {
-            self.sync_record(connection).await?;
+            self.refresh.sync_record(connection).await?;
         }
         result
     }
@@ -448,7 +402,7 @@ impl Vault {
         &self,
         connection: &ConnectionRecord,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
-        self.sync_record(connection).await?;
+        self.refresh.sync_record(connection).await?;
         let repaired = |record: &mut ConnectionRecord| {
             if let ConnectionState::Broken { reason: BrokenReason::TestFailed, .. } =
                 record.facts.state

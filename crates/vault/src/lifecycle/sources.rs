@@ -123,7 +123,7 @@ impl Vault {
         };
         let changed = self.directory.edit::<Source, E>(org, id, &put).await?;
         if changed.updated != source.updated {
-            self.source_changed(org, source.name());
+            self.refresh.source_changed(org, source.name());
         }
         Ok(changed)
     }

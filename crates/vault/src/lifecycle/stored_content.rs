@@ -8,7 +8,7 @@ use keyward_state::store::Table;
 use crate::grant::{Grant, StoredAppSecret};
 use crate::grants::apps::AppPurpose;
 use crate::grants::record::{self, GrantPurpose, OpenedGrant, RecordError};
-use crate::refresh::failure_rows::FailureRow;
+use crate::refresh::failures::FailureRow;
 use crate::sources::SourceKeys;
 
 /// Checks a row with secrets or failures of connections, apps and sources. Other rows are not looked at.

@@ -149,7 +149,7 @@ impl Flows {
             }
             AccountSource::Userinfo => self.of_userinfo(it).await,
             AccountSource::Test => {
-                let name = self.vault.tested_account(it.connection, it.grant).await?;
+                let name = self.vault.refresh().tested_account(it.connection, it.grant).await?;
                 Some(Account::named(name, AccountSource::Test))
             }
         }

@@ -96,7 +96,7 @@ impl Flows {
         if failure.code().is_some_and(|code| suggests_new_endpoints(code.as_str()))
             && let Some(issuer) = &asking.issuer
         {
-            self.vault.distrust_metadata(issuer);
+            self.vault.refresh().distrust_metadata(issuer);
         }
         match setting(failure, asking, redirect_uri) {
             Some(setting) => FlowError::Server(format!("{failure}: {setting}")),

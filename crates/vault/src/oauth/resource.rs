@@ -253,13 +253,14 @@ impl Flows {
     /// servers add a slash to its name, in one of both places: the name in the document counts.
     async fn metadata_of_named(&self, issuer: &str) -> Result<Arc<Metadata>, FlowError> {
         let settings = self.settings.load_full();
-        let read = self.vault.metadata(&self.caller, issuer, &settings).await;
+        let read = self.vault.refresh().metadata(&self.caller, issuer, &settings).await;
         let error = match read {
             Ok(metadata) => return Ok(metadata),
             Err(error) => error,
         };
         if let (MetadataError::Mismatch { .. }, Some(other)) = (&*error, other_name(issuer))
-            && let Ok(metadata) = self.vault.metadata(&self.caller, &other, &settings).await
+            && let Ok(metadata) =
+                self.vault.refresh().metadata(&self.caller, &other, &settings).await
         {
             return Ok(metadata);
         }

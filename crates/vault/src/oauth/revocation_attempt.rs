@@ -152,7 +152,7 @@ impl Flows {
         }
         let (tell, told) = oneshot::channel();
         let flows = Arc::clone(self);
-        self.vault.spawn_as_flight(async move {
+        self.vault.refresh().spawn_as_flight(async move {
             let HeldRevocation { row, lease } = held;
             let renewed = flows.renewing(&lease, flows.renewed(row).boxed()).await;
             // If the caller has ended, so does the lease: a later attempt reads the row.

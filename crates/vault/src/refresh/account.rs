@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Request, Uri};
 
-use crate::Vault;
+use super::Refresh;
 use crate::context::method;
 use crate::grant::{Grant, MintContext};
 use keyward_base::host::{Scheme, Target};
@@ -23,7 +23,7 @@ use keyward_state::store::Version;
 /// Longest account name that is stored, in characters.
 const NAME_CHARS_MAX: usize = 128;
 
-impl Vault {
+impl Refresh {
     /// The account of `grant`, from the response to the provider's test request. `connection` need not be
     /// stored. `None`: there is no test request, or its response names no account or is an error, which is
     /// logged.

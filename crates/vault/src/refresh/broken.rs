@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
+use super::Refresh;
 use super::token_request::TokenContext;
-use crate::Vault;
 use crate::error::VaultError;
 use crate::grant::Grant;
 use crate::grants::origin::Granted;
@@ -14,7 +14,7 @@ use keyward_model::{Connection, Deadline, Reference};
 use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState, Rotation};
 use keyward_state::store::Version;
 
-impl Vault {
+impl Refresh {
     /// Writes the verdict over the version that was read. Returns the new version.
     ///
     /// # Errors
@@ -112,6 +112,41 @@ impl Vault {
             stored = again;
         }
         Err(crate::grants::overtaken(&connection.org, &connection.id))
+    }
+
+    /// Stores the facts of a refresh response beside its tokens: scopes, the end of the grant, and host
+    /// variables, which the provider's file restricts to its own domain.
+    pub(crate) async fn follow_answer(
+        &self,
+        connection: &ConnectionRecord,
+        newer: &Grant,
+    ) -> Result<(), VaultError> {
+        let Some(tokens) = newer.tokens() else { return Ok(()) };
+        let facts = tokens.facts();
+        let catalogue = self.context.catalogue(&connection.org);
+        let Some(provider) = catalogue.get(&connection.provider) else { return Ok(()) };
+        for name in provider.not_captured(&facts.captured) {
+            tracing::warn!(
+                connection = %connection.id, variable = name,
+                "a token's answer names a host that is not the provider's: it is not taken"
+            );
+        }
+        let taken = provider.captured(&facts.captured);
+        let has_moved =
+            taken.iter().any(|(name, value)| connection.facts.captured.get(name) != Some(value));
+        let change = |record: &mut ConnectionRecord| {
+            record.facts.captured.extend(taken.clone());
+            // RFC 6749 §5.1: without `scope` the scopes are unchanged.
+            if let Some(scopes) = &facts.scope {
+                record.facts.granted.clone_from(scopes);
+            }
+            record.facts.ends = facts.refresh_expires;
+        };
+        self.directory.change::<Connection>(&connection.org, &connection.id, change).await?;
+        if has_moved {
+            tracing::info!(connection = %connection.id, "the provider has moved the account's host");
+        }
+        Ok(())
     }
 
     /// Updates records whose state a crash left different from their grants.

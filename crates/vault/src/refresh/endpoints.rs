@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::Refresh;
 use super::backoff::FailureDetails;
 use super::cache::{Trigger, random};
 use super::issuer_cache::{Issuer, IssuerState};
 use super::token_request::{RequestFailure, TokenContext, fault};
-use crate::Vault;
 use crate::error::VaultError;
 use crate::grant::MintError;
 use crate::grant::oauth::{Metadata, MetadataError, TokenFailure, read_metadata};
@@ -47,7 +47,7 @@ impl TokenContext {
     }
 }
 
-impl Vault {
+impl Refresh {
     /// Whether metadata is needed before a token request.
     ///
     /// # Errors
@@ -146,7 +146,7 @@ pub(crate) enum MetadataUnavailable {
     Paused(Duration),
 }
 
-impl Vault {
+impl Refresh {
     /// The metadata of an issuer.
     ///
     /// # Errors

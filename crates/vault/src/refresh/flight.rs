@@ -26,13 +26,13 @@ use tokio::time::Instant;
 
 use self::held_lease::{HeldLease, LeaseResult};
 use self::refusal::{RETRY_AFTER_MIN, unavailable};
+use super::Refresh;
 use super::backoff::{Backoff, FailureDetails};
 use super::cache::{CachedCredential, FlightResult, Lookup, Ticket, Trigger};
-use super::failure_rows::FailureSubject;
+use super::failures::FailureSubject;
 use super::flights::STORE_AGAIN;
 use super::servers::{ClientAtServer, RequestSlot};
 use super::token_request::{RequestFailure, StoredGrants, TokenContext};
-use crate::Vault;
 use crate::error::{FlightRefusal, VaultError};
 use crate::grant::Grant;
 use crate::grant::oauth::OAuthGrant;
@@ -46,7 +46,7 @@ use keyward_state::directory::{BrokenReason, ConnectionRecord, RemedyCause};
 const ROUNDS_MAX: usize = 8;
 
 struct Flight<'a> {
-    vault: &'a Vault,
+    refresh: &'a Refresh,
     connection: &'a Arc<ConnectionRecord>,
     why: Trigger,
     ticket: &'a Ticket,
@@ -92,7 +92,7 @@ enum Paused {
     Before,
 }
 
-impl Vault {
+impl Refresh {
     /// How long a flight takes at most, unless its response is late: the request, and storing the response.
     pub fn flight_time(&self) -> Duration {
         self.context.token_settings().exchange_timeout + STORE_AGAIN.iter().sum::<Duration>()
@@ -151,7 +151,7 @@ impl Vault {
                     self.begin_flight(&connection, why, ticket);
                     return Ok(credential);
                 }
-                Lookup::Refuse(refused) => return Err(refused.of(&connection, self)),
+                Lookup::Refuse(refused) => return Err(refused.of(&connection, &self.context)),
                 Lookup::Pause(rest) => return Err(unavailable(&connection, &cell, rest)),
                 Lookup::Wait(number) => waited = Some(number),
                 Lookup::Begin(ticket) => {
@@ -174,11 +174,11 @@ impl Vault {
         why: Trigger,
         ticket: Ticket,
     ) {
-        let (vault, connection) = (self.clone(), connection.clone());
+        let (refresh, connection) = (self.clone(), connection.clone());
         let pending = self.flights.refreshes.register(&connection.id);
         self.spawn_as_flight(async move {
             let _pending = pending;
-            vault.fly(&connection, why, ticket).await;
+            refresh.fly(&connection, why, ticket).await;
         });
     }
 
@@ -200,8 +200,16 @@ impl Vault {
     async fn fly(&self, connection: &Arc<ConnectionRecord>, why: Trigger, ticket: Ticket) {
         let settings = self.settings_of(connection);
         let (about, lease, sent) = (Mutex::default(), OnceLock::new(), SentRequests::default());
-        let flight =
-            Flight { vault: self, connection, why, ticket: &ticket, settings, about, lease, sent };
+        let flight = Flight {
+            refresh: self,
+            connection,
+            why,
+            ticket: &ticket,
+            settings,
+            about,
+            lease,
+            sent,
+        };
         let result = match flight.go().await {
             Ok(result) => result,
             Err(error) => FlightResult::Refused(FlightRefusal::Failed(Arc::new(error))),
@@ -219,7 +227,7 @@ impl Vault {
                     .filter(|_| connection.references.is_empty() && !backoff.is_of_secret()),
                 backoff.written(),
             ) {
-                self.store_failures(&connection.org, &connection.id, about, failures).await;
+                self.failures.store(&connection.org, &connection.id, about, failures).await;
             }
             self.alert(connection);
         }
@@ -235,7 +243,7 @@ impl Vault {
 
 impl Flight<'_> {
     async fn go(&self) -> Result<FlightResult, VaultError> {
-        let stored = self.vault.grants.stored(self.connection).await?;
+        let stored = self.refresh.grants.stored(self.connection).await?;
         if let Some(result) = self.result_of_row(&stored).await? {
             return Ok(result);
         }
@@ -248,8 +256,8 @@ impl Flight<'_> {
         {
             return self.result_of_stored(false).await;
         }
-        let client = self.vault.client_at_server(&self.token_context()?);
-        let slot = self.vault.servers.slot(&client, &self.vault.clock, &self.settings);
+        let client = self.refresh.client_at_server(&self.token_context()?);
+        let slot = self.refresh.servers.slot(&client, &self.refresh.clock, &self.settings);
         let slot = match slot.await {
             Ok(slot) => slot,
             Err(pause) => return Ok(FlightResult::Paused(pause)),
@@ -271,7 +279,7 @@ impl Flight<'_> {
                     return Ok(pause);
                 }
             }
-            let stored = self.vault.grants.stored(self.connection).await?;
+            let stored = self.refresh.grants.stored(self.connection).await?;
             if let Some(result) = self.result_of_row(&stored).await? {
                 return Ok(result);
             }
@@ -294,20 +302,19 @@ impl Flight<'_> {
 
     /// The current context of a token request.
     fn token_context(&self) -> Result<TokenContext, VaultError> {
-        self.vault.token_context(&self.connection_now())
+        self.refresh.token_context(&self.connection_now())
     }
 
     /// The pause after stored failures, of an earlier process or another replica.
     async fn pause(&self, stored: &StoredGrant) -> Result<Option<Paused>, VaultError> {
         let token_context = self.token_context()?;
-        let about = self.vault.failure_subject(&token_context, stored).await?;
-        let row =
-            self.vault.stored_failures(&self.connection.org, &self.connection.id, &about).await;
+        let about = self.refresh.failure_subject(&token_context, stored).await?;
+        let row = self.refresh.failures.of(&self.connection.org, &self.connection.id, &about).await;
         *self.about.lock() = Some(about);
         let is_unanswered = row.as_ref().is_some_and(Backoff::is_unanswered);
         self.sent.is_unanswered.store(is_unanswered, Relaxed);
         Ok(row.map(|backoff| {
-            let rest = backoff.rest(self.vault.clock.moment());
+            let rest = backoff.rest(self.refresh.clock.moment());
             self.ticket.adopt(backoff);
             rest.map_or(Paused::Before, Paused::Still)
         }))
@@ -326,11 +333,11 @@ impl Flight<'_> {
         let app = stored.app.as_ref();
         if app.is_some() && self.connection_now().app_id() != app {
             // The same after a consent with another app: the request must be sent with that app.
-            self.vault.sync_record(self.connection).await?;
+            self.refresh.sync_record(self.connection).await?;
         }
         let ((grant, token_context), held) = self.held_of(stored).await?;
         if let Some(held) = held.filter(|_| !tried_again) {
-            let now = self.vault.clock.moment();
+            let now = self.refresh.clock.moment();
             let does = self.why.takes(&held) && !held.is_dead(now);
             let enough = does && (self.why != Trigger::Needed || !held.ages(now));
             // The last fetched values are used while newer ones are requested, also after a start.
@@ -343,10 +350,10 @@ impl Flight<'_> {
             }
         }
         let connection = self.connection.name.clone();
-        let remedy = || self.vault.context.remedy(self.connection, RemedyCause::Token);
+        let remedy = || self.refresh.context.remedy(self.connection, RemedyCause::Token);
         let failed =
             |error| Ok(Some(FlightResult::Refused(FlightRefusal::Failed(Arc::new(error)))));
-        match (self.vault.renews(&token_context, &grant), self.why.is_of_request()) {
+        match (self.refresh.renews(&token_context, &grant), self.why.is_of_request()) {
             (true, true) if !token_context.is_automatic() => {
                 return failed(VaultError::ByHand { connection, remedy: remedy() });
             }
@@ -363,12 +370,12 @@ impl Flight<'_> {
         &self,
         stored: &StoredGrant,
     ) -> Result<((Grant, TokenContext), Option<CachedCredential>), VaultError> {
-        let grant = stored.grant(&self.vault.context, self.connection)?;
+        let grant = stored.grant(&self.refresh.context, self.connection)?;
         // The previous response may have changed its hosts.
-        let token_context = self.vault.guarded_token_context(&self.connection_now()).await?;
-        let other = stored.other_grant(&self.vault.context, self.connection)?;
+        let token_context = self.refresh.guarded_token_context(&self.connection_now()).await?;
+        let other = stored.other_grant(&self.refresh.context, self.connection)?;
         let grants = StoredGrants { grant: &grant, other: other.as_ref(), version: stored.version };
-        let held = self.vault.held(self.connection, &token_context, grants)?;
+        let held = self.refresh.held(self.connection, &token_context, grants)?;
         Ok(((grant, token_context), held))
     }
 
@@ -382,7 +389,7 @@ impl Flight<'_> {
         if let Some(unsaved) = self.ticket.unsaved(&stored.bytes) {
             return self.keep(unsaved).await;
         }
-        let grant = stored.grant(&self.vault.context, self.connection)?;
+        let grant = stored.grant(&self.refresh.context, self.connection)?;
         let token_context = self.token_context()?.with_check(self.lease_check());
         if grant.tokens().is_some_and(OAuthGrant::may_be_spent) {
             self.note_sent().await;
@@ -391,7 +398,7 @@ impl Flight<'_> {
         if !self.is_sure_of_lease().await {
             return Ok(RequestResult::Overtaken);
         }
-        let asking = self.vault.ask(self.connection, &token_context, &grant).boxed();
+        let asking = self.refresh.ask(self.connection, &token_context, &grant).boxed();
         let answer = self.awaited(asking, slot, &stored.bytes).await?;
         let before = stored.broken.as_ref();
         let of_answer;
@@ -408,7 +415,7 @@ impl Flight<'_> {
                 }
             },
         };
-        let now = self.vault.clock.moment();
+        let now = self.refresh.clock.moment();
         let (failed, whole_client) = match failure {
             RequestFailure::Dead(verdict) => {
                 slot.answered();
@@ -417,7 +424,7 @@ impl Flight<'_> {
             RequestFailure::Temporary { failed, whole_client } => (*failed, whole_client),
         };
         if failed.code.as_deref().is_some_and(|code| matches!(code, "http_404" | "http_405")) {
-            self.vault.endpoint_changes.report(&self.connection.org, &self.connection.id);
+            self.refresh.endpoint_changes.report(&self.connection.org, &self.connection.id);
         }
         self.warn_of(&failed, asked);
         // A failing source says nothing about the authorization server. A server that rejects a secret is up.
@@ -433,7 +440,7 @@ impl Flight<'_> {
             return self.result_of_verdict(stored, verdict, before).await;
         }
         if let Some(pause) = whole_client {
-            self.vault.servers.pause_client(asked, now, pause, &self.settings);
+            self.refresh.servers.pause_client(asked, now, pause, &self.settings);
         }
         Ok(RequestResult::Landed(FlightResult::Failed(failed)))
     }
@@ -446,7 +453,7 @@ impl Flight<'_> {
         token_context: &TokenContext,
         grant: &Grant,
     ) -> Option<String> {
-        let is_live = |tokens: &OAuthGrant| tokens.is_live(self.vault.clock.now());
+        let is_live = |tokens: &OAuthGrant| tokens.is_live(self.refresh.clock.now());
         let is_exchanged = token_context.exchanges_access_token();
         let is_accepted = !matches!(self.why, Trigger::Rejected(_));
         match is_exchanged && is_accepted && grant.tokens().is_some_and(is_live) {
@@ -464,7 +471,7 @@ impl Flight<'_> {
 
     /// The current record of the connection.
     fn connection_now(&self) -> Arc<ConnectionRecord> {
-        let now = self.vault.context.connection(&self.connection.org, &self.connection.id);
+        let now = self.refresh.context.connection(&self.connection.org, &self.connection.id);
         now.unwrap_or_else(|_| self.connection.clone())
     }
 }

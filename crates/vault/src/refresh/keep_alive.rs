@@ -9,9 +9,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use super::Refresh;
 use super::cache::{Lookup, Trigger, random};
 use super::status::after;
-use crate::Vault;
 use crate::context::method;
 use crate::grant::Grant;
 use crate::grant::oauth::TokenFacts;
@@ -91,7 +91,7 @@ impl KeepAliveCursor {
     }
 }
 
-impl Vault {
+impl Refresh {
     /// Runs until it is dropped.
     pub async fn keep_alive(&self) {
         let mut walk = KeepAliveCursor::default();

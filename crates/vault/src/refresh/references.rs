@@ -13,11 +13,11 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
+use super::Refresh;
 use super::backoff::FailureDetails;
 use super::cache::{CachedCredential, Lifetime};
 use super::source_values::{NoValue, digest_of};
 use super::token_request::{RequestFailure, StoredGrants, TokenContext, source_failed};
-use crate::Vault;
 use crate::context::method;
 use crate::error::VaultError;
 use crate::grant::{Fetched, FetchedFacts, Grant, GrantError, MintContext, Referred};
@@ -26,7 +26,7 @@ use keyward_base::id::OrgId;
 use keyward_base::secret::Secret;
 use keyward_base::time::Moment;
 use keyward_base::tokens::TokenSettings;
-use keyward_model::{Connection, Failures, FetchedView, FieldReference, References, Source};
+use keyward_model::{Connection, Failures, FetchedView, References};
 use keyward_rules::inject::credential::RenewalConditions;
 use keyward_rules::provider::AuthMethod;
 use keyward_state::directory::ConnectionRecord;
@@ -74,21 +74,7 @@ pub(crate) enum Newer {
     Unknown,
 }
 
-impl Vault {
-    /// Refuses references to sources that the organisation does not have.
-    ///
-    /// # Errors
-    /// With the first of them.
-    pub fn check_references(&self, org: &OrgId, references: &References) -> Result<(), VaultError> {
-        let view = self.directory.view();
-        for FieldReference { from, .. } in references.values() {
-            if view.find::<Source>(org, from).is_none() {
-                return Err(VaultError::UnknownSource { name: from.clone() });
-            }
-        }
-        Ok(())
-    }
-
+impl Refresh {
     /// The limits of fetches: those of refreshes, with shorter pauses.
     pub(crate) fn settings_of(&self, connection: &ConnectionRecord) -> Arc<TokenSettings> {
         let settings = self.context.token_settings();
@@ -260,7 +246,7 @@ fn life_of(facts: &FetchedFacts, now: &Moment, is_current: bool) -> Lifetime {
 /// The pause after a server rejected a secret that was just fetched. A changed file or a manual refresh ends it.
 const REJECTED_PAUSE: Duration = Duration::from_secs(60);
 
-impl Vault {
+impl Refresh {
     /// The credential of the last token. It outlives the key that it was minted from.
     pub(crate) fn held_token(
         &self,

@@ -6,17 +6,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::Refresh;
 use super::backoff::{Backoff, FailureDetails};
 use super::cache::random;
 use super::references::{ReferenceStatus, rejected, shown};
 use super::source_values::{FetchedValues, NoValue, digest_of};
 use super::token_request::RequestFailure;
-use crate::Vault;
 use crate::error::VaultError;
+use crate::grant::oauth::OAuthClient;
 use crate::grant::{AppSecret, FetchedAppSecret, FetchedFacts, StoredAppSecret, same_values};
 use crate::grants::apps::secret_of;
 use crate::grants::record::GrantVerdict;
 use crate::grants::{TRIES_MAX, is_conflict};
+use keyward_base::id::{AppId, OrgId};
 use keyward_model::Connection;
 use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord};
 use keyward_state::store::Version;
@@ -24,7 +26,41 @@ use keyward_state::store::Version;
 /// The retry time while a source has not answered its first request yet.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-impl Vault {
+impl Refresh {
+    /// The app as an OAuth client.
+    ///
+    /// # Errors
+    /// As [`Vault::app_secret`].
+    pub async fn client(&self, app: &AppRecord) -> Result<OAuthClient, VaultError> {
+        let (id, key_id) = (app.client_id.clone(), app.settings.tokens.key_id.clone());
+        Ok(OAuthClient { id, secret: self.app_secret(app).await?, key_id })
+    }
+
+    /// The credentials of the app at a token endpoint.
+    ///
+    /// # Errors
+    /// When the app is paused, its secret cannot be opened, or its source gives none.
+    pub async fn app_secret(&self, app: &AppRecord) -> Result<AppSecret, VaultError> {
+        if app.facts.paused {
+            return Err(VaultError::AppPaused { app: app.name.clone() });
+        }
+        match app.references.is_empty() {
+            true => self.last_secret(app).await,
+            false => self.fetched_secret(app).await,
+        }
+    }
+
+    /// Requests credentials with the changed app: ends pauses, and tries connections again whose client was
+    /// rejected.
+    pub async fn app_changed(&self, org: &OrgId, id: &AppId) {
+        let view = self.directory.view();
+        let of_app = |it: &&Arc<ConnectionRecord>| it.app_id() == Some(id);
+        for connection in view.all::<Connection>(org).filter(of_app) {
+            self.cache.forget(&connection.id);
+        }
+        self.retry_changed_clients().await;
+    }
+
     /// The app's secrets, with values of references that are fetched now.
     pub(crate) async fn fetched_secret(&self, app: &AppRecord) -> Result<AppSecret, VaultError> {
         let fetch = self.app_fetches.of(&app.id);

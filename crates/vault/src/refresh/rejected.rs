@@ -13,9 +13,9 @@ use http::HeaderMap;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::Refresh;
 use super::cache::{Lookup, Trigger};
 use super::challenge::AskedMore;
-use crate::Vault;
 use crate::context::method;
 use crate::error::VaultError;
 use crate::grants::record::GrantVerdict;
@@ -28,7 +28,7 @@ use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState, 
 /// The stored detail of the verdict: the status of the answers.
 const REFUSED: &str = "401";
 
-impl Vault {
+impl Refresh {
     /// The connection of a credential, if it is active and its secret is not a token that is renewed.
     pub fn active_with_secret(&self, credential: &Credential) -> Option<Arc<ConnectionRecord>> {
         let cell = self.cache.known(&credential.connection)?;
@@ -132,7 +132,7 @@ impl Vault {
 /// The waits of a request whose token was issued a moment ago.
 const NEW_TOKEN_WAITS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 
-impl Vault {
+impl Refresh {
     /// Returns a credential newer than `stale`, which the upstream rejected; fetches it if necessary.
     /// `None` if the rejection is ignored now, or the grant cannot be renewed.
     ///
@@ -227,10 +227,10 @@ impl Vault {
     }
 }
 
-impl Vault {
+impl Refresh {
     /// The time of a service by its own clock, for signatures.
     pub fn time_at(&self, authority: &str, now: Timestamp) -> Timestamp {
-        match &*self.asker.0.load() {
+        match &*self.requester.0.load() {
             Some(by) => by.caller.clocks().at(authority, now),
             None => now,
         }
@@ -238,13 +238,13 @@ impl Vault {
 
     /// Learns the clock of a service from its refusal of a signed request, over verified TLS.
     pub fn learn_clock(&self, authority: &str, headers: &HeaderMap) {
-        if let Some(by) = &*self.asker.0.load() {
+        if let Some(by) = &*self.requester.0.load() {
             by.caller.clocks().learn(authority, headers, self.clock.now());
         }
     }
 
     /// What is wrong with this machine's clock, by the answers of services.
     pub fn clock_warning(&self) -> Option<String> {
-        self.asker.0.load().as_ref()?.caller.clocks().warning()
+        self.requester.0.load().as_ref()?.caller.clocks().warning()
     }
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
+use super::Refresh;
 use super::late;
 use super::late::OrphanedGrant;
 use super::unsaved_tokens::UnsavedTokens;
-use crate::Vault;
 use crate::error::VaultError;
 use crate::grant::Grant;
 use crate::grants::record::NewRow;
@@ -71,7 +71,7 @@ impl UnsavedTokens {
     }
 }
 
-impl Vault {
+impl Refresh {
     /// Retries in a task that counts as a flight, so that a shutdown waits for it. Holds `lease` meanwhile.
     pub(crate) fn keep_saving(
         &self,
@@ -79,7 +79,7 @@ impl Vault {
         unsaved: Arc<UnsavedTokens>,
         lease: Option<Arc<Lease>>,
     ) {
-        let (vault, connection) = (self.clone(), connection.clone());
+        let (refresh, connection) = (self.clone(), connection.clone());
         tracing::error!(
             id = "token_unsaved",
             connection = %connection.id, name = connection.name,
@@ -92,21 +92,21 @@ impl Vault {
             loop {
                 // Ends early if a flight has stored the response.
                 drop(tokio::time::timeout(pause, unsaved.stored.notified()).await);
-                match vault.save(&connection, &unsaved).await {
+                match refresh.save(&connection, &unsaved).await {
                     Err(_) => {
                         pause = (pause * 2).min(LONGEST);
-                        vault.hold(lease.as_deref()).await;
+                        refresh.hold(lease.as_deref()).await;
                     }
                     Ok(SaveResult::Needless) => break,
                     Ok(SaveResult::Stored) => {
-                        vault.keep_stored(&connection, &unsaved);
+                        refresh.keep_stored(&connection, &unsaved);
                         tracing::info!(connection = %connection.id, "the newer token is stored");
                         break;
                     }
                 }
             }
             // Requests read the row again.
-            vault.cache.saved(&connection.id);
+            refresh.cache.saved(&connection.id);
         });
     }
 
@@ -123,10 +123,10 @@ impl Vault {
         let Some(answer) = self.stored_answers.of(id) else { return };
         let connection =
             OrgId::parse(org).ok().and_then(|org| self.context.connection(&org, id).ok());
-        let (Some(connection), vault) = (connection, self.clone()) else { return };
+        let (Some(connection), refresh) = (connection, self.clone()) else { return };
         self.spawn_as_flight(async move {
             for _ in 0..TRIES_MAX {
-                let over = match vault.grants.stored_if_any(&connection).await {
+                let over = match refresh.grants.stored_if_any(&connection).await {
                     Ok(Some(stored)) if answer.is_lost_in(&stored) => stored.version,
                     Err(VaultError::Store(StoreError::RolledBack {
                         found: Some(found), ..
@@ -135,12 +135,12 @@ impl Vault {
                 };
                 let row = answer.row.clone();
                 let written =
-                    vault.grants.write(&connection.org, &connection.id, row, Some(over)).await;
+                    refresh.grants.write(&connection.org, &connection.id, row, Some(over)).await;
                 tracing::warn!(
                     connection = %connection.id, is_stored = written.is_ok(),
                     "the database lost a newer token in a failover: it is stored again"
                 );
-                vault.cache.forget(&connection.id);
+                refresh.cache.forget(&connection.id);
             }
         });
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::Refresh;
 use super::references::Newer;
-use crate::Vault;
 use crate::context::method;
 use crate::error::VaultError;
 use crate::sources::path_of;
@@ -14,7 +14,7 @@ use keyward_base::id::OrgId;
 use keyward_model::{FieldReference, LocalOrigin, References, Source};
 use keyward_state::directory::{AppRecord, ConnectionRecord, View};
 
-impl Vault {
+impl Refresh {
     /// The files that usable connections, and apps, have values in.
     pub fn source_files(&self) -> Vec<PathBuf> {
         let view = self.directory.view();

@@ -11,8 +11,8 @@ use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
+use super::Refresh;
 use super::cache::Trigger;
-use crate::Vault;
 use crate::sources::{Fetch, SourceError, bearer_of};
 use keyward_base::id::OrgId;
 use keyward_base::secret::Secret;
@@ -37,7 +37,7 @@ pub(crate) struct NoValue {
     pub(crate) source: String,
 }
 
-impl Vault {
+impl Refresh {
     /// The values of all references.
     pub(crate) async fn values_of(
         &self,

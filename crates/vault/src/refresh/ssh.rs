@@ -12,9 +12,9 @@ use keyward_ssh::binding::LoginPath;
 use keyward_ssh::login::SshLogin;
 use keyward_state::directory::ConnectionRecord;
 
+use super::Refresh;
 use super::cache::Trigger;
 use super::source_values::digest_of;
-use crate::Vault;
 use crate::context::method;
 use crate::error::VaultError;
 use crate::grant::{Grant, MintError, OpenedSshKey};
@@ -42,7 +42,7 @@ pub enum LoginRefused {
     Mismatch,
 }
 
-impl Vault {
+impl Refresh {
     /// The key of a connection. A key by reference is fetched when its `ttl` has passed.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ impl Vault {
     }
 }
 
-impl Vault {
+impl Refresh {
     /// The certificates of a connection for TLS handshakes, as they are stored: no source is read. `None`: it has none.
     ///
     /// # Errors

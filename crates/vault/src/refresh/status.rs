@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::Refresh;
 use super::backoff::Backoff;
-use crate::Vault;
 use crate::context::method;
 use crate::grant::oauth::TokenFacts;
 use crate::grants::StoredGrant;
@@ -19,7 +19,7 @@ use keyward_state::directory::ConnectionRecord;
 const COMMON_WORD: &str =
     "is a common word, which is masked in every answer that has it: replace it by a longer one";
 
-impl Vault {
+impl Refresh {
     /// The state of a connection's token; `None` for kinds without tokens, before there is a token, and for a broken
     /// connection, which gives its token to no request.
     /// Sends no request.

@@ -10,10 +10,10 @@ use http::Uri;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use super::Refresh;
 use super::backoff::{CHECK_THE_REQUEST, FailureDetails};
 use super::cache::{CachedCredential, Lifetime};
 use super::servers::{ClientAtServer, RequestSender, server_of};
-use crate::Vault;
 use crate::context::method;
 use crate::error::VaultError;
 use crate::grant::oauth::{OAuthClient, RequestContext, Temporary};
@@ -21,6 +21,7 @@ use crate::grant::{AppSecret, Dead, Grant, MintContext, MintError, Minted};
 use crate::grants::record::GrantVerdict;
 use keyward_base::id::ConnectionId;
 use keyward_base::secret::Secret;
+use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
 use keyward_model::References;
 #[cfg(test)]
@@ -202,8 +203,8 @@ impl TokenContext {
     }
 
     /// The minted credential with its renewal and lifetime.
-    fn held(&self, minted: Minted, vault: &Vault) -> CachedCredential {
-        let at = vault.clock.moment();
+    fn held(&self, minted: Minted, clock: &Clock) -> CachedCredential {
+        let at = clock.moment();
         let (life, mut credential) = (minted.life, minted.credential);
         let sent = life.sent;
         let tls = || self.client_tls(&credential.connection).map(Arc::new);
@@ -243,15 +244,15 @@ pub(crate) struct StoredGrants<'a> {
     pub(crate) version: Version,
 }
 
-impl Vault {
+impl Refresh {
     /// Sends token requests with `caller` from now on.
     pub fn use_client(&self, caller: Arc<HttpClient>) {
-        self.asker.calls(caller);
+        self.requester.calls(caller);
     }
 
     /// The client for requests outside the data path; `None` until the network is configured.
     pub(crate) fn caller(&self) -> Option<Arc<HttpClient>> {
-        self.asker.0.load().as_ref().map(|by| by.caller.clone())
+        self.requester.0.load().as_ref().map(|by| by.caller.clone())
     }
 
     pub(crate) fn token_context(
@@ -271,7 +272,7 @@ impl Vault {
         variables.extend(app.as_ref().map(of_app).unwrap_or_default());
         variables.extend(hosts);
         Ok(TokenContext {
-            by: self.asker.0.load_full(),
+            by: self.requester.0.load_full(),
             instance,
             oauth: auth.oauth.as_deref().filter(|_| auth.has_tokens()).map(|oauth| {
                 let oauth = match &app {
@@ -352,7 +353,7 @@ impl Vault {
             let both = minted.credential.needles.and(&other.needles_at(instance));
             minted.credential.needles = Arc::new(both);
         }
-        Ok(minted.map(|minted| token_context.held(minted, self)))
+        Ok(minted.map(|minted| token_context.held(minted, &self.clock)))
     }
 
     /// Whether the grant can be renewed by a token request.

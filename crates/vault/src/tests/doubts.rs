@@ -37,6 +37,6 @@ async fn a_store_that_is_away_is_no_problem_of_an_app() {
     let secrets = BTreeMap::from([("client_secret".to_owned(), Secret::new("of-the-app"))]);
     let app = vault.add_app_of(new_app("one", TokenOptions::default()), secrets).await.unwrap();
     faulty.fail(Table::Grants, Fault::Away);
-    assert!(matches!(vault.last_secret(&app).await, Err(VaultError::Store(_))));
-    assert!(vault.app_problem(&app).await.is_none());
+    assert!(matches!(vault.refresh().last_secret(&app).await, Err(VaultError::Store(_))));
+    assert!(vault.refresh().app_problem(&app).await.is_none());
 }

@@ -7,6 +7,7 @@ use super::rotation::new;
 use crate::*;
 use keyward_base::secret::Secret;
 use keyward_model::ConnectionState;
+use keyward_rules::inject::credential::{Credential, RequiredConnection};
 use keyward_state::directory::BrokenReason;
 
 /// A connection whose secret is a token.
@@ -30,7 +31,12 @@ impl World {
     async fn credential(&self) -> Arc<Credential> {
         let (connection, name) = (self.id.clone(), "work".into());
         let wanted = RequiredConnection { connection, name, settings: None };
-        self.vault.credential_in(&self.org, Some(&wanted)).await.unwrap().expect("one is wanted")
+        self.vault
+            .refresh()
+            .credential_in(&self.org, Some(&wanted))
+            .await
+            .unwrap()
+            .expect("one is wanted")
     }
 
     fn state(&self) -> ConnectionState {
@@ -48,9 +54,9 @@ async fn a_late_refusal_of_an_old_secret_does_not_break_the_new_one() {
     assert!(world.vault.replace(&world.org, &world.id, fields(NEW)).await.unwrap());
     let new = world.credential().await;
     assert_ne!(old.generation, new.generation);
-    world.vault.reject(&old).await.unwrap();
+    world.vault.refresh().reject(&old).await.unwrap();
     assert_eq!(world.state(), ConnectionState::Active);
-    world.vault.reject(&new).await.unwrap();
+    world.vault.refresh().reject(&new).await.unwrap();
     let broken = world.state();
     let ConnectionState::Broken { reason, .. } = broken else { panic!("{broken:?}") };
     assert_eq!(reason, BrokenReason::Rejected);
@@ -60,14 +66,14 @@ async fn a_late_refusal_of_an_old_secret_does_not_break_the_new_one() {
 async fn a_test_that_accepts_the_secret_ends_the_verdict() {
     let world = World::new(OLD).await;
     let credential = world.credential().await;
-    world.vault.reject(&credential).await.unwrap();
-    assert!(world.vault.active_with_secret(&credential).is_none(), "it is rejected once");
-    world.vault.accept(&world.org, &world.id).await.unwrap();
+    world.vault.refresh().reject(&credential).await.unwrap();
+    assert!(world.vault.refresh().active_with_secret(&credential).is_none(), "it is rejected once");
+    world.vault.refresh().accept(&world.org, &world.id).await.unwrap();
     assert_eq!(world.state(), ConnectionState::Active);
     let connection = world.vault.context.connection(&world.org, &world.id).unwrap();
     assert!(!world.vault.grants().is_untestable(&connection).await.unwrap(), "tests still decide");
     let credential = world.credential().await;
-    world.vault.reject(&credential).await.unwrap();
-    world.vault.ignore_test(&world.org, &world.id).await.unwrap();
+    world.vault.refresh().reject(&credential).await.unwrap();
+    world.vault.refresh().ignore_test(&world.org, &world.id).await.unwrap();
     assert!(world.vault.grants().is_untestable(&connection).await.unwrap(), "a person has decided");
 }

@@ -13,6 +13,7 @@ use crate::*;
 use keyward_base::id::{AppId, FlowId};
 use keyward_base::secret::Secret;
 use keyward_model::{BrokenReason, Connection, ConnectionState, Reference};
+use keyward_rules::inject::credential::RequiredConnection;
 use keyward_state::store::memory::MemoryStore;
 use keyward_state::store::{Expect, Row, StoreError, StoreWrapper};
 
@@ -101,10 +102,10 @@ async fn a_connection_gets_the_app_of_its_consent_before_a_request_is_sent() {
     assert_eq!(connected.app_id(), Some(&app));
     let behind = |record: &mut ConnectionRecord| record.app = Some(Reference::Id(before.clone()));
     vault.directory().change::<Connection>(org, id, behind).await.unwrap();
-    vault.cache.forget(id);
+    vault.refresh().cache().forget(id);
     let wanted = RequiredConnection { connection: id.clone(), name: "work".into(), settings: None };
     // No server answers the request.
-    vault.credential_in(org, Some(&wanted)).await.unwrap_err();
+    vault.refresh().credential_in(org, Some(&wanted)).await.unwrap_err();
     assert_eq!(vault.context.connection(org, id).unwrap().app_id(), Some(&app));
 }
 
@@ -164,22 +165,28 @@ async fn a_missing_or_damaged_grant_can_be_replaced_on_the_same_connection() {
                 store.reseal(Table::Grants, &row, &value).await.unwrap();
             }
         }
-        vault.cache.forget(&id);
-        let lost = vault.credential_in(&org, Some(&wanted)).await.unwrap_err();
+        vault.refresh().cache().forget(&id);
+        let lost = vault.refresh().credential_in(&org, Some(&wanted)).await.unwrap_err();
         let hint = lost.hint().unwrap_or_default();
         assert!(hint.contains("`keyward connection rotate work`"), "{damage}: {lost}: {hint}");
         let candidate = vault.stage(&org, &id, fields()).await.unwrap();
         vault.abandon(candidate).await.unwrap();
-        assert!(vault.credential_in(&org, Some(&wanted)).await.is_err(), "{damage}: not yet");
+        assert!(
+            vault.refresh().credential_in(&org, Some(&wanted)).await.is_err(),
+            "{damage}: not yet"
+        );
         let candidate = vault.stage(&org, &id, fields()).await.unwrap();
         let now = vault.put_in_force(candidate, kept()).await.unwrap();
         assert_eq!((&now.id, &now.facts.state), (&id, &ConnectionState::Active), "{damage}");
-        assert!(vault.credential_in(&org, Some(&wanted)).await.unwrap().is_some(), "{damage}");
+        assert!(
+            vault.refresh().credential_in(&org, Some(&wanted)).await.unwrap().is_some(),
+            "{damage}"
+        );
     }
     // A secret of the configuration file is stored again without a person.
     store.delete(Table::Grants, &key, Expect::Any).await.unwrap();
     assert!(vault.replace(&org, &id, fields()).await.unwrap());
-    assert!(vault.credential_in(&org, Some(&wanted)).await.unwrap().is_some());
+    assert!(vault.refresh().credential_in(&org, Some(&wanted)).await.unwrap().is_some());
 }
 
 #[tokio::test]

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use super::Flight;
 use super::held_lease::{HeldLease, LeaseResult};
-use crate::Vault;
 use crate::error::VaultError;
+use crate::refresh::Refresh;
 use crate::refresh::cache::FlightResult;
 use crate::refresh::servers::RequestSlot;
 use keyward_base::id::ConnectionId;
@@ -42,8 +42,8 @@ impl Flight<'_> {
     /// Renews the lease. Returns whether it was still held; `None` if the store does not answer.
     pub(super) async fn renews_lease(&self) -> Option<bool> {
         let Some(HeldLease { lease, since }) = self.lease.get() else { return Some(false) };
-        let began = self.vault.clock.moment();
-        match self.vault.store.renew_lease(lease, self.settings.lease).await {
+        let began = self.refresh.clock.moment();
+        match self.refresh.store.renew_lease(lease, self.settings.lease).await {
             Ok(true) => {
                 *since.lock() = began;
                 Some(true)
@@ -61,7 +61,7 @@ impl Flight<'_> {
         let Some(held) = self.lease.get() else { return false };
         for _ in 0..LEASE_RENEWALS {
             let within = self.settings.lease / LEASE_RENEWALS;
-            if held.is_renewed_within(within, self.vault.clock.moment()) {
+            if held.is_renewed_within(within, self.refresh.clock.moment()) {
                 return true;
             }
             if self.renews_lease().await != Some(true) {
@@ -77,7 +77,7 @@ impl Flight<'_> {
         // A lease ends with the presence of its replica, too.
         let within = self.settings.lease - self.settings.lease / LEASE_RENEWALS;
         let within = within.min(PRESENCE_LEAST);
-        let check = self.lease.get().map(|held| held.check(within, self.vault.clock.clone()));
+        let check = self.lease.get().map(|held| held.check(within, self.refresh.clock.clone()));
         move || check.as_ref().is_some_and(|lasts| lasts())
     }
 
@@ -117,7 +117,7 @@ impl Flight<'_> {
     async fn note_request(&self, sent: &[u8]) {
         let name = note_name(&self.connection.id);
         let note = Sha256::digest(sent);
-        let kept = self.vault.directory.keep(&name, &note, self.settings.lease);
+        let kept = self.refresh.directory.keep(&name, &note, self.settings.lease);
         if let Err(error) = kept.await {
             tracing::warn!(
                 connection = %self.connection.id, %error,
@@ -128,9 +128,9 @@ impl Flight<'_> {
 
     /// Whether another replica without the lease awaits a response for the token that is stored.
     async fn is_awaited_elsewhere(&self) -> Result<bool, VaultError> {
-        let note = self.vault.directory.kept(&note_name(&self.connection.id)).await?;
+        let note = self.refresh.directory.kept(&note_name(&self.connection.id)).await?;
         let Some(note) = note else { return Ok(false) };
-        let stored = self.vault.grants.stored(self.connection).await?;
+        let stored = self.refresh.grants.stored(self.connection).await?;
         Ok(note.as_slice() == Sha256::digest(&stored.bytes).as_slice())
     }
 
@@ -147,7 +147,7 @@ impl Flight<'_> {
             connection = %connection.id, name = connection.name, provider = connection.provider,
             "the authorization server has not answered a refresh yet: its answer is awaited"
         );
-        slot.release_slot(&connection.id, self.vault.clock.moment(), &self.settings);
+        slot.release_slot(&connection.id, self.refresh.clock.moment(), &self.settings);
         self.ticket.mark_late();
     }
 
@@ -161,19 +161,19 @@ impl Flight<'_> {
             // The former holder may still have to store an answer. It does so within this time; taking its lease
             // earlier would send the spent token.
             let lease = self.settings.lease;
-            let settled = self.vault.directory.has_recovered(lease / ENDS_WITHOUT, lease / 2);
-            let began = self.vault.clock.moment();
+            let settled = self.refresh.directory.has_recovered(lease / ENDS_WITHOUT, lease / 2);
+            let began = self.refresh.clock.moment();
             // After a pause of the process, the lease of another flight of this process may have ended while it awaits a
             // response, or has one to store.
             if settled
-                && !self.vault.flights.has_lease(&self.connection.id)
-                && let Some(lease) = self.vault.store.lease(&name, self.settings.lease).await?
+                && !self.refresh.flights.has_lease(&self.connection.id)
+                && let Some(lease) = self.refresh.store.lease(&name, self.settings.lease).await?
             {
                 if let Some(pause) = self.pause_for_note().await? {
                     return Ok(LeaseResult::Landed(pause));
                 }
                 let held = HeldLease { lease: Arc::new(lease), since: Arc::new(Mutex::new(began)) };
-                self.vault.flights.note_lease(&self.connection.id, &held.lease);
+                self.refresh.flights.note_lease(&self.connection.id, &held.lease);
                 return Ok(LeaseResult::Lease(held));
             }
             if Instant::now() >= until {
@@ -181,7 +181,7 @@ impl Flight<'_> {
                 return Ok(LeaseResult::Landed(FlightResult::Paused(HELD_PAUSE)));
             }
             tokio::time::sleep(LEASE_POLL).await;
-            let stored = self.vault.grants.stored(self.connection).await?;
+            let stored = self.refresh.grants.stored(self.connection).await?;
             // An unchanged row cannot give a better result later: tokens only expire.
             let is_new = examined.replace(stored.version) != Some(stored.version);
             if is_new && let Some(result) = self.result_of_row(&stored).await? {
@@ -191,7 +191,7 @@ impl Flight<'_> {
     }
 }
 
-impl Vault {
+impl Refresh {
     /// Whether a flight, of this replica or another one, may refresh the connection now; also if the store does not
     /// answer.
     pub(crate) async fn may_be_refreshed(&self, id: &ConnectionId) -> bool {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::Flight;
-use crate::Vault;
 use crate::error::FlightRefusal;
+use crate::refresh::Refresh;
 use crate::refresh::backoff::FailureDetails;
 use crate::refresh::cache::FlightResult;
 use crate::refresh::servers::ClientAtServer;
@@ -16,7 +16,7 @@ use keyward_state::observe::metrics::Metrics;
 /// The cause of failures that an answer of the authorization server reports.
 const HTTP_ANSWER: &str = "http_answer";
 
-impl Vault {
+impl Refresh {
     /// Counts refreshes in `metrics`.
     pub fn count_in(&self, metrics: &Arc<Metrics>) {
         metrics.expect_refresh_failures(&CallFailure::ALL.map(CallFailure::as_str));
@@ -88,8 +88,8 @@ impl Flight<'_> {
     /// Warns about an unreachable server once per cause, not once per connection.
     pub(super) fn warn_of(&self, failed: &FailureDetails, asked: &ClientAtServer) {
         let Some(cause) = failed.cause else { return };
-        let now = self.vault.clock.moment();
-        if !self.vault.servers.should_warn(&asked.server, cause, now, &self.settings) {
+        let now = self.refresh.clock.moment();
+        if !self.refresh.servers.should_warn(&asked.server, cause, now, &self.settings) {
             return;
         }
         tracing::warn!(

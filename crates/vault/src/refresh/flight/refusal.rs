@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Vault;
+use crate::context::VaultContext;
 use crate::error::{FlightRefusal, VaultError};
 use crate::refresh::cache::CredentialCell;
 use keyward_state::directory::{ConnectionRecord, RemedyCause};
@@ -42,12 +42,12 @@ pub(super) fn unavailable(
 }
 
 impl FlightRefusal {
-    /// The error for one waiting request; `vault` determines the remedy.
-    pub fn of(self, connection: &ConnectionRecord, vault: &Vault) -> VaultError {
+    /// The error for one waiting request; `context` has the remedy.
+    pub fn of(self, connection: &ConnectionRecord, context: &VaultContext) -> VaultError {
         match self {
             Self::Broken { reason, detail, .. } => {
                 let need = RemedyCause::Broken { reason, detail: detail.as_deref() };
-                let remedy = vault.context.remedy(connection, need);
+                let remedy = context.remedy(connection, need);
                 let connection = connection.name.clone();
                 VaultError::Broken { connection, reason, detail, remedy }
             }

@@ -34,15 +34,15 @@ impl Flight<'_> {
         let (RequestResult::Stored, Some(unusable)) = (&kept, newer.unusable_answer()) else {
             return Ok(KeptAnswer::Landed(kept));
         };
-        let row = self.vault.grants.stored(self.connection).await?;
+        let row = self.refresh.grants.stored(self.connection).await?;
         if !row.is_of(None, &newer_bytes) {
             return Ok(KeptAnswer::Landed(RequestResult::Overtaken));
         }
-        let about = self.vault.failure_subject(&self.token_context()?, &row).await?;
+        let about = self.refresh.failure_subject(&self.token_context()?, &row).await?;
         *self.about.lock() = Some(about);
         let failure = fault(unusable.clone().into(), &self.settings);
         let failure =
-            failure.map_err(|source| self.vault.context.unmintable(self.connection, source))?;
+            failure.map_err(|source| self.refresh.context.unmintable(self.connection, source))?;
         Ok(KeptAnswer::Unusable(Box::new(row), failure))
     }
 
@@ -54,10 +54,10 @@ impl Flight<'_> {
     ) -> Result<RequestResult, VaultError> {
         let mut pauses = STORE_AGAIN.iter();
         loop {
-            let saved = self.vault.save(self.connection, &newer).await;
+            let saved = self.refresh.save(self.connection, &newer).await;
             match (saved, pauses.next()) {
                 (Ok(SaveResult::Stored), _) => {
-                    self.vault.keep_stored(self.connection, &newer);
+                    self.refresh.keep_stored(self.connection, &newer);
                     return Ok(RequestResult::Stored);
                 }
                 (Ok(SaveResult::Needless), _) => return Ok(RequestResult::Overtaken),
@@ -66,7 +66,7 @@ impl Flight<'_> {
                     if self.ticket.keep_unsaved(&newer) {
                         // Another replica that gets the lease would send the spent token.
                         let lease = self.lease.get().map(|held| held.lease.clone());
-                        self.vault.keep_saving(self.connection, newer, lease);
+                        self.refresh.keep_saving(self.connection, newer, lease);
                     }
                     return Err(error);
                 }
@@ -81,10 +81,10 @@ impl Flight<'_> {
     ) -> Result<FlightResult, VaultError> {
         if has_failed {
             let (org, id) = (&self.connection.org, &self.connection.id);
-            self.vault.delete_failures(org, id).await;
+            self.refresh.failures.delete(org, id).await;
         }
         let read = async {
-            let stored = self.vault.grants.stored(self.connection).await?;
+            let stored = self.refresh.grants.stored(self.connection).await?;
             self.result_of_row(&stored).await
         };
         match read.await {
@@ -96,7 +96,7 @@ impl Flight<'_> {
             Err(error) => {
                 // The cached credential is older than the stored grant, and the feed of changes omits a replica's own
                 // changes.
-                self.vault.cache.forget(&self.connection.id);
+                self.refresh.cache.forget(&self.connection.id);
                 Err(error)
             }
         }
@@ -110,8 +110,8 @@ impl Flight<'_> {
         let Some(about) = self.about.lock().clone() else { return };
         let (org, id) = (&self.connection.org, &self.connection.id);
         let failures =
-            self.vault.cache.cell(org, id).backoff().while_sent(self.vault.clock.moment());
-        self.vault.store_failures(org, id, about, failures).await;
+            self.refresh.cache.cell(org, id).backoff().while_sent(self.refresh.clock.moment());
+        self.refresh.failures.store(org, id, about, failures).await;
         self.sent.is_noted.store(true, Relaxed);
     }
 
@@ -121,7 +121,7 @@ impl Flight<'_> {
         stored: &StoredGrant,
         verdict: GrantVerdict,
     ) -> GrantVerdict {
-        let grant = stored.grant(&self.vault.context, self.connection).ok();
+        let grant = stored.grant(&self.refresh.context, self.connection).ok();
         let may_be_spent =
             grant.is_some_and(|it| it.tokens().is_some_and(OAuthGrant::may_be_spent));
         let is_lost = self.sent.is_unanswered.load(Relaxed) && may_be_spent;

@@ -25,19 +25,19 @@ impl Flight<'_> {
         stored: &StoredGrant,
     ) -> Result<Option<FlightResult>, VaultError> {
         let connection = self.connection_now();
-        if !self.vault.needs_metadata(&connection)? {
+        if !self.refresh.needs_metadata(&connection)? {
             return Ok(None);
         }
         if let Some(Paused::Still(rest)) = self.pause(stored).await? {
             return Ok(Some(FlightResult::Paused(rest)));
         }
-        Ok(match self.vault.find_endpoints(&connection, self.why).await? {
+        Ok(match self.refresh.find_endpoints(&connection, self.why).await? {
             None => None,
             Some(EndpointsUnknown::Paused(rest)) => Some(FlightResult::Paused(rest)),
             Some(EndpointsUnknown::RequestFailure(RequestFailure::Temporary {
                 failed, ..
             })) => {
-                self.warn_of(&failed, &self.vault.client_at_server(&self.token_context()?));
+                self.warn_of(&failed, &self.refresh.client_at_server(&self.token_context()?));
                 Some(FlightResult::Failed(*failed))
             }
             Some(EndpointsUnknown::RequestFailure(RequestFailure::Dead(verdict))) => {
@@ -51,7 +51,7 @@ impl Flight<'_> {
     /// Whether a broken grant is tried again: a person requests it, or the pause of a rejected client has ended. Verdicts
     /// without a pause, of earlier versions, are tried at once.
     pub(super) fn tries_again(&self, verdict: &GrantVerdict) -> bool {
-        let is_due = || verdict.retry_at.is_none_or(|at| at <= self.vault.clock.now());
+        let is_due = || verdict.retry_at.is_none_or(|at| at <= self.refresh.clock.now());
         self.why.is_by_hand() || verdict.reason == BrokenReason::ClientRejected && is_due()
     }
 
@@ -62,7 +62,7 @@ impl Flight<'_> {
         verdict: &GrantVerdict,
     ) -> Result<FlightResult, VaultError> {
         // After a crash, or a verdict of another replica, the record may differ from the row.
-        self.vault.sync_record(self.connection).await?;
+        self.refresh.sync_record(self.connection).await?;
         let mut refused = self.refused(verdict);
         if let FlightRefusal::Broken { keeps_token, .. } = &mut refused {
             // A token that an upstream has rejected is not used, whatever its end.
@@ -76,20 +76,20 @@ impl Flight<'_> {
     /// The end of the access token of a grant whose client is rejected: the verdict is not about the token, unless an
     /// upstream has rejected that too.
     fn usable_until(&self, stored: &StoredGrant) -> Option<Timestamp> {
-        let grant = stored.grant(&self.vault.context, self.connection).ok()?;
-        let tokens = grant.tokens().filter(|tokens| tokens.is_live(self.vault.clock.now()))?;
+        let grant = stored.grant(&self.refresh.context, self.connection).ok()?;
+        let tokens = grant.tokens().filter(|tokens| tokens.is_live(self.refresh.clock.now()))?;
         let is_accepted = !matches!(self.why, Trigger::Rejected(_));
         is_accepted.then(|| tokens.facts().expires.unwrap_or(Timestamp::MAX))
     }
 
     /// The refusal by a verdict, and its shortest duration.
     pub(super) fn refused(&self, verdict: &GrantVerdict) -> FlightRefusal {
-        let left = |at: Timestamp| Duration::try_from(at.duration_since(self.vault.clock.now()));
+        let left = |at: Timestamp| Duration::try_from(at.duration_since(self.refresh.clock.now()));
         FlightRefusal::Broken {
             reason: verdict.reason,
             detail: verdict.detail.clone(),
             rest: verdict.retry_at.map(|at| left(at).unwrap_or_default()),
-            keeps_token: verdict.usable_until.is_some_and(|end| self.vault.clock.now() < end),
+            keeps_token: verdict.usable_until.is_some_and(|end| self.refresh.clock.now() < end),
         }
     }
 
@@ -107,7 +107,7 @@ impl Flight<'_> {
         GrantVerdict {
             request_fingerprint,
             tries,
-            retry_at: Some(after(self.vault.clock.now(), pause)),
+            retry_at: Some(after(self.refresh.clock.now(), pause)),
             ..verdict
         }
     }
@@ -123,17 +123,17 @@ impl Flight<'_> {
         if verdict.reason != BrokenReason::ClientRejected {
             return self.result_or_overtaken(self.store_verdict(stored, verdict).await?);
         }
-        self.vault.endpoint_changes.report(&self.connection.org, &self.connection.id);
+        self.refresh.endpoint_changes.report(&self.connection.org, &self.connection.id);
         let usable_until = self.usable_until(stored);
         let verdict = GrantVerdict { usable_until, ..self.rejected(verdict, before) };
         // This flight may have read the endpoints itself.
         let asked = verdict.request_fingerprint.as_ref();
-        if self.vault.requests_changed(&self.connection_now(), asked).await? {
+        if self.refresh.requests_changed(&self.connection_now(), asked).await? {
             return Ok(RequestResult::Overtaken);
         }
         let result = self.store_verdict(stored, verdict).await?;
         // The row may have changed since it was read.
-        match self.vault.clear_verdict_if_changed(&self.connection_now()).await? {
+        match self.refresh.clear_verdict_if_changed(&self.connection_now()).await? {
             true => Ok(RequestResult::Overtaken),
             false => self.result_or_overtaken(result),
         }
@@ -146,7 +146,7 @@ impl Flight<'_> {
         verdict: GrantVerdict,
     ) -> Result<Option<FlightResult>, VaultError> {
         let refused = self.refused(&verdict);
-        match self.vault.mark_broken(self.connection, stored, verdict).await {
+        match self.refresh.mark_broken(self.connection, stored, verdict).await {
             Ok(version) => {
                 self.ticket.note_stored(version.0);
                 Ok(Some(FlightResult::Refused(refused)))

@@ -17,7 +17,7 @@ use crate::events::WebhookSigningKeys;
 use crate::grant::{AppSecret, Grant};
 use crate::grants::apps::AppPurpose;
 use crate::grants::record::{self, GrantHeader, RowPlace};
-use crate::refresh::failure_rows::FailureRow;
+use crate::refresh::failures::FailureRow;
 use crate::rows::SealedRows;
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_state::crypto::envelope::Place;

@@ -46,7 +46,11 @@ async fn a_new_secret_survives_a_store_that_fails_for_a_while() {
         vault.put_in_force(candidate, kept).await.unwrap();
         let row = vault.grants().stored(connection).await.unwrap();
         assert!(row.bytes == bytes && row.other.is_none() && row.broken.is_none(), "{after}");
-        let now = vault.credential_in(&connection.org, Some(&wanted(connection))).await.unwrap();
+        let now = vault
+            .refresh()
+            .credential_in(&connection.org, Some(&wanted(connection)))
+            .await
+            .unwrap();
         got(&world, &stage.clock, now, &stage.last[0]);
         assert_eq!(*world.wrong.lock(), Vec::<String>::new());
         assert_eq!(world.asked.load(SeqCst), 1);
@@ -72,7 +76,7 @@ async fn a_token_that_was_given_before_is_not_sent_again() {
     let kept = || RotationTerms { old_for: Duration::ZERO, expires: None };
     let candidate = vault.stage(org, id, fields.clone()).await.unwrap();
     vault.put_in_force(candidate, kept()).await.unwrap();
-    vault.refresh_now(org, id).await.unwrap();
+    vault.refresh().refresh_now(org, id).await.unwrap();
     let requests = world.asked.load(SeqCst);
     let staged = vault.stage(org, id, fields.clone()).await.map(drop).unwrap_err();
     assert!(matches!(staged, VaultError::SameSecret { .. }), "{staged}");
@@ -110,7 +114,7 @@ async fn a_file_that_restores_the_previous_secret_gets_its_newest_token() {
     let (first, second) = (pasted(&stage, &world), pasted(&stage, &world));
     let reload = |fields: &BTreeMap<String, Secret>| vault.replace(org, id, fields.clone());
     assert!(reload(&first).await.unwrap());
-    vault.refresh_now(org, id).await.unwrap();
+    vault.refresh().refresh_now(org, id).await.unwrap();
     let newest = vault.grants().stored(connection).await.unwrap();
     assert!(reload(&second).await.unwrap());
     assert!(reload(&first).await.unwrap());

@@ -27,8 +27,8 @@ fn wants(vault: &Vault, keep_alive: bool) {
 async fn walk(vault: &Vault) -> Vec<usize> {
     let (mut walk, mut begun) = (KeepAliveCursor::default(), Vec::new());
     loop {
-        begun.push(vault.keep_alive_step(&mut walk).await);
-        vault.wait_for_flights(Duration::from_secs(3_600)).await;
+        begun.push(vault.refresh().keep_alive_step(&mut walk).await);
+        vault.refresh().wait_for_flights(Duration::from_secs(3_600)).await;
         if walk.is_whole() {
             return begun;
         }
@@ -81,11 +81,11 @@ async fn two_replicas_that_find_a_due_refresh_at_once_send_one_request() {
     passes(31 * DAY).await;
     let (mut one, mut two) = (KeepAliveCursor::default(), KeepAliveCursor::default());
     tokio::join!(
-        stage.vaults[0].keep_alive_step(&mut one),
-        stage.vaults[1].keep_alive_step(&mut two),
+        stage.vaults[0].refresh().keep_alive_step(&mut one),
+        stage.vaults[1].refresh().keep_alive_step(&mut two),
     );
     for vault in &stage.vaults {
-        assert!(vault.wait_for_flights(Duration::from_secs(3_600)).await);
+        assert!(vault.refresh().wait_for_flights(Duration::from_secs(3_600)).await);
         assert_eq!(walk(vault).await, [0]);
     }
     assert_eq!(asked(&world), 1);
@@ -175,9 +175,12 @@ async fn an_idle_access_token_is_exchanged_by_one_replica_once_half_of_its_life_
         }
         passes(7 * DAY).await;
         let (mut one, mut two) = (KeepAliveCursor::default(), KeepAliveCursor::default());
-        tokio::join!(vaults[0].keep_alive_step(&mut one), vaults[1].keep_alive_step(&mut two));
+        tokio::join!(
+            vaults[0].refresh().keep_alive_step(&mut one),
+            vaults[1].refresh().keep_alive_step(&mut two)
+        );
         for vault in &vaults {
-            assert!(vault.wait_for_flights(Duration::from_secs(3_600)).await);
+            assert!(vault.refresh().wait_for_flights(Duration::from_secs(3_600)).await);
             assert_eq!(walk(vault).await, [0]);
         }
         assert_eq!(asked(&world), exchanges);
@@ -234,7 +237,8 @@ async fn requests_in_the_second_half_of_a_token_s_life_cost_one_exchange_and_do_
     let vaults =
         [stage.vaults[0].clone(), open(&stage.store, &stage.keyring, &stage.clock, &world).await];
     let used = async |vault: &Vault| {
-        let credential = vault.credential_in(&connection.org, Some(&wanted(&connection))).await;
+        let credential =
+            vault.refresh().credential_in(&connection.org, Some(&wanted(&connection))).await;
         credential.unwrap().expect("it is wanted").generation
     };
     let first = [used(&vaults[0]).await, used(&vaults[1]).await];
@@ -248,7 +252,7 @@ async fn requests_in_the_second_half_of_a_token_s_life_cost_one_exchange_and_do_
     let waited = stage.clock.now().duration_since(began).as_secs();
     assert!(waited < 10, "{waited} s: no request waits for the answer");
     for vault in &vaults {
-        assert!(vault.wait_for_flights(Duration::from_secs(3_600)).await);
+        assert!(vault.refresh().wait_for_flights(Duration::from_secs(3_600)).await);
         assert!(used(vault).await > first[0], "the newer one");
     }
     assert_eq!(asked(&world), 1);

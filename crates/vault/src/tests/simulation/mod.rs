@@ -32,6 +32,7 @@ use keyward_model::{AppSettings, AppSpec, ConnectionState, Reference, TokenOptio
 use keyward_net::call::HttpClient;
 use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
+use keyward_rules::inject::credential::{Credential, RequiredConnection};
 use keyward_rules::provider::check;
 use keyward_state::store::memory::MemoryStore;
 use keyward_state::store::{Expect, StoreError, Version};
@@ -209,7 +210,7 @@ impl Stage {
             let (world, clock) = (self.world.clone(), self.clock.clone());
             let (org, wanted) = (self.connection.org.clone(), wanted(&self.connection));
             self.tasks.lock().spawn(async move {
-                match vault.credential_in(&org, Some(&wanted)).await {
+                match vault.refresh().credential_in(&org, Some(&wanted)).await {
                     Ok(credential) => got(&world, &clock, credential, &last),
                     Err(error) => failed(&world, &error),
                 }
@@ -222,7 +223,7 @@ impl Stage {
         let (vault, last) = (self.vaults[replica].clone(), self.last[replica].clone());
         let (world, clock) = (self.world.clone(), self.clock.clone());
         self.tasks.lock().spawn(async move {
-            match vault.renew(&stale).await {
+            match vault.refresh().renew(&stale).await {
                 Ok(Some(newer)) if newer.generation <= stale.generation => {
                     world.is_wrong("a refused credential was given again");
                 }
@@ -249,7 +250,7 @@ impl Stage {
         let (vault, connection) = (self.vaults[replica].clone(), self.connection.clone());
         let world = self.world.clone();
         self.tasks.lock().spawn(async move {
-            match vault.ignore_test(&connection.org, &connection.id).await {
+            match vault.refresh().ignore_test(&connection.org, &connection.id).await {
                 Ok(()) | Err(VaultError::Store(StoreError::Io { .. })) => {}
                 Err(error) => world.is_wrong(format!("rewriting: {error}")),
             }
@@ -260,7 +261,7 @@ impl Stage {
         let (vault, connection) = (self.vaults[replica].clone(), self.connection.clone());
         let world = self.world.clone();
         self.tasks.lock().spawn(async move {
-            if let Err(error) = vault.refresh_now(&connection.org, &connection.id).await {
+            if let Err(error) = vault.refresh().refresh_now(&connection.org, &connection.id).await {
                 failed(&world, &error);
             }
         });
@@ -316,7 +317,7 @@ impl Stage {
             self.world.is_wrong("a request never ended");
         }
         for vault in &self.vaults {
-            if !vault.wait_for_flights(ENDED_WITHIN).await {
+            if !vault.refresh().wait_for_flights(ENDED_WITHIN).await {
                 self.world.is_wrong("a flight never ended");
             }
         }
@@ -335,7 +336,10 @@ async fn open(
     let vault = Vault::open(store, keyring.clone(), directory, catalogue, clock.clone());
     let vault = vault.await.unwrap();
     let (world, clock, answered) = (world.clone(), clock.clone(), Arc::default());
-    vault.asker.scripted(CALLER.clone(), Script { world, clock, answered, replica: None });
+    vault
+        .refresh()
+        .requester()
+        .scripted(CALLER.clone(), Script { world, clock, answered, replica: None });
     vault
 }
 

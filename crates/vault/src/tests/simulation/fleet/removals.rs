@@ -23,7 +23,7 @@ async fn removed_elsewhere(revoke: bool) -> (Fleet, RemovedConnection) {
 /// The rows of pending revocations after the response, before the first attempt.
 async fn pending(fleet: &Fleet) -> usize {
     passes(6_000).await;
-    assert!(fleet.replicas[1].vault.wait_for_flights(ENDED_WITHIN).await);
+    assert!(fleet.replicas[1].vault.refresh().wait_for_flights(ENDED_WITHIN).await);
     fleet.replicas[0].link.list(Table::Outbox, RowRange::first(10)).await.unwrap().len()
 }
 
@@ -33,12 +33,12 @@ async fn the_token_of_another_replica_s_refresh_is_to_be_revoked_too() {
     assert_eq!(removed.grant.as_ref().map(numbers), Some((0, 0)));
     assert!(removed.late.is_none() && removed.is_awaited_elsewhere);
     passes(10_000).await;
-    let orphans = fleet.replicas[1].vault.orphans.take();
+    let orphans = fleet.replicas[1].vault.refresh().orphans().take();
     let grants: Vec<_> =
         orphans.iter().map(|orphan| numbers(&Grant::decode(&orphan.grant).unwrap())).collect();
     assert_eq!(grants, [(0, 1)]);
     assert_eq!(orphans[0].connection.id, fleet.connection.id);
-    assert!(fleet.replicas[0].vault.orphans.take().is_empty());
+    assert!(fleet.replicas[0].vault.refresh().orphans().take().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

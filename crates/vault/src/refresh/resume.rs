@@ -1,49 +1,23 @@
-//! Stored failures of refreshes: a gateway that starts within a pause sends no request, and keeps the time of the
-//! first failure and the count of unknown error codes. A row is written after a failed refresh, never by a request.
+//! The state after a start or a change of the configuration: pauses go on, and rejected clients whose requests have changed
+//! are tried again.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use super::backoff::{Backoff, StoredBackoff};
+use super::Refresh;
+use super::backoff::Backoff;
 use super::cache::{Lookup, Trigger};
+use super::failures::{FailureRow, FailureSubject};
 use super::token_request::TokenContext;
-use crate::Vault;
 use crate::error::VaultError;
 use crate::grants::StoredGrant;
-use crate::grants::record;
 use crate::grants::record::GrantVerdict;
-use crate::rows::{RowError, SealedRows};
 use keyward_base::id::{AppId, ConnectionId, OrgId};
 use keyward_model::Connection;
 use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState};
-use keyward_state::store::{Expect, StoreError, Table, Version};
+use keyward_state::store::Version;
 
-/// The content of a row.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct FailureRow {
-    #[serde(flatten)]
-    about: FailureSubject,
-    failures: StoredBackoff,
-}
-
-/// The grant and configuration that failures belong to. Failures of an older grant or another configuration are
-/// obsolete.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct FailureSubject {
-    /// The version of the grant.
-    pub generation: u64,
-    /// See [`TokenContext::fingerprint`].
-    #[serde(rename = "asked")]
-    pub request_fingerprint: String,
-}
-
-impl Vault {
-    pub(crate) fn failure_rows(&self) -> SealedRows<FailureRow> {
-        SealedRows::new(self.store.clone(), self.keyring.clone(), Table::Refreshes, "")
-    }
-
+impl Refresh {
     /// The subject of a refresh of the stored grant.
     pub(crate) async fn failure_subject(
         &self,
@@ -69,54 +43,13 @@ impl Vault {
         Ok(token_context.fingerprint(secret))
     }
 
-    /// The failures of this subject, by this replica or another.
-    pub(crate) async fn stored_failures(
-        &self,
-        org: &OrgId,
-        id: &ConnectionId,
-        about: &FailureSubject,
-    ) -> Option<Backoff> {
-        match self.failure_rows().get(org, id.as_str()).await {
-            Ok(found) => {
-                let found = found.map(|(row, _)| row).filter(|it| it.about == *about)?;
-                Some(Backoff::read(found.failures))
-            }
-            Err(error) => {
-                tracing::warn!(%error, "stored failures of refreshes cannot be read, and are ignored");
-                None
-            }
-        }
-    }
-
-    pub(crate) async fn store_failures(
-        &self,
-        org: &OrgId,
-        id: &ConnectionId,
-        about: FailureSubject,
-        failures: StoredBackoff,
-    ) {
-        let rows = self.failure_rows();
-        let row = FailureRow { about, failures };
-        match rows.replace(org, id.as_str(), &row).await {
-            Ok(_) | Err(RowError::Store(StoreError::Conflict { .. })) => {}
-            Err(error) => tracing::warn!(%error, "a failed refresh is not remembered"),
-        }
-    }
-
-    pub(crate) async fn delete_failures(&self, org: &OrgId, id: &ConnectionId) {
-        let key = record::key(org, id);
-        if let Err(error) = self.store.delete(Table::Refreshes, &key, Expect::Any).await {
-            tracing::debug!(%error, "ended failures are deleted at the next start");
-        }
-    }
-
     /// Restores the state of the last process: pauses, alerts, and connections with a rejected client that
     /// may be tried again. Sends no request. Called after the configuration was applied.
     pub async fn resume(&self) {
         let view = self.directory.view();
         let orgs: BTreeSet<&OrgId> = view.connections().map(|it| &it.org).collect();
         for org in orgs {
-            let all = match self.failure_rows().all(org).await {
+            let all = match self.failures.all(org).await {
                 Ok(all) => all,
                 Err(error) => {
                     tracing::warn!(%error, "stored failures of refreshes cannot be read, and are ignored");
@@ -130,7 +63,7 @@ impl Vault {
                     Some(connection) => self.resumed(connection, row).await,
                     None => {
                         if let Some(id) = id {
-                            self.delete_failures(org, &id).await;
+                            self.failures.delete(org, &id).await;
                         }
                     }
                 }
@@ -158,7 +91,7 @@ impl Vault {
                 }
                 cell.adopt(backoff);
             }
-            Ok(_) => self.delete_failures(&connection.org, &connection.id).await,
+            Ok(_) => self.failures.delete(&connection.org, &connection.id).await,
             Err(error) => {
                 tracing::debug!(connection = %connection.id, %error, "nothing to resume");
             }
