@@ -98,7 +98,7 @@ async fn connection(vault: &Vault, number: usize) -> anyhow::Result<ConnectionId
         visibility: Visibility::default(),
         managed_by: ManagedBy::Store,
     };
-    Ok(vault.add(new, fields).await?.id.clone())
+    Ok(vault.lifecycle().add(new, fields).await?.id.clone())
 }
 
 /// Agent number `number`, with bindings to connections that no other agent of few has.

@@ -73,15 +73,15 @@ impl Exposed for Source {
     }
 
     async fn add(context: &Context, input: Input<Self>) -> Result<Shown<Self>, ApiError> {
-        let (vault, org) = (&context.deps().vault, context.caller.org());
-        let credentials = credentials(input.options).unwrap_or_default();
-        let made = vault.add_source(org, input.spec, &credentials, ManagedBy::Store).await?;
+        let (lifecycle, org) = (context.deps().vault.lifecycle(), context.caller.org());
+        let (credentials, by) = (credentials(input.options).unwrap_or_default(), ManagedBy::Store);
+        let made = lifecycle.add_source(org, input.spec, &credentials, by).await?;
         context.caller.record_changed("source", &made.id, made.name());
         Ok(resource::shown(context, &*made).await)
     }
 
     async fn removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {
-        Ok(context.deps().vault.forget_source(&record.org, &record.id).await?)
+        Ok(context.deps().vault.lifecycle().forget_source(&record.org, &record.id).await?)
     }
 }
 
@@ -98,8 +98,8 @@ impl Changeable for Source {
             record.spec = change.of(&record.spec)?;
             Ok(())
         };
-        let credentials = change.options.credentials.as_ref().map(|it| it.0.clone());
-        let changed = context.deps().vault.change_source(&record, &edit, credentials).await?;
+        let given = change.options.credentials.as_ref().map(|it| it.0.clone());
+        let changed = context.deps().vault.lifecycle().change_source(&record, &edit, given).await?;
         Ok(resource::shown(context, &*changed).await)
     }
 }

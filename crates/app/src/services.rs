@@ -375,7 +375,7 @@ impl OpenedServices {
         self.vault.refresh().use_client(caller);
         self.vault.refresh().keep_at_most(config.limits.cached_credentials_max);
         self.vault.replace_token_settings(config.oauth.clone());
-        self.vault.replace_rotation_settings(config.rotation.clone());
+        self.vault.lifecycle().replace_rotation_settings(config.rotation.clone());
     }
 
     /// Sign-in with the identity provider, in a process that has its secret.

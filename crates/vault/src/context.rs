@@ -1,4 +1,5 @@
-//! What every room of the vault reads: the connections' records, the providers, and the limits of token requests.
+//! What every room of the vault reads: the connections' records, the providers, the time, and the limits of token
+//! requests.
 
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use crate::error::VaultError;
 use crate::grant::MintError;
 use keyward_base::id::{AppId, ConnectionId, OrgId};
 use keyward_base::opaque::OpaqueArc;
+use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
 use keyward_state::directory::{
@@ -19,7 +21,8 @@ use keyward_state::directory::{
 pub(crate) struct VaultContext(OpaqueArc<ContextParts>);
 
 pub(crate) struct ContextParts {
-    directory: Arc<Directory>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) clock: Clock,
     catalogue: ArcSwap<Catalogue>,
     settings: ArcSwap<TokenSettings>,
 }
@@ -27,10 +30,10 @@ pub(crate) struct ContextParts {
 room!(VaultContext: ContextParts);
 
 impl VaultContext {
-    pub(crate) fn new(directory: Arc<Directory>, catalogue: Arc<Catalogue>) -> Self {
+    pub(crate) fn new(directory: Arc<Directory>, catalogue: Arc<Catalogue>, clock: Clock) -> Self {
         directory.replace_catalogue(catalogue.clone());
         let (catalogue, settings) = (ArcSwap::new(catalogue), ArcSwap::default());
-        Self(OpaqueArc::new(ContextParts { directory, catalogue, settings }))
+        Self(OpaqueArc::new(ContextParts { directory, clock, catalogue, settings }))
     }
 
     /// Replaces the limits of token requests.

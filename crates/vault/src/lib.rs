@@ -40,13 +40,13 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-
 use context::VaultContext;
 pub use error::VaultError;
 pub use grants::Grants;
 pub use grants::origin::Granted;
 pub use keyward_model::{Failures, TokenStatus};
+pub use lifecycle::Lifecycle;
+pub use lifecycle::add::NewConnection;
 pub use lifecycle::app_check::{template_settings, with_template};
 pub use lifecycle::apps::{ChangedApp, NewApp};
 pub use lifecycle::candidate::CandidateSecret;
@@ -54,7 +54,6 @@ pub use lifecycle::connect::RemovedConnection;
 pub use lifecycle::rotate::RotationTerms;
 pub use lifecycle::stored_content::check_content;
 pub use refresh::Refresh;
-use refresh::RefreshServices;
 pub use refresh::keep_alive::KeepAliveCursor;
 pub use refresh::late::LateAnswers;
 pub use refresh::references::ReferenceStatus;
@@ -62,46 +61,27 @@ pub use refresh::ssh;
 pub use rows::{RowError, SealedRows, SecretText};
 pub use sources::{SourceError, SourceHealth, Sources};
 
-use keyward_base::id::{AgentId, ConnectionId, OrgId, UserId};
+use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::opaque::OpaqueArc;
 use keyward_base::time::Clock;
-use keyward_base::tokens::{RotationSettings, TokenSettings};
-use keyward_model::{BindTerms, Connection, ConnectionSpec, ManagedBy, Visibility};
+use keyward_base::tokens::TokenSettings;
 use keyward_rules::provider::Catalogue;
 use keyward_state::crypto::keyring::Keyring;
-use keyward_state::directory::{
-    BindingRecord, ConnectionRecord, Directory, Leftovers, RemedyCause,
-};
+use keyward_state::directory::{ConnectionRecord, Directory, Leftovers, RemedyCause};
 use keyward_state::store::{Store, Table};
 
-/// Sealed grants and the credentials minted from them. Clones share one vault; flights hold clones.
+/// Sealed grants and the credentials minted from them. Clones share one vault.
 #[derive(Clone)]
-pub struct Vault(OpaqueArc<Parts>);
+pub struct Vault(OpaqueArc<Rooms>);
 
-#[doc(hidden)]
-pub struct Parts {
+/// Each has its own state, and uses those above it.
+struct Rooms {
     context: VaultContext,
     grants: Grants,
     sources: Sources,
     refresh: Refresh,
-    directory: Arc<Directory>,
-    clock: Clock,
-    rotation: ArcSwap<RotationSettings>,
+    lifecycle: Lifecycle,
 }
-
-#[derive(Clone, Debug)]
-pub struct NewConnection {
-    pub org: OrgId,
-    /// The spec, which names an app by its id.
-    pub spec: ConnectionSpec,
-    /// `None`: the organisation owns it.
-    pub owner: Option<UserId>,
-    /// Which agents may use it.
-    pub visibility: Visibility,
-    pub managed_by: ManagedBy,
-}
-
-room!(Vault: Parts);
 
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,7 +91,7 @@ impl fmt::Debug for Vault {
 
 impl Vault {
     /// Opens a vault with the store and keys of `directory`. Removes grants without a connection, which a
-    /// crash during [`Vault::add`] leaves.
+    /// crash during [`Lifecycle::add`] leaves.
     ///
     /// # Errors
     /// When the store fails.
@@ -122,81 +102,47 @@ impl Vault {
         catalogue: Arc<Catalogue>,
         clock: Clock,
     ) -> Result<Self, VaultError> {
-        let context = VaultContext::new(directory.clone(), catalogue);
-        let grants = Grants::new(
-            context.clone(),
-            directory.clone(),
-            clock.clone(),
-            store.clone(),
-            keyring.clone(),
-        );
-        let sources =
-            Sources::new(directory.clone(), clock.clone(), store.clone(), keyring.clone());
-        let refresh = Refresh::new(RefreshServices {
-            context: context.clone(),
-            grants: grants.clone(),
-            sources: sources.clone(),
-            directory: directory.clone(),
-            clock: clock.clone(),
-            store,
-            keyring,
-        });
-        let rotation = ArcSwap::default();
-        let vault = Self(OpaqueArc::new(Parts {
-            context,
-            grants,
-            sources,
-            refresh,
-            directory,
-            clock,
-            rotation,
-        }));
+        let context = VaultContext::new(directory, catalogue, clock);
+        let grants = Grants::new(&context, store.clone(), keyring.clone());
+        let sources = Sources::new(&context, store.clone(), keyring.clone());
+        let refresh = Refresh::new(&context, &grants, &sources, store, keyring);
+        let lifecycle = Lifecycle::new(&context, &grants, &sources, &refresh);
         // In a shared store, a row that another replica is writing would look like a leftover of a crash.
-        if vault.directory.leftovers() == Leftovers::Remove {
-            vault.grants.sweep().await?;
-            vault.cut_tests().await?;
-            vault.wipe_untested().await?;
+        if context.directory.leftovers() == Leftovers::Remove {
+            grants.sweep().await?;
+            lifecycle.cut_tests().await?;
+            lifecycle.wipe_untested().await?;
         }
-        vault.refresh.settle().await?;
-        vault.wipe_overdue().await?;
-        Ok(vault)
+        refresh.settle().await?;
+        lifecycle.wipe_overdue().await?;
+        Ok(Self(OpaqueArc::new(Rooms { context, grants, sources, refresh, lifecycle })))
     }
 
     /// Replaces the limits of token requests.
     pub fn replace_token_settings(&self, settings: TokenSettings) {
-        self.context.replace_token_settings(settings);
+        self.0.context.replace_token_settings(settings);
     }
 
     /// The limits of token requests.
     pub fn token_settings(&self) -> Arc<TokenSettings> {
-        self.context.token_settings()
-    }
-
-    /// Replaces the settings of secret rotation.
-    pub fn replace_rotation_settings(&self, settings: RotationSettings) {
-        self.rotation.store(Arc::new(settings));
-    }
-
-    /// The settings of secret rotation.
-    pub fn rotation_settings(&self) -> Arc<RotationSettings> {
-        self.rotation.load_full()
+        self.0.context.token_settings()
     }
 
     /// The current shared providers, which all organisations have.
     pub fn shared_catalogue(&self) -> Arc<Catalogue> {
-        self.context.shared_catalogue()
+        self.0.context.shared_catalogue()
     }
 
     /// The current providers of an organisation: the shared ones, and its own.
     pub fn catalogue(&self, org: &OrgId) -> Arc<Catalogue> {
-        self.context.catalogue(org)
+        self.0.context.catalogue(org)
     }
 
     /// Replaces the providers. Credentials of changed providers are minted again, because they contain
     /// hosts and placements.
     pub fn replace_catalogue(&self, catalogue: Arc<Catalogue>) {
-        for connection in self.context.replace_catalogue(catalogue) {
-            self.refresh.forget(&connection);
+        for connection in self.0.context.replace_catalogue(catalogue) {
+            self.0.refresh.forget(&connection);
         }
     }
 
@@ -206,79 +152,51 @@ impl Vault {
         match table {
             Table::Grants | Table::Connections => {
                 let Ok(connection) = ConnectionId::parse(id) else {
-                    return self.refresh.forget_all_of(org);
+                    return self.0.refresh.forget_all_of(org);
                 };
-                self.refresh.forget(&connection);
-                self.refresh.restore_answer(org, &connection);
+                self.0.refresh.forget(&connection);
+                self.0.refresh.restore_answer(org, &connection);
             }
             // Credentials contain hosts, placements and clients of apps, providers and sources.
-            Table::Apps | Table::Providers | Table::Sources => self.refresh.forget_all_of(org),
+            Table::Apps | Table::Providers | Table::Sources => self.0.refresh.forget_all_of(org),
             _ => {}
         }
     }
 
     /// The stored grants and the secrets of apps.
     pub fn grants(&self) -> &Grants {
-        &self.grants
+        &self.0.grants
     }
 
     /// The credentials in memory, and the flights that fetch new ones.
     pub fn refresh(&self) -> &Refresh {
-        &self.refresh
+        &self.0.refresh
     }
 
     /// The credentials, logins and health of secret sources.
     pub fn sources(&self) -> &Sources {
-        &self.sources
+        &self.0.sources
+    }
+
+    /// The acts of people and of the configuration.
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.0.lifecycle
     }
 
     /// The directory with the connections' records.
     pub fn directory(&self) -> &Arc<Directory> {
-        &self.directory
-    }
-
-    /// Removes bindings, record and grant, in that order: a grant that a crash leaves is unusable.
-    ///
-    /// # Errors
-    /// When there is no such connection, the file manages it, or the store fails.
-    pub async fn remove(&self, org: &OrgId, id: &ConnectionId) -> Result<(), VaultError> {
-        self.remove_by(org, id, ManagedBy::Store).await
-    }
-
-    /// [`Vault::remove`] on behalf of `by`.
-    ///
-    /// # Errors
-    /// As [`Vault::remove`].
-    pub async fn remove_by(
-        &self,
-        org: &OrgId,
-        id: &ConnectionId,
-        by: ManagedBy,
-    ) -> Result<(), VaultError> {
-        self.directory.remove::<Connection>(org, id, by).await?;
-        self.refresh.remove(org, id).await;
-        self.grants.delete(org, id).await?;
-        Ok(())
-    }
-
-    /// Lets the agent use the connection, and issues its placeholders in the shape of the provider's keys.
-    ///
-    /// # Errors
-    /// When either does not exist, the environments differ, or the store fails.
-    pub async fn bind(
-        &self,
-        org: &OrgId,
-        agent: &AgentId,
-        connection: &ConnectionId,
-        terms: impl Into<BindTerms>,
-    ) -> Result<BindingRecord, VaultError> {
-        let keys = self.keys(org, std::slice::from_ref(connection)).await;
-        let placeholders = self.placeholders(&*self.context.connection(org, connection)?, &keys)?;
-        Ok(self.directory.bind(org, agent, connection, placeholders, terms).await?)
+        &self.0.context.directory
     }
 
     /// The remedy for a connection; `None` if no action is needed.
     pub fn remedy(&self, connection: &ConnectionRecord, cause: RemedyCause<'_>) -> Option<String> {
-        self.context.remedy(connection, cause)
+        self.0.context.remedy(connection, cause)
+    }
+}
+
+#[cfg(test)]
+impl Vault {
+    pub(crate) fn context(&self) -> &VaultContext {
+        &self.0.context
     }
 }

@@ -173,7 +173,7 @@ async fn bind(
     let limits = LimitsChange { allow: new.allow, deny: new.deny, own_authorization };
     check_limits(&context, &connection, &limits)?;
     let terms = BindTerms { managed_by: ManagedBy::Store, limits };
-    let mut binding = vault.bind(org, &agent.id, &connection.id, terms).await?;
+    let mut binding = vault.lifecycle().bind(org, &agent.id, &connection.id, terms).await?;
     if new.default {
         binding = admin.deps().directory.make_default(org, &agent.id, &connection.id).await?;
     }

@@ -134,12 +134,12 @@ impl StoredGrant {
 
 impl Grants {
     pub(crate) fn new(
-        context: VaultContext,
-        directory: Arc<Directory>,
-        clock: Clock,
+        context: &VaultContext,
         store: Arc<dyn Store>,
         keyring: Arc<Keyring>,
     ) -> Self {
+        let (directory, clock) = (context.directory.clone(), context.clock.clone());
+        let context = context.clone();
         Self(OpaqueArc::new(GrantsParts { context, directory, clock, store, keyring }))
     }
 

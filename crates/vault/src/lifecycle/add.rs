@@ -1,26 +1,40 @@
-//! Adds connections, and replaces their grants, from the fields that an owner gives. [`Vault::holds`] compares given fields with the
+//! Adds connections, and replaces their grants, from the fields that an owner gives. [`Lifecycle::holds`] compares given fields with the
 //! secret of a connection, so that a key which is connected already is recognised: nothing is sent, and no value leaves the vault.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::Lifecycle;
 use crate::context::method;
 use crate::error::VaultError;
 use crate::grant::Grant;
+use crate::grants;
 use crate::grants::StoredGrant;
 use crate::grants::record::{GrantHeader, NewRow};
 use crate::refresh::references;
-use crate::{NewConnection, Vault, grants};
-use keyward_base::id::{ConnectionId, OrgId};
+use keyward_base::id::{ConnectionId, OrgId, UserId};
 use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
 use keyward_model::{
-    ConnectionFacts, ConnectionSpec, ConnectionState, FieldReference, Record, References, Source,
+    ConnectionFacts, ConnectionSpec, ConnectionState, FieldReference, ManagedBy, Record,
+    References, Source, Visibility,
 };
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
 use keyward_state::directory::ConnectionRecord;
 
-impl Vault {
+#[derive(Clone, Debug)]
+pub struct NewConnection {
+    pub org: OrgId,
+    /// The spec, which names an app by its id.
+    pub spec: ConnectionSpec,
+    /// `None`: the organisation owns it.
+    pub owner: Option<UserId>,
+    /// Which agents may use it.
+    pub visibility: Visibility,
+    pub managed_by: ManagedBy,
+}
+
+impl Lifecycle {
     /// Refuses references to sources that the organisation does not have.
     ///
     /// # Errors
@@ -35,7 +49,7 @@ impl Vault {
         Ok(())
     }
 
-    /// Whether [`Vault::add`] would accept these fields, given `catalogue`.
+    /// Whether [`Lifecycle::add`] would accept these fields, given `catalogue`.
     ///
     /// # Errors
     /// When provider, variables or fields do not fit.
@@ -111,22 +125,17 @@ impl Vault {
     ///
     /// # Errors
     /// When a field of the settings is one that the provider authenticates with, or a setting has no effect.
-    pub fn check_settings(
-        &self,
-        org: &OrgId,
-        provider: &str,
-        settings: &Settings,
-    ) -> Result<(), VaultError> {
+    pub fn check_settings(&self, org: &OrgId, spec: &ConnectionSpec) -> Result<(), VaultError> {
         let catalogue = self.context.catalogue(org);
-        let (provider, _) = method(&catalogue, provider, None)?;
-        fitting(provider, settings)
+        let (provider, _) = method(&catalogue, &spec.provider, None)?;
+        fitting(provider, &spec.settings)
     }
 
     /// Rotates the grant if `fields` differ from those that were given before; the old grant is kept for a while.
     /// Returns whether they differ. If they do not, tokens that were renewed since then stay.
     ///
     /// # Errors
-    /// As [`Vault::add`].
+    /// As [`Lifecycle::add`].
     pub async fn replace(
         &self,
         org: &OrgId,
@@ -155,7 +164,7 @@ pub(crate) fn fitting(provider: &Provider, settings: &Settings) -> Result<(), Va
     }
 }
 
-impl Vault {
+impl Lifecycle {
     /// Whether the secret in force has these values. Fields of the connection that are not given are not compared.
     /// `false` if the fields do not fit the auth method, if the connection has no secret or one that cannot be read,
     /// and if its values are kept in a secret source.

@@ -2,8 +2,8 @@
 //! not go where the credential is injected, and the client has the secret that its authentication needs. What can be
 //! judged without the provider is checked with the spec. Also default settings of a new app, from a template.
 
-use crate::VaultError;
 use crate::context::method;
+use crate::error::VaultError;
 use crate::grants::apps::refused;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use subtle::ConstantTimeEq;
 
+use super::Lifecycle;
 use super::app_check;
+use crate::error::VaultError;
 use crate::grant::AppSecret;
 use crate::grant::oauth::{AssertionError, check_private_key};
 use crate::grants::apps::{AppPurpose, broken, refused, secret_of};
 use crate::grants::record::RecordError;
-use crate::{Vault, VaultError};
 use keyward_base::id::{AppId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_model::{
@@ -41,7 +42,7 @@ pub struct ChangedApp {
     pub changed: bool,
 }
 
-impl Vault {
+impl Lifecycle {
     /// Whether an app with secrets of these names fits its provider. What can be judged without the provider is
     /// checked with the spec.
     ///
@@ -108,10 +109,10 @@ impl Vault {
         }
     }
 
-    /// [`Vault::add_app`] with secrets by name.
+    /// [`Lifecycle::add_app`] with secrets by name.
     ///
     /// # Errors
-    /// As [`Vault::add_app`]; when a secret has an unknown name.
+    /// As [`Lifecycle::add_app`]; when a secret has an unknown name.
     pub async fn add_app_of(
         &self,
         new: NewApp,
@@ -120,10 +121,10 @@ impl Vault {
         self.add_app(new, secret_of(secrets)?).await
     }
 
-    /// [`Vault::change_app`] with all of its secrets by name.
+    /// [`Lifecycle::change_app`] with all of its secrets by name.
     ///
     /// # Errors
-    /// As [`Vault::change_app`]; when there is no secret of that name.
+    /// As [`Lifecycle::change_app`]; when there is no secret of that name.
     pub async fn change_app_of<E: From<VaultError> + From<DirectoryError>>(
         &self,
         org: &OrgId,

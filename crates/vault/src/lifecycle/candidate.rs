@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::Vault;
+use super::Lifecycle;
 use crate::context::method;
 use crate::error::{SPENT_TOKEN, VaultError};
 use crate::grant::Grant;
@@ -42,7 +42,7 @@ impl CandidateSecret {
     }
 }
 
-impl Vault {
+impl Lifecycle {
     /// A new secret that replaces an unreadable one.
     pub(crate) async fn stage_lost(
         &self,

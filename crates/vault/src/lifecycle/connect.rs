@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use super::Lifecycle;
+use super::add::NewConnection;
 use crate::context::method;
 use crate::error::VaultError;
 use crate::grant::Grant;
@@ -11,9 +13,9 @@ use crate::grants::record::{GrantHeader, NewRow};
 use crate::grants::{self, TRIES_MAX};
 use crate::refresh::late;
 use crate::refresh::late::LateAnswers;
-use crate::{ManagedBy, NewConnection, Vault};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_model::Connection;
+use keyward_model::ManagedBy;
 use keyward_state::directory::{ConnectionRecord, ConnectionState};
 
 /// A removed connection, for the revocation of its tokens at the provider.
@@ -29,7 +31,7 @@ pub struct RemovedConnection {
     pub is_awaited_elsewhere: bool,
 }
 
-impl Vault {
+impl Lifecycle {
     /// Stores the grant of a finished flow, and activates the connection. Id, bindings, placeholders and
     /// settings stay. The old grant is used until the new one is durable.
     ///
@@ -75,7 +77,7 @@ impl Vault {
     /// Adds a connection that a flow will connect; it has no grant yet.
     ///
     /// # Errors
-    /// As [`Vault::add`], but for the fields.
+    /// As [`Lifecycle::add`], but for the fields.
     pub async fn add_draft(&self, new: NewConnection) -> Result<Arc<ConnectionRecord>, VaultError> {
         let catalogue = self.context.catalogue(&new.org);
         let (provider, auth) = method(&catalogue, &new.spec.provider, new.spec.auth.as_deref())?;
@@ -90,7 +92,7 @@ impl Vault {
     /// revoked at the provider; with `revoke`, results of running refreshes are kept for revocation too.
     ///
     /// # Errors
-    /// As [`Vault::remove`].
+    /// As [`Refresh::remove`](crate::Refresh::remove).
     pub async fn disconnect(
         &self,
         org: &OrgId,

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::Lifecycle;
+use super::add::NewConnection;
 use crate::context::method;
 use crate::error::VaultError;
 use crate::grants::record::{GrantHeader, NewRow};
 use crate::grants::{self, TRIES_MAX};
 use crate::refresh::references;
-use crate::{NewConnection, Vault};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_model::Connection;
@@ -21,12 +22,12 @@ const TEST_CUT: &str = "its test did not end";
 /// Makes the new row from the stored one, if there is one.
 type Rewrite<'a> = dyn Fn(Option<&grants::StoredGrant>) -> NewRow + Sync + 'a;
 
-impl Vault {
-    /// Adds a connection as [`Vault::add`] does, but as a draft until it is tested or [`Vault::activate`]
+impl Lifecycle {
+    /// Adds a connection as [`Lifecycle::add`] does, but as a draft until it is tested or [`Lifecycle::activate`]
     /// is called.
     ///
     /// # Errors
-    /// As [`Vault::add`].
+    /// As [`Lifecycle::add`].
     pub async fn add_untested(
         &self,
         new: NewConnection,

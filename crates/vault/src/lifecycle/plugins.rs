@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::Lifecycle;
 use crate::context::method;
+use crate::error::VaultError;
 use crate::grant::Grant;
-use crate::{Vault, VaultError};
 use keyward_base::id::{ConnectionId, OrgId, PluginId};
 use keyward_model::{BindingLimits, Placeholders, PluginSpec};
 use keyward_rules::provider::Field;
@@ -14,7 +15,7 @@ use keyward_state::directory::{
     BindingRecord, ConnectionRecord, DirectoryError, ManagedBy, NewPlugin, PluginRecord,
 };
 
-impl Vault {
+impl Lifecycle {
     /// Installs a plugin for its agent; see [`keyward_state::directory::Directory::add_plugin`].
     ///
     /// # Errors

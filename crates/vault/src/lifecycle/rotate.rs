@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::Lifecycle;
 use super::candidate::{CandidateSecret, is_still, while_the_store_fails};
-use crate::Vault;
 use crate::context::method;
 use crate::error::VaultError;
 use crate::grant::Grant;
@@ -44,7 +44,7 @@ struct Replacement<'a> {
     kept: RotationTerms,
 }
 
-impl Vault {
+impl Lifecycle {
     /// Seals a new secret beside the one in force, which stays in force, and creates the credential for its
     /// test. Kinds with tokens send one token request.
     ///
@@ -133,7 +133,7 @@ impl Vault {
     /// Puts an untested secret in force.
     ///
     /// # Errors
-    /// As [`Vault::stage`], but for tokens.
+    /// As [`Lifecycle::stage`], but for tokens.
     pub async fn put_untested_in_force(
         &self,
         org: &OrgId,

@@ -4,15 +4,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::Lifecycle;
+use crate::error::VaultError;
 use crate::sources::SourceKeys;
-use crate::{Vault, VaultError};
 use keyward_base::id::{OrgId, SourceId};
 use keyward_base::secret::Secret;
 use keyward_model::{ManagedBy, Record, Refusal, Resource, Source, SourceFacts, SourceSpec};
 use keyward_state::directory::DirectoryError;
 
-impl Vault {
-    /// Whether [`Vault::add_source`] would accept this, as far as that is known without the store.
+impl Lifecycle {
+    /// Whether [`Lifecycle::add_source`] would accept this, as far as that is known without the store.
     ///
     /// # Errors
     /// When the kind may not be declared by `by`, or credentials do not fit the kind.

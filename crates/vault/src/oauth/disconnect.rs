@@ -53,7 +53,7 @@ impl Flows {
             }
             None => (None, None),
         };
-        let ended = match self.vault.disconnect(org, id, revoke).await {
+        let ended = match self.vault.lifecycle().disconnect(org, id, revoke).await {
             Ok(ended) => ended,
             Err(error) => {
                 if let Some(PlannedRevocation { pending, .. }) = planned {

@@ -316,7 +316,7 @@ impl Flows {
             record.spec.urls.clone_from(&told);
             Ok(())
         };
-        self.vault.change_app(&app.org, &app.id, &set, Some(secret)).await?;
+        self.vault.lifecycle().change_app(&app.org, &app.id, &set, Some(secret)).await?;
         Ok(true)
     }
 }

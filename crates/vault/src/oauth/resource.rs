@@ -131,7 +131,7 @@ impl Flows {
         };
         let (org, managed_by) = (org.clone(), ManagedBy::Store);
         let connection = NewConnection { org, spec, owner, visibility, managed_by };
-        Ok(self.vault.add_draft(connection).await?)
+        Ok(self.vault.lifecycle().add_draft(connection).await?)
     }
 
     /// Registers a new client at the same server for a consent. The connection keeps its client until the grant of the
@@ -341,7 +341,7 @@ impl Flows {
             registration_token: client.access,
             ..AppSecret::default()
         };
-        Ok(self.vault.add_app(app, secret).await?)
+        Ok(self.vault.lifecycle().add_app(app, secret).await?)
     }
 }
 

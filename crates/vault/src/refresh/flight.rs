@@ -183,7 +183,7 @@ impl Refresh {
     }
 
     /// Runs `work` on the runtime that outlives all requests, even if the caller is dropped, and counts it
-    /// as a flight: [`Vault::wait_for_flights`] waits for it.
+    /// as a flight: [`Refresh::wait_for_flights`] waits for it.
     pub fn spawn_as_flight<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,

@@ -93,29 +93,22 @@ pub struct RefreshParts {
     app_fetches: AppFetches,
 }
 
-/// What [`Refresh`] uses of the vault.
-pub(crate) struct RefreshServices {
-    pub(crate) context: VaultContext,
-    pub(crate) grants: Grants,
-    pub(crate) sources: Sources,
-    pub(crate) directory: Arc<Directory>,
-    pub(crate) clock: Clock,
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) keyring: Arc<Keyring>,
-}
-
 room!(Refresh: RefreshParts);
 
 impl Refresh {
-    pub(crate) fn new(services: RefreshServices) -> Self {
-        let RefreshServices { context, grants, sources, directory, clock, store, keyring } =
-            services;
+    pub(crate) fn new(
+        context: &VaultContext,
+        grants: &Grants,
+        sources: &Sources,
+        store: Arc<dyn Store>,
+        keyring: Arc<Keyring>,
+    ) -> Self {
         Self(OpaqueArc::new(RefreshParts {
-            context,
-            grants,
-            sources,
-            directory,
-            clock,
+            context: context.clone(),
+            grants: grants.clone(),
+            sources: sources.clone(),
+            directory: context.directory.clone(),
+            clock: context.clock.clone(),
             failures: FailureRows::new(store.clone(), keyring),
             store,
             cache: CredentialCache::default(),

@@ -263,7 +263,7 @@ impl Refresh {
         }
     }
 
-    /// The grant with a newer token. Boxed, because [`Vault::ask`] calls this and is called by it.
+    /// The grant with a newer token. Boxed, because [`Refresh::ask`] calls this and is called by it.
     pub(crate) fn minted_by_reference<'a>(
         &'a self,
         connection: &'a ConnectionRecord,

@@ -30,7 +30,7 @@ impl Refresh {
     /// The app as an OAuth client.
     ///
     /// # Errors
-    /// As [`Vault::app_secret`].
+    /// As [`Refresh::app_secret`].
     pub async fn client(&self, app: &AppRecord) -> Result<OAuthClient, VaultError> {
         let (id, key_id) = (app.client_id.clone(), app.settings.tokens.key_id.clone());
         Ok(OAuthClient { id, secret: self.app_secret(app).await?, key_id })

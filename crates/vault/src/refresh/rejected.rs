@@ -1,7 +1,7 @@
 //! Secrets that their provider rejects, such as revoked API keys: the verdict, its end, and the test request that
 //! decides it. `keyward-proxy` counts the refusals of traffic and sends the test request.
 //!
-//! [`Vault::renew`] renews a credential that an upstream rejected, once for all requests. Services that reject signatures may
+//! [`Refresh::renew`] renews a credential that an upstream rejected, once for all requests. Services that reject signatures may
 //! have another clock: signatures are dated by it where this machine's clock is wrong.
 
 use std::collections::BTreeMap;
@@ -105,7 +105,7 @@ impl Refresh {
     /// break the connection.
     ///
     /// # Errors
-    /// As [`Vault::accept`].
+    /// As [`Refresh::accept`].
     pub async fn ignore_test(&self, org: &OrgId, id: &ConnectionId) -> Result<(), VaultError> {
         self.end_rejection(org, id, true).await
     }

@@ -55,7 +55,7 @@ pub(crate) struct TokenContext {
     /// The provider's OAuth data, with the app's changes.
     oauth: Option<OAuth>,
     app: Option<Arc<AppRecord>>,
-    /// The app's last known secrets; see [`Vault::guarded_token_context`].
+    /// The app's last known secrets; see [`Refresh::guarded_token_context`].
     app_secret: AppSecret,
     variables: BTreeMap<String, String>,
     scopes: Vec<String>,
@@ -107,7 +107,7 @@ impl TokenContext {
         &self.instance
     }
 
-    /// The app's client secret; see [`Vault::guarded_token_context`].
+    /// The app's client secret; see [`Refresh::guarded_token_context`].
     pub fn client_secret(&self) -> Option<&Secret> {
         self.app_secret.client_secret.as_ref()
     }

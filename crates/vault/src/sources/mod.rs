@@ -26,6 +26,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
+use crate::context::VaultContext;
 use crate::error::VaultError;
 use crate::rows::{RowError, SealedRows};
 use keyward_base::id::{OrgId, SourceId};
@@ -76,11 +77,11 @@ pub struct SourceHealth {
 
 impl Sources {
     pub(crate) fn new(
-        directory: Arc<Directory>,
-        clock: Clock,
+        context: &VaultContext,
         store: Arc<dyn Store>,
         keyring: Arc<Keyring>,
     ) -> Self {
+        let (directory, clock) = (context.directory.clone(), context.clock.clone());
         let rows = SealedRows::new(store, keyring, Table::SourceKeys, "");
         let (sessions, health) = (Sessions::default(), Mutex::default());
         Self(OpaqueArc::new(SourcesParts { directory, clock, rows, sessions, health }))

@@ -14,7 +14,7 @@ use super::vault_over;
 use crate::grant::AppSecret;
 use crate::*;
 use keyward_base::secret::Secret;
-use keyward_model::{AppSpec, FieldReference, Reference, SourceSpec};
+use keyward_model::{AppSpec, FieldReference, ManagedBy, Reference, SourceSpec};
 use keyward_net::call::HttpClient;
 use keyward_state::directory::AppRecord;
 use keyward_state::store::memory::MemoryStore;
@@ -84,7 +84,7 @@ impl World {
         let spec = serde_json::json!({ "name": "kept", "vault": engine });
         let spec: SourceSpec = serde_json::from_value(spec).unwrap();
         let token = BTreeMap::from([("token".to_owned(), Secret::new("token-of-the-source"))]);
-        vault.add_source(&org, spec, &token, by).await.unwrap();
+        vault.lifecycle().add_source(&org, spec, &token, by).await.unwrap();
         let reference = FieldReference { from: "kept".to_owned(), reference: "app".to_owned() };
         let spec = AppSpec {
             name: "acme-app".to_owned(),
@@ -94,7 +94,7 @@ impl World {
             ..AppSpec::default()
         };
         let new = NewApp { id: None, org, spec, registered: None, managed_by: by };
-        let app = vault.add_app(new, AppSecret::default()).await.unwrap();
+        let app = vault.lifecycle().add_app(new, AppSecret::default()).await.unwrap();
         Self { source, store, keyring, caller, vault, app }
     }
 }
@@ -155,7 +155,7 @@ async fn a_fetch_of_an_app_s_secret_changes_no_fingerprint_and_another_reference
     let mut tokens = new("acme", Some("oauth"));
     tokens.spec.app = Some(Reference::Id(app.id.clone()));
     let fields = BTreeMap::from([("refresh_token".to_owned(), Secret::new("pasted"))]);
-    let connection = vault.add(tokens, fields).await.unwrap();
+    let connection = vault.lifecycle().add(tokens, fields).await.unwrap();
     let fingerprint = async || {
         let token_context = vault.refresh().token_context(&connection).unwrap();
         vault.refresh().fingerprint_now(&token_context).await.unwrap()
@@ -173,6 +173,6 @@ async fn a_fetch_of_an_app_s_secret_changes_no_fingerprint_and_another_reference
         app.spec.references.insert("client_secret".to_owned(), reference);
         Ok(())
     };
-    vault.change_app(&app.org, &app.id, &change, None).await.unwrap();
+    vault.lifecycle().change_app(&app.org, &app.id, &change, None).await.unwrap();
     assert_ne!(fingerprint().await, before);
 }

@@ -48,7 +48,7 @@ async fn a_cached_credential_is_refused_to_another_organisation_and_after_remova
     let (_, vault) = in_memory().await;
     let token = Secret::new("ghp_0123456789abcdefghij0123456789abcdef");
     let fields = BTreeMap::from([("token".to_owned(), token)]);
-    let made = vault.add(rotation::new("github", None), fields).await.unwrap();
+    let made = vault.lifecycle().add(rotation::new("github", None), fields).await.unwrap();
     let (connection, name) = (made.id.clone(), "work".into());
     let wanted = RequiredConnection { connection, name, settings: None };
     let found = vault.refresh().credential_in(&made.org, Some(&wanted)).await.unwrap();

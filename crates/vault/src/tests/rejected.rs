@@ -24,7 +24,7 @@ fn fields(token: &str) -> BTreeMap<String, Secret> {
 impl World {
     async fn new(token: &str) -> Self {
         let (_, vault) = in_memory().await;
-        let made = vault.add(new("github", None), fields(token)).await.unwrap();
+        let made = vault.lifecycle().add(new("github", None), fields(token)).await.unwrap();
         Self { vault, org: made.org.clone(), id: made.id.clone() }
     }
 
@@ -40,7 +40,7 @@ impl World {
     }
 
     fn state(&self) -> ConnectionState {
-        self.vault.context.connection(&self.org, &self.id).unwrap().facts.state.clone()
+        self.vault.context().connection(&self.org, &self.id).unwrap().facts.state.clone()
     }
 }
 
@@ -51,7 +51,7 @@ const NEW: &str = "ghp_abcdefghij0123456789abcdef0123456789";
 async fn a_late_refusal_of_an_old_secret_does_not_break_the_new_one() {
     let world = World::new(OLD).await;
     let old = world.credential().await;
-    assert!(world.vault.replace(&world.org, &world.id, fields(NEW)).await.unwrap());
+    assert!(world.vault.lifecycle().replace(&world.org, &world.id, fields(NEW)).await.unwrap());
     let new = world.credential().await;
     assert_ne!(old.generation, new.generation);
     world.vault.refresh().reject(&old).await.unwrap();
@@ -70,7 +70,7 @@ async fn a_test_that_accepts_the_secret_ends_the_verdict() {
     assert!(world.vault.refresh().active_with_secret(&credential).is_none(), "it is rejected once");
     world.vault.refresh().accept(&world.org, &world.id).await.unwrap();
     assert_eq!(world.state(), ConnectionState::Active);
-    let connection = world.vault.context.connection(&world.org, &world.id).unwrap();
+    let connection = world.vault.context().connection(&world.org, &world.id).unwrap();
     assert!(!world.vault.grants().is_untestable(&connection).await.unwrap(), "tests still decide");
     let credential = world.credential().await;
     world.vault.refresh().reject(&credential).await.unwrap();

@@ -84,7 +84,7 @@ impl World {
         };
         let (owner, visibility, managed_by) = (None, Visibility::Shared, ManagedBy::Store);
         let new = NewConnection { org: org.clone(), spec, owner, visibility, managed_by };
-        let connection = vault.add_draft(new).await.unwrap();
+        let connection = vault.lifecycle().add_draft(new).await.unwrap();
         let flows = Flows::new(FlowServices {
             store,
             keyring,
@@ -127,14 +127,14 @@ impl World {
     async fn connects(&self, access: &str) {
         let facts = Granted { consent: Some(FlowId::random()), ..Granted::default() };
         let (vault, id) = (&self.flows.vault, &self.connection.id);
-        vault.connect(&self.org, id, grant(access), facts).await.unwrap();
+        vault.lifecycle().connect(&self.org, id, grant(access), facts).await.unwrap();
     }
 
     async fn rotates(&self) {
         let given = BTreeMap::from([("refresh_token".to_owned(), Secret::new("given"))]);
         let kept = RotationTerms { old_for: Duration::from_secs(60), expires: None };
         let (vault, id) = (&self.flows.vault, &self.connection.id);
-        vault.put_untested_in_force(&self.org, id, given, kept).await.unwrap();
+        vault.lifecycle().put_untested_in_force(&self.org, id, given, kept).await.unwrap();
     }
 
     /// Stores newer tokens of the same grant.

@@ -13,17 +13,17 @@ async fn answers_to_the_test_of_a_new_secret_are_searched_for_the_app_s_client_s
     let new = new_app("app", TokenOptions::default());
     let secret =
         AppSecret { client_secret: Some(Secret::new(CLIENT_SECRET)), ..AppSecret::default() };
-    let app = vault.add_app(new, secret).await.unwrap().id.clone();
+    let app = vault.lifecycle().add_app(new, secret).await.unwrap().id.clone();
     let grant = world.consent(&stage.clock, Some(3_600));
     let connection = add_named(vault, "with-app", Some(app), grant).await;
     let given = world.consent(&stage.clock, None);
     let refresh = given.revocable().and_then(|it| it.refresh).expect("a refresh token");
     let refresh = refresh.expose_text().expect("text").to_owned();
     let fields = BTreeMap::from([("refresh_token".to_owned(), Secret::from(refresh))]);
-    let candidate = vault.stage(&connection.org, &connection.id, fields).await.unwrap();
+    let candidate = vault.lifecycle().stage(&connection.org, &connection.id, fields).await.unwrap();
     assert_eq!(world.asked.load(SeqCst), 1, "it takes asking");
     assert!(candidate.credential.needles.are_in(CLIENT_SECRET.as_bytes()));
-    vault.abandon(candidate).await.unwrap();
+    vault.lifecycle().abandon(candidate).await.unwrap();
 }
 
 /// The request for the first token has spent the given token, so the newer one must be stored.
@@ -38,12 +38,12 @@ async fn a_new_secret_survives_a_store_that_fails_for_a_while() {
             passes(500).await;
             stage.fails(3, after);
         };
-        let staged = vault.stage(&connection.org, &connection.id, fields);
+        let staged = vault.lifecycle().stage(&connection.org, &connection.id, fields);
         let candidate = tokio::join!(full, staged).1.unwrap();
         stage.fails(3, after);
         let kept = RotationTerms { old_for: Duration::ZERO, expires: None };
         let bytes = candidate.bytes.clone();
-        vault.put_in_force(candidate, kept).await.unwrap();
+        vault.lifecycle().put_in_force(candidate, kept).await.unwrap();
         let row = vault.grants().stored(connection).await.unwrap();
         assert!(row.bytes == bytes && row.other.is_none() && row.broken.is_none(), "{after}");
         let now = vault
@@ -74,13 +74,18 @@ async fn a_token_that_was_given_before_is_not_sent_again() {
     let (org, id) = (&connection.org, &connection.id);
     let fields = pasted(&stage, &world);
     let kept = || RotationTerms { old_for: Duration::ZERO, expires: None };
-    let candidate = vault.stage(org, id, fields.clone()).await.unwrap();
-    vault.put_in_force(candidate, kept()).await.unwrap();
+    let candidate = vault.lifecycle().stage(org, id, fields.clone()).await.unwrap();
+    vault.lifecycle().put_in_force(candidate, kept()).await.unwrap();
     vault.refresh().refresh_now(org, id).await.unwrap();
     let requests = world.asked.load(SeqCst);
-    let staged = vault.stage(org, id, fields.clone()).await.map(drop).unwrap_err();
+    let staged = vault.lifecycle().stage(org, id, fields.clone()).await.map(drop).unwrap_err();
     assert!(matches!(staged, VaultError::SameSecret { .. }), "{staged}");
-    let put = vault.put_untested_in_force(org, id, fields, kept()).await.map(drop).unwrap_err();
+    let put = vault
+        .lifecycle()
+        .put_untested_in_force(org, id, fields, kept())
+        .await
+        .map(drop)
+        .unwrap_err();
     assert!(matches!(put, VaultError::SameSecret { .. }), "{put}");
     assert_eq!(world.asked.load(SeqCst), requests);
     let record = vault.directory().view().connection(org, id).cloned().unwrap();
@@ -112,7 +117,8 @@ async fn a_file_that_restores_the_previous_secret_gets_its_newest_token() {
     let (vault, connection) = (&stage.vaults[0], &stage.connection);
     let (org, id) = (&connection.org, &connection.id);
     let (first, second) = (pasted(&stage, &world), pasted(&stage, &world));
-    let reload = |fields: &BTreeMap<String, Secret>| vault.replace(org, id, fields.clone());
+    let reload =
+        |fields: &BTreeMap<String, Secret>| vault.lifecycle().replace(org, id, fields.clone());
     assert!(reload(&first).await.unwrap());
     vault.refresh().refresh_now(org, id).await.unwrap();
     let newest = vault.grants().stored(connection).await.unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::idle::app;
 use super::*;
 use crate::refresh::cache::{FlightResult, Lookup, Trigger};
-use keyward_model::TokenOptions;
+use keyward_model::{ManagedBy, TokenOptions};
 use keyward_state::directory::{AppRecord, BrokenReason};
 use keyward_state::store::RowRange;
 
@@ -111,7 +111,11 @@ async fn a_pause_ends_with_the_grant_that_it_belongs_to() {
     assert!(ask(&stage.vaults[0], connection).await.is_err());
     let grant = world.consent(&stage.clock, Some(1));
     let facts = Granted::default();
-    stage.vaults[0].connect(&connection.org, &connection.id, grant, facts).await.unwrap();
+    stage.vaults[0]
+        .lifecycle()
+        .connect(&connection.org, &connection.id, grant, facts)
+        .await
+        .unwrap();
     passes(2_000).await;
     let vault = restarted(&stage, &world).await;
     assert!(vault.refresh().failing(connection).is_none());
@@ -192,7 +196,7 @@ async fn change(vault: &Vault, app: &AppId, client_id: &str) {
         client_id.clone_into(&mut record.spec.client_id);
         Ok(())
     };
-    vault.change_app(&OrgId::default_org(), app, &set, None).await.unwrap();
+    vault.lifecycle().change_app(&OrgId::default_org(), app, &set, None).await.unwrap();
 }
 
 /// oauth 9.changed, 9.quiet: no further requests until the configuration changes

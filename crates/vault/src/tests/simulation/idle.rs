@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::grant::AppSecret;
 use keyward_base::tokens::TokenSettings;
+use keyward_model::ManagedBy;
 
 const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
@@ -41,7 +42,7 @@ fn asked(world: &World) -> usize {
 }
 
 pub(super) async fn app(vault: &Vault, name: &str, tokens: TokenOptions) -> AppId {
-    vault.add_app(new_app(name, tokens), AppSecret::default()).await.unwrap().id.clone()
+    vault.lifecycle().add_app(new_app(name, tokens), AppSecret::default()).await.unwrap().id.clone()
 }
 
 /// oauth 7.keep-alive: off by default
@@ -101,7 +102,7 @@ async fn an_unusable_connection_is_not_kept_alive() {
     let gone = add_named(vault, "gone", None, world.consent(&stage.clock, None)).await;
     let set = vault.directory().set_connection_paused(&org, &paused.id, true, ManagedBy::Store);
     set.await.unwrap();
-    vault.remove(&org, &gone.id).await.unwrap();
+    vault.lifecycle().remove(&org, &gone.id).await.unwrap();
     passes(31 * DAY).await;
     assert_eq!(walk(vault).await, [1]);
     let view = vault.directory().view();
@@ -218,7 +219,7 @@ async fn an_app_sets_the_interval_of_exchanges_or_disables_them() {
     ] {
         let mut new = new_app(&format!("app-{}", world.grants.load(SeqCst)), tokens);
         new.spec.provider = "swap".to_owned();
-        let app = vault.add_app(new, AppSecret::default()).await.unwrap().id.clone();
+        let app = vault.lifecycle().add_app(new, AppSecret::default()).await.unwrap().id.clone();
         exchanging(&stage, Some(app), 60 * 86_400).await;
     }
     passes(25 * HOUR).await;

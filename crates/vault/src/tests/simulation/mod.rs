@@ -28,7 +28,10 @@ use crate::grants::record;
 use crate::*;
 use keyward_base::id::AppId;
 use keyward_base::secret::Secret;
-use keyward_model::{AppSettings, AppSpec, ConnectionState, Reference, TokenOptions};
+use keyward_model::{
+    AppSettings, AppSpec, ConnectionSpec, ConnectionState, ManagedBy, Reference, TokenOptions,
+    Visibility,
+};
 use keyward_net::call::HttpClient;
 use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
@@ -239,7 +242,7 @@ impl Stage {
         self.tasks.lock().spawn(async move {
             let grant = world.consent(&clock, life);
             let facts = Granted::default();
-            match vault.connect(&connection.org, &connection.id, grant, facts).await {
+            match vault.lifecycle().connect(&connection.org, &connection.id, grant, facts).await {
                 Ok(_) | Err(VaultError::Store(StoreError::Io { .. })) => {}
                 Err(error) => world.is_wrong(format!("connecting: {error}")),
             }
@@ -383,8 +386,8 @@ async fn add_of(vault: &Vault, spec: ConnectionSpec, grant: Grant) -> Arc<Connec
     let (owner, visibility, managed_by) = (None, Visibility::Shared, ManagedBy::Store);
     let new = NewConnection { org: org.clone(), spec, owner, visibility, managed_by };
     let pasted = BTreeMap::from([("refresh_token".to_owned(), Secret::new("pasted-0"))]);
-    let made = vault.add(new, pasted).await.unwrap();
-    vault.connect(&org, &made.id, grant, Granted::default()).await.unwrap()
+    let made = vault.lifecycle().add(new, pasted).await.unwrap();
+    vault.lifecycle().connect(&org, &made.id, grant, Granted::default()).await.unwrap()
 }
 
 fn wanted(connection: &ConnectionRecord) -> RequiredConnection {

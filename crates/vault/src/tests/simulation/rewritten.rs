@@ -89,10 +89,10 @@ async fn a_rollback_restores_the_token_of_a_refresh_that_ended_after_the_rotatio
     let given = given.revocable().and_then(|it| it.refresh).expect("a refresh token");
     let fields = BTreeMap::from([("refresh_token".to_owned(), given)]);
     let kept = RotationTerms { old_for: Duration::from_secs(3_600), expires: None };
-    vault.put_untested_in_force(org, id, fields, kept).await.unwrap();
+    vault.lifecycle().put_untested_in_force(org, id, fields, kept).await.unwrap();
     passes(10_000).await;
     assert!(vault.refresh().wait_for_flights(ENDED_WITHIN).await);
-    vault.roll_back(org, id).await.unwrap();
+    vault.lifecycle().roll_back(org, id).await.unwrap();
     // The agent that waited got a token of the new secret.
     all_have_it(&stage, &world, AWAITED_TOKEN, 2).await;
 }

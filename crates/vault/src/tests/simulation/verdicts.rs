@@ -41,7 +41,7 @@ async fn a_verdict_on_the_client_within_the_buffer_leaves_the_token_in_use_to_it
         }
         let shown = vault
             .refresh()
-            .status(&vault.context.connection(&connection.org, &connection.id).unwrap())
+            .status(&vault.context().connection(&connection.org, &connection.id).unwrap())
             .await;
         assert!(shown.expect("it is used").expires.is_some());
     }
@@ -50,7 +50,7 @@ async fn a_verdict_on_the_client_within_the_buffer_leaves_the_token_in_use_to_it
     for vault in [one, &restarted] {
         let ended = ask(vault, connection).await.expect_err("the token has ended");
         assert!(matches!(ended.root(), VaultError::Broken { .. }), "{ended}");
-        let now = vault.context.connection(&connection.org, &connection.id).unwrap();
+        let now = vault.context().connection(&connection.org, &connection.id).unwrap();
         assert_eq!(now.facts.usable_until, None);
     }
     assert_eq!(world.asked.load(SeqCst), 2, "the pause had ended");

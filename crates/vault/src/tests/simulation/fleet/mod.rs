@@ -121,7 +121,7 @@ impl Fleet {
         let (fleet, keyring) = (FleetWorld::new(answers), Arc::new(Keyring::ephemeral()));
         let link = Link::first(&fleet);
         let first = Replica::start(&fleet, &keyring, link, 0).await;
-        let grant = fleet.world.consent(&first.vault.clock, life);
+        let grant = fleet.world.consent(&first.vault.context().clock, life);
         let connection = add(&first.vault, grant).await;
         let mut replicas = vec![first];
         for number in 1..REPLICAS as u64 {
@@ -147,7 +147,7 @@ impl Fleet {
                 let wanted = wanted(&connection);
                 let credential =
                     vault.refresh().credential_in(&connection.org, Some(&wanted)).await;
-                fleet.checked(&vault.clock, credential, least, &last);
+                fleet.checked(&vault.context().clock, credential, least, &last);
             });
         }
     }
@@ -160,7 +160,7 @@ impl Fleet {
         replica.tasks.spawn(async move {
             link.running().await;
             let newer = vault.refresh().renew(&stale).await;
-            fleet.checked(&vault.clock, newer, stale.generation + 1, &last);
+            fleet.checked(&vault.context().clock, newer, stale.generation + 1, &last);
         });
     }
 
@@ -170,9 +170,9 @@ impl Fleet {
         let (vault, link) = (replica.vault.clone(), replica.link.clone());
         replica.tasks.spawn(async move {
             link.running().await;
-            let grant = fleet.world.consent(&vault.clock, life);
+            let grant = fleet.world.consent(&vault.context().clock, life);
             let facts = Granted::default();
-            match vault.connect(&connection.org, &connection.id, grant, facts).await {
+            match vault.lifecycle().connect(&connection.org, &connection.id, grant, facts).await {
                 Ok(_) => {}
                 Err(error) if is_of_store(&error) => {}
                 Err(error) => fleet.world.is_wrong(format!("connecting: {error}")),

@@ -16,7 +16,7 @@ async fn removed_elsewhere(revoke: bool) -> (Fleet, RemovedConnection) {
     passes(100).await;
     assert_eq!(fleet.fleet.world.asked.load(SeqCst), 1);
     let (org, id) = (&fleet.connection.org, &fleet.connection.id);
-    let removed = fleet.replicas[0].vault.disconnect(org, id, revoke).await.unwrap();
+    let removed = fleet.replicas[0].vault.lifecycle().disconnect(org, id, revoke).await.unwrap();
     (fleet, removed)
 }
 
@@ -53,7 +53,7 @@ async fn a_revocation_for_another_replica_is_stored_before_it_is_tried() {
             vault: Arc::new(vault.clone()),
             caller: CALLER.clone(),
             settings: Default::default(),
-            clock: vault.clock.clone(),
+            clock: vault.context().clock.clone(),
             public_url: "http://localhost:8081".to_owned(),
         });
         let (close, closes) = watch::channel(false);
