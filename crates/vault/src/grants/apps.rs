@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::record::{self, NewRow, RecordError};
+use super::record::{self, NewRow};
 use super::{Grants, UnsealedRow};
-use crate::error::VaultError;
+use crate::error::{RecordError, VaultError};
 use crate::grant::{AppSecret, StoredAppSecret};
 use keyward_base::secret::Secret;
 use keyward_model::{AppSpec, AppUrls};

@@ -17,11 +17,11 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use self::record::{
-    GrantHeader, GrantOrigin, GrantPurpose, GrantVerdict, NewRow, OpenedGrant, RecordError,
-    RowPlace, SecondGrant,
+    GrantHeader, GrantOrigin, GrantPurpose, GrantVerdict, NewRow, OpenedGrant, RowPlace,
+    SecondGrant,
 };
 use crate::context::{VaultContext, method};
-use crate::error::VaultError;
+use crate::error::{RecordError, VaultError};
 use crate::grant::Grant;
 use keyward_base::id::{AppId, ConnectionId, OrgId};
 use keyward_base::opaque::OpaqueArc;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
+use crate::error::RecordError;
 use keyward_base::id::{AppId, FlowId, OrgId};
 use keyward_state::crypto::envelope::{EnvelopeError, Place};
 use keyward_state::crypto::keyring::{Keyring, Sealing};
@@ -183,23 +184,6 @@ impl OpenedGrant {
         let (grant, other) = (Zeroizing::new(grant.to_vec()), Some(Zeroizing::new(other.to_vec())));
         Ok(Self { header, grant, other })
     }
-}
-
-/// Why a grant's row cannot be used. Names no content.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    /// It cannot be opened.
-    #[error(transparent)]
-    Sealed(#[from] EnvelopeError),
-    /// It is not a grant record.
-    #[error("the grant record is malformed")]
-    Malformed,
-    /// An older value under a newer version.
-    #[error("the grant record was replaced by an older one: restore it from a backup")]
-    RolledBack,
-    /// Its purpose differs from the connection's.
-    #[error("the grant was given for another provider or host than the connection names")]
-    Purpose,
 }
 
 impl GrantPurpose {

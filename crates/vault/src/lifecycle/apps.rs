@@ -8,11 +8,10 @@ use subtle::ConstantTimeEq;
 
 use super::Lifecycle;
 use super::app_check;
-use crate::error::VaultError;
+use crate::error::{RecordError, VaultError};
 use crate::grant::AppSecret;
 use crate::grant::oauth::{AssertionError, check_private_key};
 use crate::grants::apps::{AppPurpose, broken, refused, secret_of};
-use crate::grants::record::RecordError;
 use keyward_base::id::{AppId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_model::{

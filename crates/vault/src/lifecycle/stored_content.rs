@@ -5,9 +5,10 @@ use keyward_base::id::{AppId, ConnectionId};
 use keyward_state::directory::{OpenedRow, View};
 use keyward_state::store::Table;
 
+use crate::error::RecordError;
 use crate::grant::{Grant, StoredAppSecret};
 use crate::grants::apps::AppPurpose;
-use crate::grants::record::{self, GrantPurpose, OpenedGrant, RecordError};
+use crate::grants::record::{self, GrantPurpose, OpenedGrant};
 use crate::refresh::failures::FailureRow;
 use crate::sources::SourceKeys;
 
