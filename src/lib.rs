@@ -106,17 +106,17 @@
 //! | What does a page of a consent or of a link do, and how is it shown? | `api/src/consents.rs`, `api/src/connect_sessions/walk.rs`, `console/src/public/page.rs` | `callback`, `step`, `PublicPage::answer` |
 //! | When does a form with files stream, and which length does it have? | `proxy/src/upstream/body_injection.rs`, `rules/src/inject/multipart/rewriter.rs` | `write_form`, `FormRewriter::push` |
 //! | When is a request sent again? | `proxy/src/exchange/attempts.rs` | `Attempts::after` |
-//! | What follows a 401 of the upstream? | `proxy/src/exchange/attempts.rs`, `vault/src/rejected.rs` | `rejected_credential`, `Attempts::after`, `Vault::renew` |
-//! | When is a rejected API key noticed? | `proxy/src/exchange/rejected_secret.rs`, `proxy/src/limits/secret_rejections.rs`, `vault/src/rejected.rs` | `observe`, `SecretRejections::record_rejection`, `Vault::reject` |
-//! | How is a token refreshed, and stored before it is used? | `vault/src/flight.rs`, `vault/src/flight/saving.rs` | `Flight::ask`, `Flight::keep` |
-//! | How is a value of a secret source fetched, and until when is the last one used? | `vault/src/references.rs` | `Vault::fetched`, `Vault::held_by_reference` |
+//! | What follows a 401 of the upstream? | `proxy/src/exchange/attempts.rs`, `vault/src/refresh/rejected.rs` | `rejected_credential`, `Attempts::after`, `Vault::renew` |
+//! | When is a rejected API key noticed? | `proxy/src/exchange/rejected_secret.rs`, `proxy/src/limits/secret_rejections.rs`, `vault/src/refresh/rejected.rs` | `observe`, `SecretRejections::record_rejection`, `Vault::reject` |
+//! | How is a token refreshed, and stored before it is used? | `vault/src/refresh/flight.rs`, `vault/src/refresh/flight/saving.rs` | `Flight::ask`, `Flight::keep` |
+//! | How is a value of a secret source fetched, and until when is the last one used? | `vault/src/refresh/references.rs` | `Vault::fetched`, `Vault::held_by_reference` |
 //! | How are signatures, tokens of keys and logins of sessions made? | `rules/src/inject/sign/request_signer.rs`, `vault/src/grant/oauth/signed.rs`, `vault/src/grant/oauth/session.rs` | `RequestSigner::sign`, `minted`, `renewed` |
 //! | When is an idle upstream stream closed? | `proxy/src/gateway.rs`, `proxy/src/pool/http1.rs`, `proxy/src/pool/http2.rs`, `proxy/src/session/pass_streams.rs` | `Core::sweep`, `Http1Stream::is_usable`, `SharedStream::is_spent`, `PassStreams::renew` |
 //! | Which GraphQL operations does a request ask for, and when is its body read for that? | `rules/src/graphql/request.rs`, `proxy/src/authorize/decide.rs` | `Operations::read`, `decide` |
 //! | In which order do rules decide? | `state/src/rulebook/compiled.rs`, `state/src/directory/rules.rs` | `PolicyInputs::lenient_in`, `View::rules_in_order` |
 //! | Where are names unique? | `state/src/directory/index.rs`, `state/src/directory/stored.rs`, `state/src/directory/rows.rs` | `Index::unique_name`, `DirectoryWriter::reserve_unique`, `write` |
 //! | How does a change reach other replicas? | `state/src/store/postgres/feed.rs`, `state/src/directory/follow.rs`, `state/src/rulebook/mod.rs` | `PostgresStore::changes_after`, `Directory::follow`, `Rulebook::follow` |
-//! | What excludes replicas that change the same row, or refresh the same token? | `state/src/store/postgres.rs`, `vault/src/flight/lease.rs` | `PostgresStore::put`, `Flight::claim` |
+//! | What excludes replicas that change the same row, or refresh the same token? | `state/src/store/postgres.rs`, `vault/src/refresh/flight/lease.rs` | `PostgresStore::put`, `Flight::claim` |
 //! | How is a row of an earlier version read? | `model/src/resource.rs`, `state/src/store/postgres/schema.rs` | `Resource::from_row`, `prepare` |
 //! | Which page may send requests with the cookie of a login? | `api/src/auth/login.rs`, `api/src/sign_in/cookie.rs` | `Caller::on_network`, `has_csrf` |
 //! | Who may use the API over the network? | `api/src/network.rs` | `on_network`, `NetworkAccess::client` |
@@ -128,7 +128,7 @@
 //! | When is the signature of an incoming webhook accepted, and what identifies its event? | `hooks/src/verify.rs` | `Way::verify` |
 //! | When is an event sent again to a webhook? | `vault/src/events/deliver.rs` | `Events::outcome`, `pause` |
 //! | What becomes of a webhook that a service posts? | `inbox/src/accept.rs`, `inbox/src/deliver.rs` | `Inbox::accept`, `Inbox::deliver` |
-//! | Which SSH logins are signed, and for which session? | `ssh/src/binding.rs`, `vault/src/ssh.rs`, `proxy/src/streams/ssh_agent.rs` | `SessionBindings::path`, `SshIdentity::servers`, `AgentProtocol::signature` |
+//! | Which SSH logins are signed, and for which session? | `ssh/src/binding.rs`, `vault/src/refresh/ssh.rs`, `proxy/src/streams/ssh_agent.rs` | `SessionBindings::path`, `SshIdentity::servers`, `AgentProtocol::signature` |
 //! | Which requests only prove the URL of a webhook? | `hooks/src/challenge.rs`, `hooks/src/challenge_rule.rs` | `Scheme::challenge`, `ChallengeRule::covers` |
 //! | How does a mistake in the file get its line? | `rules/src/provider/document.rs` | `TreeBuilder::mapping`, `Problems::add` |
 //! | What is in a backup, and when is it consistent? | `backup/src/read.rs`, `state/src/directory/snapshot.rs` | `write`, `Directory::snapshot` |
@@ -152,7 +152,7 @@
 //!    proxy is the exception: it resolves names, so only literal addresses are checked
 //!    (`net::corporate`).
 //! 6. A write is durable before it is acknowledged: `state::store` flushes before a `put` returns.
-//! 7. Concurrent requests for the same leaf or credential make one: `proxy::ca::cache`, `vault::flight`.
+//! 7. Concurrent requests for the same leaf or credential make one: `proxy::ca::cache`, `vault::refresh::flight`.
 //! 8. Everything is bounded: `base::limits`.
 //! 9. Every exchange leaves exactly one audit event, also when aborted: `proxy::exchange` has a guard
 //!    that reserves a place in the log before the exchange begins. Refusals of one agent beyond

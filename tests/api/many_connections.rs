@@ -115,7 +115,7 @@ impl World {
         let (org, managed_by) = (OrgId::default_org(), ManagedBy::Store);
         let new = NewConnection { org, spec, owner, visibility, managed_by };
         let fields = [("api_key".to_owned(), Secret::from(key_of(number)))].into();
-        self.services().vault.add(new, fields).await.expect("a connection");
+        self.services().vault.lifecycle().add(new, fields).await.expect("a connection");
     }
 
     /// An agent that serves end users, and sessions of the first of them: their tokens.

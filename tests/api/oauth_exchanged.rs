@@ -209,7 +209,7 @@ async fn an_unused_access_token_is_exchanged_at_half_of_its_life() {
     let vault = &world.lab.gateway.running().services().vault;
     assert!(world.connection().await["token"]["keep_alive"].is_string(), "it says when");
     until("an exchange", async || {
-        vault.keep_alive_step(&mut KeepAliveCursor::default()).await != 0
+        vault.refresh().keep_alive_step(&mut KeepAliveCursor::default()).await != 0
     })
     .await;
     landed(&world.lab).await;

@@ -9,7 +9,13 @@ use test_support::tokens::*;
 use test_support::*;
 
 async fn step(lab: &Lab) -> usize {
-    lab.gateway.running().services().vault.keep_alive_step(&mut KeepAliveCursor::default()).await
+    lab.gateway
+        .running()
+        .services()
+        .vault
+        .refresh()
+        .keep_alive_step(&mut KeepAliveCursor::default())
+        .await
 }
 
 /// oauth 7.keep-alive

@@ -239,7 +239,7 @@ async fn keep_alive_leaves_an_issuer_alone_within_the_pause_after_a_failure() {
     assert_eq!((told.head.status(), documents(&world)), (503, 1), "{}", told.text());
     let vault = &world.lab.gateway.running().services().vault;
     until("a refresh of the connection that was not asked for", async || {
-        vault.keep_alive_step(&mut KeepAliveCursor::default()).await != 0
+        vault.refresh().keep_alive_step(&mut KeepAliveCursor::default()).await != 0
     })
     .await;
     landed(&world.lab).await;

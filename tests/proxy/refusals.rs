@@ -163,7 +163,7 @@ async fn take_away(gone: Gone, services: &Arc<Services>) {
             services.directory.unbind_by(&org, &agent, &connection, by).await.expect("unbound");
         }
         Gone::Connection => {
-            services.vault.remove_by(&org, &connection, by).await.expect("removed");
+            services.vault.lifecycle().remove_by(&org, &connection, by).await.expect("removed");
         }
     }
 }

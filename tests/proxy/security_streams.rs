@@ -43,7 +43,7 @@ async fn take_away(gone: Gone, services: &Arc<Services>) {
             directory.set_connection_paused(&org, &connection, true, by).await.expect("paused");
         }
         Gone::Connection => {
-            services.vault.remove_by(&org, &connection, by).await.expect("removed");
+            services.vault.lifecycle().remove_by(&org, &connection, by).await.expect("removed");
         }
         Gone::Agent => {
             directory.remove::<keyward_model::Agent>(&org, &agent, by).await.expect("removed")

@@ -98,7 +98,7 @@ async fn connection(vault: &Vault, number: usize) -> anyhow::Result<ConnectionId
         visibility: Visibility::default(),
         managed_by: ManagedBy::Store,
     };
-    Ok(vault.add(new, fields).await?.id.clone())
+    Ok(vault.lifecycle().add(new, fields).await?.id.clone())
 }
 
 /// Agent number `number`, with bindings to connections that no other agent of few has.
@@ -156,7 +156,7 @@ async fn open(store: &Arc<dyn Store>, keyring: &Arc<Keyring>) -> anyhow::Result<
     let sources = PolicyInputs::new(catalogue, DefaultAction::Deny, Vec::new(), 100);
     let rulebook = Rulebook::new(sources, directory.clone()).ok().context("rules")?;
     step("rulebook");
-    vault.resume().await;
+    vault.refresh().resume().await;
     step("vault: resume");
     change(&directory, &rulebook).await?;
     drop((rulebook, vault, directory));

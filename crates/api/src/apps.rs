@@ -18,7 +18,7 @@ use keyward_model::{
     App, AppShown, Connection, GivenFields, ManagedBy, Record, Shown, redirect_uri,
 };
 use keyward_state::directory::AppRecord;
-use keyward_vault::{ChangedApp, NewApp, Vault, with_template};
+use keyward_vault::{ChangedApp, Lifecycle, NewApp, with_template};
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -56,7 +56,7 @@ impl Exposed for App {
         let uses = uses.filter(|connection| caller.sees_connection(connection));
         let mut connections: Vec<String> = uses.map(|connection| connection.name.clone()).collect();
         connections.sort_unstable();
-        let references = context.deps().vault.app_reference_status(record).await;
+        let references = context.deps().vault.refresh().app_reference_status(record).await;
         let catalogue = context.deps().vault.catalogue(&record.org);
         let provider = catalogue.get(&record.provider);
         AppShown {
@@ -82,7 +82,7 @@ impl Exposed for App {
         if options.id.as_ref().is_some_and(|id| context.view().org_of_app(id).is_some()) {
             return Err(ApiError::field("id", "is in use: request another one"));
         }
-        Vault::check_app_keys(&options.secrets)?;
+        Lifecycle::check_app_keys(&options.secrets)?;
         spec.references.extend(options.secrets.references);
         let new = NewApp {
             id: options.id,
@@ -91,7 +91,7 @@ impl Exposed for App {
             registered: None,
             managed_by: ManagedBy::Store,
         };
-        let app = vault.add_app_of(new, options.secrets.secrets).await?;
+        let app = vault.lifecycle().add_app_of(new, options.secrets.secrets).await?;
         caller.record_changed("app", &app.id, &app.name);
         admin.enforce().await?;
         Ok(resource::shown(context, &app).await)
@@ -100,7 +100,7 @@ impl Exposed for App {
     async fn removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {
         // Its token is stored with the secrets.
         context.deps().flows.unregister(record).await;
-        Ok(context.deps().vault.forget_app(&record.org, &record.id).await?)
+        Ok(context.deps().vault.lifecycle().forget_app(&record.org, &record.id).await?)
     }
 }
 
@@ -118,7 +118,7 @@ impl Changeable for App {
         // The secret is written before the record: the version is compared with what other replicas have written.
         catch_up(admin).await;
         let secrets = change.options.secrets.take();
-        secrets.as_ref().map_or(Ok(()), Vault::check_app_keys)?;
+        secrets.as_ref().map_or(Ok(()), Lifecycle::check_app_keys)?;
         let set = |record: &mut AppRecord| -> Result<(), ApiError> {
             change.if_match.check(record)?;
             let mut spec = change.of(&record.spec)?;
@@ -137,11 +137,11 @@ impl Changeable for App {
         let (vault, org, id) = (&context.deps().vault, &record.org, &record.id);
         let ChangedApp { app, changed } = match &secrets {
             Some(GivenFields { secrets, .. }) => {
-                vault.change_app_of(org, id, &set, secrets.clone()).await?
+                vault.lifecycle().change_app_of(org, id, &set, secrets.clone()).await?
             }
-            None => vault.change_app(org, id, &set, None).await?,
+            None => vault.lifecycle().change_app(org, id, &set, None).await?,
         };
-        let retried = vault.try_app_again(&app.org, &app.id).await?;
+        let retried = vault.refresh().try_app_again(&app.org, &app.id).await?;
         admin.enforce().await?;
         let seen = retried.iter().filter(|connection| caller.sees_connection(connection));
         let mut retried: Vec<String> = seen.map(|connection| connection.name.clone()).collect();
@@ -152,5 +152,5 @@ impl Changeable for App {
 
 /// Why no token can be requested with an app.
 pub(super) async fn problem(admin: &Admin, app: &AppRecord) -> Option<String> {
-    admin.deps().vault.app_problem(app).await.map(|error| error.to_string())
+    admin.deps().vault.refresh().app_problem(app).await.map(|error| error.to_string())
 }

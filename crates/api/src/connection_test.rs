@@ -33,11 +33,11 @@ async fn test(
 ) -> Result<Json<ConnectionTested>, ApiError> {
     let admin = &context.admin;
     let mut connection = context.connection(&name)?;
-    let (vault, org, id) = (&admin.deps().vault, connection.org.clone(), connection.id.clone());
+    let (refresh, org, id) = (admin.deps().vault.refresh(), &connection.org, &connection.id);
     // If it fails, the test reports why.
     let is_tried = match status::is_ended_by_server(&connection) {
-        true => vault.refresh_now(&org, &id).await.is_ok(),
-        false => status::is_without_refresh(&connection) && vault.try_again(&org, &id).await?,
+        true => refresh.refresh_now(org, id).await.is_ok(),
+        false => status::is_without_refresh(&connection) && refresh.try_again(org, id).await?,
     };
     if is_tried {
         admin.enforce().await?;
@@ -80,7 +80,7 @@ pub(super) async fn tested(
         Some(Trial { credential, shown }) => (Some(credential), Some(shown)),
         None => (None, None),
     };
-    let request = admin.deps().vault.test_request(connection, shown).await;
+    let request = admin.deps().vault.refresh().test_request(connection, shown).await;
     let Some(request) = request.map_err(|error| ApiError::refused(error.to_string()))? else {
         return Ok(test_view(connection, asked.untested(), None));
     };

@@ -158,7 +158,7 @@ async fn add(
     let made = vault::NewConnection { org, spec, owner, visibility, managed_by: ManagedBy::Store };
     if needs_consent {
         takes_consents(admin)?;
-        let draft = vault.add_draft(made).await?;
+        let draft = vault.lifecycle().add_draft(made).await?;
         return drafted(&context, &draft, options.device).await;
     }
     let made = given(&context, made, fields, options.test).await?;
@@ -231,12 +231,12 @@ async fn given(
         .and_then(|provider| provider.expand_url(&mut BTreeMap::new(), &mut fields.clone()).ok());
     let ignored = ignored.unwrap_or_default();
     if !test {
-        let connection = vault.add(new, fields).await?;
+        let connection = vault.lifecycle().add(new, fields).await?;
         caller.record_changed("connection", &connection.id, &connection.name);
         let connection = view_with_warnings(admin, &connection).await;
         return Ok(ConnectionCreated { connection, consent: None, test: None, ignored });
     }
-    let draft = vault.add_untested(new, fields).await?;
+    let draft = vault.lifecycle().add_untested(new, fields).await?;
     caller.record_changed("connection", &draft.id, &draft.name);
     let context = context.clone();
     let begun = async move { activations::begun(&context, &draft, true).await };
@@ -257,7 +257,7 @@ async fn drafted(
     let consent = match begun {
         Ok(consent) => consent,
         Err(refused) => {
-            admin.deps().vault.remove(caller.org(), &draft.id).await?;
+            admin.deps().vault.lifecycle().remove(caller.org(), &draft.id).await?;
             return Err(refused);
         }
     };
@@ -334,10 +334,10 @@ async fn set_paused(
         directory.set_connection_paused(org, &id, paused, ManagedBy::Store).await?;
     let vault = &admin.deps().vault;
     if !paused && status::is_rejected_by_test(&before) {
-        vault.ignore_test(org, &id).await?;
+        vault.refresh().ignore_test(org, &id).await?;
         connection = context.connection(name)?;
     }
-    if !paused && vault.try_again(org, &id).await? {
+    if !paused && vault.refresh().try_again(org, &id).await? {
         connection = context.connection(name)?;
     }
     admin.enforce().await?;

@@ -68,7 +68,7 @@ async fn look_behind(Context { admin, caller }: &Context, used: &mut ExplainedCo
     let view = admin.deps().directory.view();
     let connection = view.connection(caller.org(), &used.id);
     let Some(connection) = connection.filter(|it| caller.sees_connection(it)) else { return };
-    used.token = admin.deps().vault.status(connection).await;
+    used.token = admin.deps().vault.refresh().status(connection).await;
     if let Some(app) = connection.app_id().and_then(|id| view.app(&connection.org, id)) {
         used.app = Some(ExplainedApp {
             name: app.name.clone(),

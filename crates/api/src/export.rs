@@ -129,7 +129,7 @@ impl Exported for Connection {
             return Ok(Map::new());
         }
         // A grant that cannot be opened has no such fields to show: they become variables.
-        let shown = vault.shown_fields(record).await.unwrap_or_default();
+        let shown = vault.grants().shown_fields(record).await.unwrap_or_default();
         let mut fields = Map::new();
         for field in &auth.fields {
             // The spec has it.

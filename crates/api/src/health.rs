@@ -208,7 +208,7 @@ fn faults(deps: &Deps, reads_install: bool) -> Vec<FaultView> {
             format!("the last write to the store failed{cause}: changes and token refreshes fail");
         faults.push(fault("store", &message, Code::StoreFailed.row().remedy));
     }
-    if let Some(message) = deps.vault.clock_warning().filter(|_| reads_install) {
+    if let Some(message) = deps.vault.refresh().clock_warning().filter(|_| reads_install) {
         let hint = "set the clock (systemd: `timedatectl set-ntp true`); signatures are dated by the service's clock until then";
         faults.push(fault("clock", &message, hint));
     }
@@ -280,10 +280,10 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         deps.metrics.health.audit_changed(gateway.audit.changes());
     }
     deps.metrics.health.stale_for(deps.directory.staleness());
-    let (failing, long) = deps.vault.failing_counts();
+    let (failing, long) = deps.vault.refresh().failing_counts();
     deps.metrics.failing.now.set(i64::try_from(failing).unwrap_or(i64::MAX));
     deps.metrics.failing.long.set(i64::try_from(long).unwrap_or(i64::MAX));
-    deps.metrics.sources.set(deps.vault.source_samples().into_iter());
+    deps.metrics.sources.set(deps.vault.sources().samples().into_iter());
     let directory = deps.directory.view();
     deps.metrics.connections(|state| directory.connections_in_state(state));
     ([(header::CONTENT_TYPE, OPEN_METRICS)], deps.metrics.render()).into_response()

@@ -97,7 +97,7 @@ async fn install(
     }
     are_filled(&context, &spec)?;
     let vault = &admin.deps().vault;
-    let plugin = vault.add_plugin(caller.org(), spec, ManagedBy::Store).await?;
+    let plugin = vault.lifecycle().add_plugin(caller.org(), spec, ManagedBy::Store).await?;
     caller.record_changed("plugin", &plugin.id, plugin.name());
     admin.enforce().await?;
     Ok((StatusCode::CREATED, Json(view(admin, &context.view(), &plugin))))
@@ -117,8 +117,8 @@ async fn change(
     }
     // Judged on the record that is written: others may change it meanwhile.
     let edit = |plugin: &PluginRecord| changed(&context, plugin, &change);
-    let (vault, by) = (&admin.deps().vault, ManagedBy::Store);
-    let plugin = vault.change_plugin::<ApiError>(&plugin.org, &plugin.id, by, &edit).await?;
+    let (lifecycle, by) = (admin.deps().vault.lifecycle(), ManagedBy::Store);
+    let plugin = lifecycle.change_plugin::<ApiError>(&plugin.org, &plugin.id, by, &edit).await?;
     admin.enforce().await?;
     Ok(Json(view(admin, &context.view(), &plugin)))
 }

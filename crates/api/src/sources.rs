@@ -51,7 +51,7 @@ impl Exposed for Source {
     }
 
     async fn shown_facts(context: &Context, record: &Record<Self>) -> SourceShown {
-        let health = context.deps().vault.source_health(&record.id);
+        let health = context.deps().vault.sources().health(&record.id);
         let view = context.view();
         let connections = view.connections_of_source(&record.org, record.name());
         let mut connections: Vec<_> = connections.map(|it| it.name.clone()).collect();
@@ -73,15 +73,15 @@ impl Exposed for Source {
     }
 
     async fn add(context: &Context, input: Input<Self>) -> Result<Shown<Self>, ApiError> {
-        let (vault, org) = (&context.deps().vault, context.caller.org());
-        let credentials = credentials(input.options).unwrap_or_default();
-        let made = vault.add_source(org, input.spec, &credentials, ManagedBy::Store).await?;
+        let (lifecycle, org) = (context.deps().vault.lifecycle(), context.caller.org());
+        let (credentials, by) = (credentials(input.options).unwrap_or_default(), ManagedBy::Store);
+        let made = lifecycle.add_source(org, input.spec, &credentials, by).await?;
         context.caller.record_changed("source", &made.id, made.name());
         Ok(resource::shown(context, &*made).await)
     }
 
     async fn removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {
-        Ok(context.deps().vault.forget_source(&record.org, &record.id).await?)
+        Ok(context.deps().vault.lifecycle().forget_source(&record.org, &record.id).await?)
     }
 }
 
@@ -98,8 +98,8 @@ impl Changeable for Source {
             record.spec = change.of(&record.spec)?;
             Ok(())
         };
-        let credentials = change.options.credentials.as_ref().map(|it| it.0.clone());
-        let changed = context.deps().vault.change_source(&record, &edit, credentials).await?;
+        let given = change.options.credentials.as_ref().map(|it| it.0.clone());
+        let changed = context.deps().vault.lifecycle().change_source(&record, &edit, given).await?;
         Ok(resource::shown(context, &*changed).await)
     }
 }
@@ -131,7 +131,7 @@ async fn test(
     }
     let mut tested = Vec::with_capacity(references.len());
     for reference in references {
-        let result = context.deps().vault.test_source(&source, &reference).await;
+        let result = context.deps().vault.refresh().test_source(&source, &reference).await;
         let error = result.err();
         tested.push(TestedReference {
             reference,

@@ -101,7 +101,7 @@ async fn tls(
     gateway: &Gateway,
     connection: &ConnectionRecord,
 ) -> Option<Arc<ClientConfig>> {
-    let own = admin.deps().vault.known_tls(connection).await.ok()?;
+    let own = admin.deps().vault.refresh().known_tls(connection).await.ok()?;
     gateway.upstream_tls_of(own.as_ref()).ok()
 }
 

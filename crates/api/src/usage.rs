@@ -72,7 +72,7 @@ async fn of_connection(
     let kept = UsageOf::Connection(connection.id.clone());
     let kept = UsageKey { org: connection.org.clone(), of: kept };
     let history = context.admin.usage_series(&kept, &ask).await?;
-    let token = deps.vault.status(&connection).await;
+    let token = deps.vault.refresh().status(&connection).await;
     Ok(Json(UsageView {
         id: connection.id.clone(),
         name: connection.name.clone(),

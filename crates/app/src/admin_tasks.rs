@@ -140,7 +140,7 @@ impl AdminTasks {
             until(close, expiry::remove_ended_connect_sessions(services.flows.clone()))
         });
         let vault = services.vault.clone();
-        self.spawn(|close| async move { until(close, vault.keep_alive()).await });
+        self.spawn(|close| async move { until(close, vault.refresh().keep_alive()).await });
         let flows = services.flows.clone();
         self.spawn(|close| async move { until(close, Box::pin(flows.follow_moves())).await });
         let events = services.events.clone();

@@ -127,23 +127,23 @@ impl ApplyTarget<'_> {
     }
 
     async fn source(self, org: &OrgId, work: SourceWork) -> anyhow::Result<()> {
-        let view = self.directory().view();
+        let (view, lifecycle) = (self.directory().view(), self.vault.lifecycle());
         let found = |id: &SourceId| {
             view.one::<Source>(org, id).cloned().with_context(|| gone("source", id.as_str()))
         };
         match work {
             SourceWork::Make(spec, credentials) => {
-                self.vault.add_source(org, spec, &credentials, ManagedBy::File).await?;
+                lifecycle.add_source(org, spec, &credentials, ManagedBy::File).await?;
             }
             SourceWork::Change(id, spec, credentials) => {
                 let edit = |record: &mut Record<Source>| -> Result<(), VaultError> {
                     record.spec.clone_from(&spec);
                     Ok(())
                 };
-                self.vault.change_source(&*found(&id)?, &edit, Some(credentials)).await?;
+                lifecycle.change_source(&*found(&id)?, &edit, Some(credentials)).await?;
             }
             SourceWork::Remove(id) => {
-                self.vault.remove_source(&*found(&id)?, ManagedBy::File).await?;
+                lifecycle.remove_source(&*found(&id)?, ManagedBy::File).await?;
             }
         }
         Ok(())
@@ -186,7 +186,7 @@ impl ApplyTarget<'_> {
             AppWork::Make(spec, secrets) => {
                 let (org, managed_by) = (org.clone(), ManagedBy::File);
                 let new = NewApp { id: None, org, spec, registered: None, managed_by };
-                drop(self.vault.add_app_of(new, secrets).await?);
+                drop(self.vault.lifecycle().add_app_of(new, secrets).await?);
             }
             AppWork::Change(id, spec, secrets) => {
                 let change = |record: &mut AppRecord| -> Result<(), VaultError> {
@@ -194,7 +194,7 @@ impl ApplyTarget<'_> {
                     record.facts.paused = false;
                     Ok(())
                 };
-                drop(self.vault.change_app_of(org, &id, &change, secrets).await?);
+                drop(self.vault.lifecycle().change_app_of(org, &id, &change, secrets).await?);
             }
             AppWork::Pause(id) => {
                 let pause = |record: &mut AppRecord| record.facts.paused = true;
@@ -209,7 +209,7 @@ impl ApplyTarget<'_> {
         let (id, change) = match work {
             ConnectionWork::Make(new) => return self.connect(new).await,
             ConnectionWork::Replace(id, new) => {
-                self.vault.remove_by(org, &id, ManagedBy::File).await?;
+                self.vault.lifecycle().remove_by(org, &id, ManagedBy::File).await?;
                 return self.connect(new).await;
             }
             ConnectionWork::Pause(id) => {
@@ -227,10 +227,10 @@ impl ApplyTarget<'_> {
         let described = directory.change::<Connection>(org, &id, describe).await?;
         // The grant is made for the references of the record.
         if let Some(fields) = change.fields {
-            self.vault.replace(org, &id, fields).await?;
+            self.vault.lifecycle().replace(org, &id, fields).await?;
         }
         if before.as_ref() != Some(&described.references) {
-            self.vault.references_changed(&id);
+            self.vault.refresh().forget(&id);
         }
         if change.resumes {
             directory.set_connection_paused(org, &id, false, ManagedBy::File).await?;
@@ -243,8 +243,8 @@ impl ApplyTarget<'_> {
         let app = app.map(|name| self.app_named(&new.org, &name)).transpose()?;
         new.spec.app = app.map(Reference::Id);
         match given {
-            ConnectionInput::Fields(fields) => drop(self.vault.add(new, fields).await?),
-            ConnectionInput::Consent => drop(self.vault.add_draft(new).await?),
+            ConnectionInput::Fields(fields) => drop(self.vault.lifecycle().add(new, fields).await?),
+            ConnectionInput::Consent => drop(self.vault.lifecycle().add_draft(new).await?),
             ConnectionInput::Unread(record) => drop(self.directory().add_record(*record).await?),
         }
         Ok(())
@@ -298,7 +298,7 @@ impl ApplyTarget<'_> {
         for UseItem { connection, limits } in change.binds {
             let connection = self.connection_named(org, &connection)?;
             let terms = BindTerms { managed_by: ManagedBy::File, limits: limits.into() };
-            self.vault.bind(org, id, &connection, terms).await?;
+            self.vault.lifecycle().bind(org, id, &connection, terms).await?;
         }
         if let Some(names) = change.defaults {
             let named = names.iter().map(|name| self.connection_named(org, name));
@@ -312,7 +312,7 @@ impl ApplyTarget<'_> {
         match work {
             PluginWork::Make(spec) => {
                 let spec = self.resolved(org, spec)?;
-                self.vault.add_plugin(org, spec, ManagedBy::File).await?;
+                self.vault.lifecycle().add_plugin(org, spec, ManagedBy::File).await?;
             }
             PluginWork::Change(id, spec) => {
                 let spec = self.resolved(org, spec)?;
@@ -331,7 +331,7 @@ impl ApplyTarget<'_> {
         spec: &PluginSpec,
     ) -> Result<(), VaultError> {
         let change = |_: &Record<Plugin>| -> Result<PluginSpec, VaultError> { Ok(spec.clone()) };
-        self.vault.change_plugin(org, id, ManagedBy::File, &change).await.map(drop)
+        self.vault.lifecycle().change_plugin(org, id, ManagedBy::File, &change).await.map(drop)
     }
 
     /// The spec with ids instead of names.

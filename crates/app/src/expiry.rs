@@ -31,7 +31,7 @@ pub(super) async fn run(vault: Arc<Vault>, metrics: Arc<Metrics>, clock: Clock) 
     let mut changes = vault.directory().changes();
     loop {
         changes.borrow_and_update();
-        let rest = match vault.wipe_overdue().await {
+        let rest = match vault.lifecycle().wipe_overdue().await {
             Ok(wiped) => {
                 for connection in wiped {
                     let (id, name) = (&connection.id, &connection.name);

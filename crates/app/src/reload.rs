@@ -208,7 +208,7 @@ impl Reloader {
             return Err(ReloadError::Incomplete(format!("{error:#}")));
         }
         // The provider's endpoints may have changed.
-        vault.retry_changed_clients().await;
+        vault.refresh().retry_changed_clients().await;
         // Other writers may have changed the directory since it was read.
         change.apply(sources).map_err(|errors| {
             ReloadError::Incomplete(
@@ -344,7 +344,7 @@ impl Reloader {
 
     /// Gives the services the settings that they read from now on.
     fn adopt(&self, config: &Config) {
-        self.services.vault.replace_rotation_settings(config.rotation.clone());
+        self.services.vault.lifecycle().replace_rotation_settings(config.rotation.clone());
         self.services.events.set(config.events.clone());
         self.services.inbox.set(config.events.clone());
         self.services.backups.set(config.backup.clone());

@@ -105,7 +105,7 @@ impl Services {
     /// When the data directory, the key, the store or the CA cannot be used, or a store that is wanted is absent.
     pub async fn open(config: &Config, opening: Opening) -> anyhow::Result<Arc<Self>> {
         let mut opened = OpenedServices::open(config, opening).await?;
-        opened.vault.resume().await;
+        opened.vault.refresh().resume().await;
         opened.release_start_lease().await;
         let (rulebook, refused_rules) = opened.rules_at_rest(config)?;
         let place = ServingInputs { refused_rules, ..ServingInputs::at_rest(config) };
@@ -242,7 +242,7 @@ impl OpenedServices {
             clock.clone(),
         );
         let (vault, authority) = (Arc::new(vault.await?), Arc::new(authority()?));
-        vault.count_in(&metrics);
+        vault.refresh().count_in(&metrics);
         let events = Events::new(events::EventServices {
             store: store.clone(),
             keyring: keyring.clone(),
@@ -304,7 +304,7 @@ impl OpenedServices {
         };
         last_config::remember(config);
         self.warn_of_missing_owners(config);
-        self.vault.resume().await;
+        self.vault.refresh().resume().await;
         let rulebook = self.rulebook(config, config.rules.clone()).map_err(all)?;
         let public_url = public_url(config, bound.admin.addr);
         let hooks_url = bound.hooks.as_ref().map(|hooks| hooks.url.clone());
@@ -358,10 +358,10 @@ impl OpenedServices {
 
     /// Gives the vault its client and settings.
     fn set_vault(&self, config: &Config, caller: Arc<HttpClient>) {
-        self.vault.use_client(caller);
-        self.vault.keep_at_most(config.limits.cached_credentials_max);
+        self.vault.refresh().use_client(caller);
+        self.vault.refresh().keep_at_most(config.limits.cached_credentials_max);
         self.vault.replace_token_settings(config.oauth.clone());
-        self.vault.replace_rotation_settings(config.rotation.clone());
+        self.vault.lifecycle().replace_rotation_settings(config.rotation.clone());
     }
 
     /// Sign-in with the identity provider, in a process that has its secret.

@@ -9,12 +9,12 @@ use keyward_vault::Vault;
 
 /// Runs until it is dropped. Begins with all of them: they may have changed while no gateway ran.
 pub(super) async fn follow(vault: Arc<Vault>) {
-    let mut files = vault.source_files();
+    let mut files = vault.refresh().source_files();
     let mut watched = WatchedFiles::new(files.clone());
-    vault.use_files_at_start().await;
+    vault.refresh().use_files_at_start().await;
     loop {
         tokio::time::sleep(POLL_INTERVAL).await;
-        let now = vault.source_files();
+        let now = vault.refresh().source_files();
         let is_same = now == files;
         files.clone_from(&now);
         let look = move || {
@@ -37,7 +37,7 @@ pub(super) async fn follow(vault: Arc<Vault>) {
         };
         watched = looked;
         if !changed.is_empty() {
-            vault.use_changed_files(&changed).await;
+            vault.refresh().use_changed_files(&changed).await;
         }
     }
 }

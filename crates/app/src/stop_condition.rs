@@ -48,7 +48,7 @@ pub enum StoppedWhile {
 
 impl StoppedWhile {
     pub(crate) fn at_end(vault: &Vault) -> Self {
-        match vault.is_refreshing() {
+        match vault.refresh().is_refreshing() {
             true => Self::Refreshing,
             false => Self::Serving,
         }
@@ -57,8 +57,8 @@ impl StoppedWhile {
 
 /// Waits for the results of refreshes in progress, for late ones as long as `oauth.stop_timeout` says.
 pub(crate) async fn wait_for_refreshes(vault: &Vault) {
-    let within = vault.flight_time().max(vault.token_settings().stop_timeout);
-    if !vault.wait_for_flights(within).await {
+    let within = vault.refresh().flight_time().max(vault.token_settings().stop_timeout);
+    if !vault.refresh().wait_for_flights(within).await {
         tracing::error!(
             id = "answer_lost",
             "a refresh did not end in time, and its result is lost: see `oauth.stop_timeout`"

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::grant::{GrantError, MintError};
+use crate::rows::RowError;
 use keyward_base::time::whole_seconds;
 use keyward_rules::provider::FormError;
 use keyward_rules::provider::connection_url::UrlError;
 use keyward_state::crypto::envelope::EnvelopeError;
 use keyward_state::directory::{BrokenReason, DirectoryError};
 use keyward_state::store::StoreError;
-
-use super::record::RecordError;
 
 /// What is said about a given refresh token whose successor is not stored.
 pub(super) const SPENT_TOKEN: &str = "the server replaced the given refresh token, and its successor is not stored: correct the cause, get another one \
@@ -207,6 +206,23 @@ pub enum VaultError {
     Shared(Arc<Self>),
 }
 
+/// Why a grant's row cannot be used. Names no content.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// It cannot be opened.
+    #[error(transparent)]
+    Sealed(#[from] EnvelopeError),
+    /// It is not a grant record.
+    #[error("the grant record is malformed")]
+    Malformed,
+    /// An older value under a newer version.
+    #[error("the grant record was replaced by an older one: restore it from a backup")]
+    RolledBack,
+    /// Its purpose differs from the connection's.
+    #[error("the grant was given for another provider or host than the connection names")]
+    Purpose,
+}
+
 /// Why a flight gave no credential, for all waiting requests.
 #[derive(Clone, Debug)]
 pub enum FlightRefusal {
@@ -221,6 +237,16 @@ pub enum FlightRefusal {
         keeps_token: bool,
     },
     Failed(Arc<VaultError>),
+}
+
+impl From<RowError> for VaultError {
+    fn from(error: RowError) -> Self {
+        match error {
+            RowError::Store(error) => error.into(),
+            RowError::Sealed { source, .. } => source.into(),
+            RowError::Malformed { .. } => DirectoryError::Interrupted.into(),
+        }
+    }
 }
 
 impl VaultError {

@@ -2,168 +2,96 @@
 //! Whether an agent may use a connection is decided by `rules::policy` before the vault is asked.
 //!
 //! ```text
-//! oidc  oauth  events  grant  keys  sources           the folders; the map of the program describes them
-//! cache  flight  flights                              credentials in memory, and how a new one is fetched
-//! token_request  servers  backoff                     requests to authorization servers, and their pauses
-//! unsaved_tokens  save_again  late                    answers that could not be stored, or came too late
-//! grants  record  rows  stored_content                the sealed rows
-//! add  connect  draft  candidate  rotate              how a connection gets its secret, and another one
-//! broken  rejected  failure_rows  status  challenge   what does not work, stored and shown
-//! issuer_cache  endpoints                             metadata of authorization servers
-//! apps  app_check  plugins                            OAuth clients; plugins
-//! references  source_keys  source_files               fields whose values are kept in secret sources
-//! source_values                                       their values
-//! referred_apps  app_fetches                          secrets of apps that are kept there
-//! account  keep_alive  ssh                            accounts; unused tokens; SSH keys
+//! oidc  oauth  events  grant  keys    the folders; the map of the program describes them
+//! lifecycle                           how connections, apps and sources get their secrets, and how they end
+//! refresh                             credentials in memory, and how a new one is fetched and stored
+//! sources                             values that are kept in secret sources
+//! grants  rows                        the sealed rows
 //! ```
 
-mod account;
-mod add;
-mod app_check;
-mod app_fetches;
-mod apps;
-mod backoff;
-mod broken;
-mod cache;
-mod candidate;
-mod challenge;
-mod connect;
-mod draft;
-mod endpoints;
+/// A room is a handle of its parts: clones share them (see `OpaqueArc`).
+macro_rules! room {
+    ($room:ident: $parts:ident) => {
+        impl std::ops::Deref for $room {
+            type Target = $parts;
+
+            fn deref(&self) -> &$parts {
+                &self.0
+            }
+        }
+    };
+}
+
+mod context;
 mod error;
 pub mod events;
-mod failure_rows;
-mod flight;
-mod flights;
 pub mod grant;
 mod grants;
-mod issuer_cache;
-mod keep_alive;
 pub mod keys;
-mod late;
+mod lifecycle;
 pub mod oauth;
 pub mod oidc;
-mod plugins;
-mod record;
-mod references;
-mod referred_apps;
-mod rejected;
-mod rotate;
+mod refresh;
 mod rows;
-mod save_again;
-mod servers;
-mod source_files;
-mod source_keys;
-mod source_values;
 mod sources;
-pub mod ssh;
-mod status;
-mod stored_content;
 #[cfg(test)]
 mod tests;
-mod token_request;
-mod unsaved_tokens;
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Deref;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use futures_util::FutureExt;
-use tokio::time::Instant;
-
-use crate::app_fetches::AppFetches;
-use crate::flights::Flights;
-use crate::issuer_cache::{EndpointChanges, Issuers};
-pub use app_check::{template_settings, with_template};
-pub use apps::{ChangedApp, NewApp};
-use cache::{CredentialCache, Trigger};
-pub use candidate::CandidateSecret;
-pub use connect::{Granted, RemovedConnection};
+use context::VaultContext;
 pub use error::VaultError;
-pub use keep_alive::KeepAliveCursor;
+pub use grants::Grants;
+pub use grants::origin::Granted;
 pub use keyward_model::{Failures, TokenStatus};
-pub use late::LateAnswers;
-use late::OrphanedGrants;
-pub use references::ReferenceStatus;
-pub use rotate::RotationTerms;
+pub use lifecycle::Lifecycle;
+pub use lifecycle::add::NewConnection;
+pub use lifecycle::app_check::{template_settings, with_template};
+pub use lifecycle::apps::{ChangedApp, NewApp};
+pub use lifecycle::candidate::CandidateSecret;
+pub use lifecycle::connect::RemovedConnection;
+pub use lifecycle::rotate::RotationTerms;
+pub use lifecycle::stored_content::check_content;
+pub use refresh::Refresh;
+pub use refresh::keep_alive::KeepAliveCursor;
+pub use refresh::late::LateAnswers;
+pub use refresh::references::ReferenceStatus;
+pub use refresh::ssh;
 pub use rows::{RowError, SealedRows, SecretText};
-use servers::{TokenRequester, TokenServers};
-use sources::Sources;
-pub use sources::{SourceError, SourceHealth};
-pub use stored_content::check_content;
-use unsaved_tokens::StoredAnswers;
+pub use sources::{SourceError, SourceHealth, Sources};
 
-use keyward_base::id::{AgentId, ConnectionId, OrgId, UserId};
+use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::opaque::OpaqueArc;
 use keyward_base::time::Clock;
-use keyward_base::tokens::{RotationSettings, TokenSettings};
-use keyward_model::{BindTerms, Connection, ConnectionSpec, ManagedBy, Visibility};
-use keyward_rules::inject::credential::{Credential, RequiredConnection};
-use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
+use keyward_base::tokens::TokenSettings;
+use keyward_rules::provider::Catalogue;
 use keyward_state::crypto::keyring::Keyring;
-use keyward_state::directory::{
-    BindingRecord, ConnectionRecord, Directory, Leftovers, Remedies, RemedyCause,
-};
-use keyward_state::observe::metrics::Metrics;
-use keyward_state::store::{Expect, Store, Table};
+use keyward_state::directory::{ConnectionRecord, Directory, Leftovers, RemedyCause};
+use keyward_state::store::{Store, Table};
 
-/// Sealed grants and the credentials minted from them. Clones share one vault; flights hold clones.
+/// Sealed grants and the credentials minted from them. Clones share one vault.
 #[derive(Clone)]
-pub struct Vault(OpaqueArc<Parts>);
+pub struct Vault(OpaqueArc<Rooms>);
 
-#[doc(hidden)]
-pub struct Parts {
-    store: Arc<dyn Store>,
-    keyring: Arc<Keyring>,
-    directory: Arc<Directory>,
-    catalogue: ArcSwap<Catalogue>,
-    clock: Clock,
-    cache: CredentialCache,
-    flights: Flights,
-    servers: TokenServers,
-    issuers: Issuers,
-    asker: TokenRequester,
-    metrics: OnceLock<Arc<Metrics>>,
-    endpoint_changes: EndpointChanges,
-    orphans: OrphanedGrants,
-    stored_answers: StoredAnswers,
+/// Each has its own state, and uses those above it.
+struct Rooms {
+    context: VaultContext,
+    grants: Grants,
     sources: Sources,
-    app_fetches: AppFetches,
-    settings: ArcSwap<TokenSettings>,
-    rotation: ArcSwap<RotationSettings>,
-}
-
-#[derive(Clone, Debug)]
-pub struct NewConnection {
-    pub org: OrgId,
-    /// The spec, which names an app by its id.
-    pub spec: ConnectionSpec,
-    /// `None`: the organisation owns it.
-    pub owner: Option<UserId>,
-    /// Which agents may use it.
-    pub visibility: Visibility,
-    pub managed_by: ManagedBy,
-}
-
-impl Deref for Vault {
-    type Target = Parts;
-
-    fn deref(&self) -> &Parts {
-        &self.0
-    }
+    refresh: Refresh,
+    lifecycle: Lifecycle,
 }
 
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vault").field("store", &self.store).finish_non_exhaustive()
+        f.debug_struct("Vault").finish_non_exhaustive()
     }
 }
 
 impl Vault {
     /// Opens a vault with the store and keys of `directory`. Removes grants without a connection, which a
-    /// crash during [`Vault::add`] leaves.
+    /// crash during [`Lifecycle::add`] leaves.
     ///
     /// # Errors
     /// When the store fails.
@@ -174,89 +102,47 @@ impl Vault {
         catalogue: Arc<Catalogue>,
         clock: Clock,
     ) -> Result<Self, VaultError> {
-        directory.replace_catalogue(catalogue.clone());
-        let vault = Self(OpaqueArc::new(Parts {
-            store,
-            keyring,
-            directory,
-            catalogue: ArcSwap::new(catalogue),
-            clock,
-            cache: CredentialCache::default(),
-            flights: Flights::here(),
-            servers: TokenServers::default(),
-            issuers: Issuers::default(),
-            asker: TokenRequester::default(),
-            metrics: OnceLock::default(),
-            endpoint_changes: EndpointChanges::default(),
-            orphans: OrphanedGrants::default(),
-            stored_answers: StoredAnswers::default(),
-            sources: Sources::default(),
-            app_fetches: AppFetches::default(),
-            settings: ArcSwap::default(),
-            rotation: ArcSwap::default(),
-        }));
+        let context = VaultContext::new(directory, catalogue, clock);
+        let grants = Grants::new(&context, store.clone(), keyring.clone());
+        let sources = Sources::new(&context, store.clone(), keyring.clone());
+        let refresh = Refresh::new(&context, &grants, &sources, store, keyring);
+        let lifecycle = Lifecycle::new(&context, &grants, &sources, &refresh);
         // In a shared store, a row that another replica is writing would look like a leftover of a crash.
-        if vault.directory.leftovers() == Leftovers::Remove {
-            vault.sweep().await?;
-            vault.cut_tests().await?;
-            vault.wipe_untested().await?;
+        if context.directory.leftovers() == Leftovers::Remove {
+            grants.sweep().await?;
+            lifecycle.cut_tests().await?;
+            lifecycle.wipe_untested().await?;
         }
-        vault.settle().await?;
-        vault.wipe_overdue().await?;
-        Ok(vault)
-    }
-
-    /// Sets the maximum number of credentials in memory.
-    pub fn keep_at_most(&self, credentials: usize) {
-        self.cache.keep_at_most(credentials);
+        refresh.settle().await?;
+        lifecycle.wipe_overdue().await?;
+        Ok(Self(OpaqueArc::new(Rooms { context, grants, sources, refresh, lifecycle })))
     }
 
     /// Replaces the limits of token requests.
     pub fn replace_token_settings(&self, settings: TokenSettings) {
-        self.settings.store(Arc::new(settings));
+        self.0.context.replace_token_settings(settings);
     }
 
     /// The limits of token requests.
     pub fn token_settings(&self) -> Arc<TokenSettings> {
-        self.settings.load_full()
-    }
-
-    /// Replaces the settings of secret rotation.
-    pub fn replace_rotation_settings(&self, settings: RotationSettings) {
-        self.rotation.store(Arc::new(settings));
-    }
-
-    /// The settings of secret rotation.
-    pub fn rotation_settings(&self) -> Arc<RotationSettings> {
-        self.rotation.load_full()
+        self.0.context.token_settings()
     }
 
     /// The current shared providers, which all organisations have.
     pub fn shared_catalogue(&self) -> Arc<Catalogue> {
-        self.catalogue.load_full()
+        self.0.context.shared_catalogue()
     }
 
     /// The current providers of an organisation: the shared ones, and its own.
     pub fn catalogue(&self, org: &OrgId) -> Arc<Catalogue> {
-        self.directory.view_guard().catalogue(org, &self.catalogue.load())
+        self.0.context.catalogue(org)
     }
 
     /// Replaces the providers. Credentials of changed providers are minted again, because they contain
     /// hosts and placements.
     pub fn replace_catalogue(&self, catalogue: Arc<Catalogue>) {
-        self.directory.replace_catalogue(catalogue.clone());
-        let before = self.catalogue.swap(catalogue.clone());
-        for connection in self.directory.view().connections() {
-            let same = match (before.get(&connection.provider), catalogue.get(&connection.provider))
-            {
-                (Some(before), Some(now)) => Arc::ptr_eq(before, now),
-                // A provider of its organisation, which has not changed.
-                (None, None) => true,
-                _ => false,
-            };
-            if !same {
-                self.cache.forget(&connection.id);
-            }
+        for connection in self.0.context.replace_catalogue(catalogue) {
+            self.0.refresh.forget(&connection);
         }
     }
 
@@ -266,156 +152,51 @@ impl Vault {
         match table {
             Table::Grants | Table::Connections => {
                 let Ok(connection) = ConnectionId::parse(id) else {
-                    return self.cache.forget_all_of(org);
+                    return self.0.refresh.forget_all_of(org);
                 };
-                self.cache.forget(&connection);
-                self.restore_answer(org, &connection);
+                self.0.refresh.forget(&connection);
+                self.0.refresh.restore_answer(org, &connection);
             }
             // Credentials contain hosts, placements and clients of apps, providers and sources.
-            Table::Apps | Table::Providers | Table::Sources => self.cache.forget_all_of(org),
+            Table::Apps | Table::Providers | Table::Sources => self.0.refresh.forget_all_of(org),
             _ => {}
         }
     }
 
-    /// Called after a change of a connection's references: its values are fetched at the next use.
-    pub fn references_changed(&self, id: &ConnectionId) {
-        self.cache.forget(id);
+    /// The stored grants and the secrets of apps.
+    pub fn grants(&self) -> &Grants {
+        &self.0.grants
     }
 
-    /// Waits for connections whose authorization server may have changed its endpoints, and takes them all; for one reader.
-    pub async fn changed_endpoints(&self) -> Vec<(OrgId, ConnectionId)> {
-        self.endpoint_changes.all().await
+    /// The credentials in memory, and the flights that fetch new ones.
+    pub fn refresh(&self) -> &Refresh {
+        &self.0.refresh
+    }
+
+    /// The credentials, logins and health of secret sources.
+    pub fn sources(&self) -> &Sources {
+        &self.0.sources
+    }
+
+    /// The acts of people and of the configuration.
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.0.lifecycle
     }
 
     /// The directory with the connections' records.
     pub fn directory(&self) -> &Arc<Directory> {
-        &self.directory
-    }
-
-    /// Removes bindings, record and grant, in that order: a grant that a crash leaves is unusable.
-    ///
-    /// # Errors
-    /// When there is no such connection, the file manages it, or the store fails.
-    pub async fn remove(&self, org: &OrgId, id: &ConnectionId) -> Result<(), VaultError> {
-        self.remove_by(org, id, ManagedBy::Store).await
-    }
-
-    /// [`Vault::remove`] on behalf of `by`.
-    ///
-    /// # Errors
-    /// As [`Vault::remove`].
-    pub async fn remove_by(
-        &self,
-        org: &OrgId,
-        id: &ConnectionId,
-        by: ManagedBy,
-    ) -> Result<(), VaultError> {
-        self.directory.remove::<Connection>(org, id, by).await?;
-        self.cache.remove(id);
-        self.delete_failures(org, id).await;
-        self.store.delete(Table::Grants, &record::key(org, id), Expect::Any).await?;
-        Ok(())
-    }
-
-    /// Lets the agent use the connection, and issues its placeholders in the shape of the provider's keys.
-    ///
-    /// # Errors
-    /// When either does not exist, the environments differ, or the store fails.
-    pub async fn bind(
-        &self,
-        org: &OrgId,
-        agent: &AgentId,
-        connection: &ConnectionId,
-        terms: impl Into<BindTerms>,
-    ) -> Result<BindingRecord, VaultError> {
-        let keys = self.keys(org, std::slice::from_ref(connection)).await;
-        let placeholders = self.placeholders(&*self.connection(org, connection)?, &keys)?;
-        Ok(self.directory.bind(org, agent, connection, placeholders, terms).await?)
-    }
-
-    /// The credential of the connection that a permit requires; `None` if it requires none. From the cache,
-    /// without store and keys, if possible.
-    ///
-    /// # Errors
-    /// When the connection belongs to another org, or its grant cannot be opened or minted.
-    pub async fn credential_in(
-        &self,
-        org: &OrgId,
-        wanted: Option<&RequiredConnection>,
-    ) -> Result<Option<Arc<Credential>>, VaultError> {
-        self.credential_since(org, wanted, Instant::now()).await
-    }
-
-    /// [`Self::credential_in`] for a request that has waited for one since this time, which counts against
-    /// `wait_timeout`.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn credential_since(
-        &self,
-        org: &OrgId,
-        wanted: Option<&RequiredConnection>,
-        since: Instant,
-    ) -> Result<Option<Arc<Credential>>, VaultError> {
-        let Some(wanted) = wanted else { return Ok(None) };
-        if let Some(ready) = self.ready(org, &wanted.connection) {
-            return Ok(Some(ready));
-        }
-        let connection = self.connection(org, &wanted.connection)?;
-        // Boxed: this path is rare, and every request would reserve space for it.
-        Ok(Some(self.fetch(connection, Trigger::Needed, since).boxed().await?))
-    }
-
-    /// The fields of a connection's grant that are not secret, such as an account's id.
-    ///
-    /// # Errors
-    /// When there is no such connection, or its grant cannot be opened.
-    pub async fn shown_fields(
-        &self,
-        connection: &ConnectionRecord,
-    ) -> Result<BTreeMap<String, String>, VaultError> {
-        let catalogue = self.catalogue(&connection.org);
-        let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
-        if auth.fields.iter().all(|field| field.secret) {
-            return Ok(BTreeMap::new());
-        }
-        Ok(self.stored(connection).await?.grant(self, connection)?.shown_fields(auth))
+        &self.0.context.directory
     }
 
     /// The remedy for a connection; `None` if no action is needed.
     pub fn remedy(&self, connection: &ConnectionRecord, cause: RemedyCause<'_>) -> Option<String> {
-        let (catalogue, view) = (self.catalogue(&connection.org), self.directory.view());
-        Remedies::in_view(connection, &catalogue, &view).remedy(cause)
-    }
-
-    /// The credential in memory, without a reference count of the connection that cores share. The org is part of every
-    /// lookup: data of one org is never used for another.
-    fn ready(&self, org: &OrgId, id: &ConnectionId) -> Option<Arc<Credential>> {
-        self.directory.view_guard().connection(org, id)?;
-        self.cache.ready(id, &self.clock)
-    }
-
-    fn connection(
-        &self,
-        org: &OrgId,
-        id: &ConnectionId,
-    ) -> Result<Arc<ConnectionRecord>, VaultError> {
-        let view = self.directory.view_guard();
-        view.connection(org, id).cloned().ok_or(VaultError::ConnectionMissing)
+        self.0.context.remedy(connection, cause)
     }
 }
 
-fn method<'a>(
-    catalogue: &'a Catalogue,
-    provider: &str,
-    auth: Option<&str>,
-) -> Result<(&'a Arc<Provider>, &'a AuthMethod), VaultError> {
-    let found = catalogue.get(provider);
-    let found = found.ok_or_else(|| VaultError::UnknownProvider(provider.to_owned()))?;
-    let method = found.auth(auth).ok_or_else(|| VaultError::UnknownAuth {
-        provider: provider.to_owned(),
-        auth: auth.unwrap_or_default().to_owned(),
-        known: found.auth.iter().map(|a| a.id.as_str()).collect::<Vec<_>>().join(", "),
-    })?;
-    Ok((found, method))
+#[cfg(test)]
+impl Vault {
+    pub(crate) fn context(&self) -> &VaultContext {
+        &self.0.context
+    }
 }

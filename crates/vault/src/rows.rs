@@ -128,6 +128,27 @@ impl<T: Serialize + DeserializeOwned> SealedRows<T> {
         Ok(self.store.put(self.table, &key, &sealed, expect).await?)
     }
 
+    /// Writes a row over the one that is there, also over one that cannot be opened.
+    ///
+    /// # Errors
+    /// When another write was first, or the store fails.
+    pub(crate) async fn replace(
+        &self,
+        org: &OrgId,
+        id: &str,
+        record: &T,
+    ) -> Result<Version, RowError> {
+        let over = match self.get(org, id).await {
+            Err(RowError::Store(error)) => return Err(error.into()),
+            Ok(found) => found.map(|(_, version)| version),
+            Err(_) => {
+                self.delete(org, id).await?;
+                None
+            }
+        };
+        self.put(org, id, record, over).await
+    }
+
     /// Deletes and returns a row: only one of several callers gets it.
     ///
     /// # Errors

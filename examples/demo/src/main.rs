@@ -388,8 +388,12 @@ async fn fill(
         if service == "crm" {
             fields.insert("username".to_owned(), Secret::from("demo".to_owned()));
         }
-        let connection = services.vault.add(new, fields).await?;
-        let bound = services.vault.bind(&org, &agent.id, &connection.id, ManagedBy::Store).await?;
+        let connection = services.vault.lifecycle().add(new, fields).await?;
+        let bound = services
+            .vault
+            .lifecycle()
+            .bind(&org, &agent.id, &connection.id, ManagedBy::Store)
+            .await?;
         let placeholder = bound.placeholders.get(secret_field).context("a placeholder")?;
         placeholders.insert(service, placeholder.as_str().to_owned());
     }

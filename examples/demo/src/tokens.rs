@@ -135,10 +135,10 @@ pub async fn connect(running: &Running, bank: &Bank, agent: &AgentId) -> Result<
         visibility: Visibility::Shared,
         managed_by: ManagedBy::Store,
     };
-    let draft = vault.add_draft(new).await?;
+    let draft = vault.lifecycle().add_draft(new).await?;
     let grant = Grant::OAuth(OAuthGrant::of(bank.consent()?));
-    let made = vault.connect(&org, &draft.id, grant, Granted::default()).await;
+    let made = vault.lifecycle().connect(&org, &draft.id, grant, Granted::default()).await;
     let made = made.context("the grant cannot be stored")?;
-    vault.bind(&org, agent, &made.id, ManagedBy::Store).await?;
+    vault.lifecycle().bind(&org, agent, &made.id, ManagedBy::Store).await?;
     Ok(())
 }

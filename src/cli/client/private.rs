@@ -180,11 +180,11 @@ impl PrivateGateway {
             done = &mut work => return done,
             Ok(received) = signals.next() => received.signal,
         };
-        let vault = &self.services.vault;
-        if !vault.wait_for_flights(Duration::ZERO).await {
+        let refresh = self.services.vault.refresh();
+        if !refresh.wait_for_flights(Duration::ZERO).await {
             output::note(WAITS);
             let has_landed = tokio::select! {
-                has_landed = vault.wait_for_flights(vault.late_flight_time()) => has_landed,
+                has_landed = refresh.wait_for_flights(refresh.late_flight_time()) => has_landed,
                 Ok(_) = signals.next() => false,
             };
             if has_landed {
@@ -201,12 +201,12 @@ impl PrivateGateway {
 
     /// Waits for the results of refreshes.
     async fn landed(&self) {
-        let vault = &self.services.vault;
-        if vault.wait_for_flights(vault.flight_time()).await {
+        let refresh = self.services.vault.refresh();
+        if refresh.wait_for_flights(refresh.flight_time()).await {
             return;
         }
         output::note(WAITS);
-        if !vault.wait_for_flights(vault.late_flight_time()).await {
+        if !refresh.wait_for_flights(refresh.late_flight_time()).await {
             output::note("note: a token refresh did not finish in time");
         }
     }

@@ -63,7 +63,7 @@ pub async fn app_in(vault: &Vault, name: &str, client: (&str, &str)) -> AppId {
     };
     let secret = Some(Secret::new(client.1));
     let secret = AppSecret { client_secret: secret, ..AppSecret::default() };
-    vault.add_app(new, secret).await.expect("an app").id.clone()
+    vault.lifecycle().add_app(new, secret).await.expect("an app").id.clone()
 }
 
 impl World {

@@ -106,7 +106,10 @@ pub async fn bank_of(
 /// Waits until no refresh is in progress.
 pub async fn landed(lab: &Lab) {
     let vault = &lab.gateway.running().services().vault;
-    assert!(vault.wait_for_flights(Duration::from_secs(20)).await, "a refresh goes on and on");
+    assert!(
+        vault.refresh().wait_for_flights(Duration::from_secs(20)).await,
+        "a refresh goes on and on"
+    );
 }
 
 /// Asks until the access token that was issued last has ended.

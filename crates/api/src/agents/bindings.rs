@@ -134,7 +134,7 @@ async fn variables(
     let is_built_in = built_in.get(&provider.id).is_some_and(|it| Arc::ptr_eq(it, provider));
     let is_open = |field: &Field| !field.secret && !field.env.is_empty();
     let values = match is_built_in && auth.fields.iter().any(is_open) {
-        true => vault.shown_fields(connection).await.unwrap_or_default(),
+        true => vault.grants().shown_fields(connection).await.unwrap_or_default(),
         false => BTreeMap::new(),
     };
     let held = auth.carried().map(|field| (field, placeholders.get(&field.name)));
@@ -173,7 +173,7 @@ async fn bind(
     let limits = LimitsChange { allow: new.allow, deny: new.deny, own_authorization };
     check_limits(&context, &connection, &limits)?;
     let terms = BindTerms { managed_by: ManagedBy::Store, limits };
-    let mut binding = vault.bind(org, &agent.id, &connection.id, terms).await?;
+    let mut binding = vault.lifecycle().bind(org, &agent.id, &connection.id, terms).await?;
     if new.default {
         binding = admin.deps().directory.make_default(org, &agent.id, &connection.id).await?;
     }

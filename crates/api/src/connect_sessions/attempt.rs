@@ -122,7 +122,7 @@ impl ConnectAttempt {
     ) -> Result<Arc<Record<Connection>>, ApiError> {
         self.ends_earlier_attempt().await?;
         let vault = &self.context.deps().vault;
-        let draft = vault.add_untested(self.new_connection(choice)?, fields).await?;
+        let draft = vault.lifecycle().add_untested(self.new_connection(choice)?, fields).await?;
         self.notes_draft(&draft).await?;
         let made = activations::begun(&self.context, &draft, true).await;
         let refusal = match made {
@@ -132,7 +132,7 @@ impl ConnectAttempt {
             },
             Err(error) => error,
         };
-        vault.remove(&draft.org, &draft.id).await?;
+        vault.lifecycle().remove(&draft.org, &draft.id).await?;
         Err(refusal)
     }
 
@@ -144,14 +144,14 @@ impl ConnectAttempt {
     ) -> Result<Arc<Record<Connection>>, ApiError> {
         let (context, vault) = (self.context.clone(), &self.context.deps().vault);
         if let ConnectionState::Draft { .. } = connection.facts.state {
-            vault.store_draft_secret(&connection.org, &connection.id, fields).await?;
+            vault.lifecycle().store_draft_secret(&connection.org, &connection.id, fields).await?;
             let made = activations::begun(&context, connection, true).await?;
             return match made.test.filter(|test| !test.ok) {
                 None => self.connection(connection),
                 Some(test) => Err(ApiError::test_failed(test.message)),
             };
         }
-        let old_for = vault.rotation_settings().keep_old;
+        let old_for = vault.lifecycle().rotation_settings().keep_old;
         let terms = RotationTerms { old_for, expires: None };
         match has_test(&context.admin, connection) {
             true => rotations::tested_first(context, connection.clone(), fields, terms).await?,
@@ -197,7 +197,7 @@ impl ConnectAttempt {
             }
             None => {
                 let new = self.new_connection(choice)?;
-                let draft = self.context.deps().vault.add_draft(new).await?;
+                let draft = self.context.deps().vault.lifecycle().add_draft(new).await?;
                 self.notes_draft(&draft).await?;
                 draft
             }
@@ -277,7 +277,7 @@ impl ConnectAttempt {
         match admin.deps().directory.begin_connecting(&self.session, note).await {
             Ok(_) => Ok(()),
             Err(error) => {
-                admin.deps().vault.remove(&draft.org, &draft.id).await?;
+                admin.deps().vault.lifecycle().remove(&draft.org, &draft.id).await?;
                 Err(step_error(error, ENDED))
             }
         }
@@ -291,7 +291,7 @@ impl ConnectAttempt {
         let deps = self.context.deps();
         let completed = deps.directory.complete_connect_session(&self.session, connection).await;
         if completed.is_err() && self.session.connection.is_none() {
-            deps.vault.remove(&connection.org, &connection.id).await?;
+            deps.vault.lifecycle().remove(&connection.org, &connection.id).await?;
         }
         self.context.admin.enforce().await?;
         completed.map_err(|error| step_error(error, ENDED))

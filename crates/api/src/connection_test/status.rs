@@ -88,7 +88,7 @@ pub(crate) async fn store_result(
     let mut now = directory.change::<Connection>(&connection.org, id, change).await?;
     let is_accepted = found.ok || found.outcome == TestOutcome::NoTest;
     if is_accepted && is_rejected_secret(&now) {
-        admin.deps().vault.accept(&connection.org, id).await?;
+        admin.deps().vault.refresh().accept(&connection.org, id).await?;
         now = context.connection(id.as_str())?;
     }
     if now.facts.state != connection.facts.state {

@@ -55,8 +55,8 @@ async fn resumed(
 ) -> Result<ConnectionCreated, ApiError> {
     let (vault, org, id) = (&context.deps().vault, &connection.org, &connection.id);
     match fields.is_empty() {
-        false => vault.store_draft_secret(org, id, fields).await?,
-        true if vault.has_secret(org, id).await? => {}
+        false => vault.lifecycle().store_draft_secret(org, id, fields).await?,
+        true if vault.lifecycle().has_secret(org, id).await? => {}
         true => {
             let name = &connection.name;
             return Err(ApiError::refused(format!("connection `{name}` has no secret yet"))
@@ -85,7 +85,7 @@ pub(crate) async fn begun(
     };
     let now = match &mut found {
         Some(found) if !found.ok => {
-            let now = vault.test_failed(org, id, &found.message).await?;
+            let now = vault.lifecycle().test_failed(org, id, &found.message).await?;
             if found.outcome == TestOutcome::WrongKey {
                 found.hint = vault.remedy(&now, RemedyCause::Use);
             }
@@ -93,7 +93,7 @@ pub(crate) async fn begun(
             now
         }
         found => {
-            let now = vault.activate(org, id).await?;
+            let now = vault.lifecycle().activate(org, id).await?;
             let why = if found.is_some() { "the provider accepts the secret" } else { "untested" };
             context::publish_change(context, &now, "active", why).await;
             now
@@ -114,11 +114,11 @@ async fn run_test(
     draft: &Arc<ConnectionRecord>,
 ) -> Result<ConnectionTested, ApiError> {
     let (vault, org, id) = (&context.deps().vault, &draft.org, &draft.id);
-    let testing = vault.test_begins(org, id).await?;
+    let testing = vault.lifecycle().test_begins(org, id).await?;
     match tested(context, &testing, None).await {
         Ok(found) => Ok(found),
         Err(error) => {
-            vault.test_failed(org, id, &error.to_string()).await?;
+            vault.lifecycle().test_failed(org, id, &error.to_string()).await?;
             Err(error)
         }
     }

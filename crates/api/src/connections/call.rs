@@ -169,10 +169,10 @@ async fn refresh(
 ) -> Result<Json<TokenRefreshed>, ApiError> {
     let connection = context.connection(&name)?;
     let vault = &context.deps().vault;
-    let refreshed = vault.refresh_now(&connection.org, &connection.id).await;
+    let refreshed = vault.refresh().refresh_now(&connection.org, &connection.id).await;
     // The verdict may be in force now.
     context.admin.enforce().await?;
     refreshed?;
-    let token = vault.status(&connection).await;
+    let token = vault.refresh().status(&connection).await;
     Ok(Json(TokenRefreshed { name: connection.name.clone(), token }))
 }

@@ -65,7 +65,7 @@ pub(crate) async fn change(
     let directory = &deps.directory;
     let connection = directory.edit::<Connection, ApiError>(&found.org, &found.id, &edit).await?;
     if connection.references != found.references {
-        deps.vault.references_changed(&connection.id);
+        deps.vault.refresh().forget(&connection.id);
     }
     admin.enforce().await?;
     if connection.updated != found.updated {
@@ -93,10 +93,10 @@ fn changed(
             let why = "is for fields that a source has already: add another connection for others";
             return Err(ApiError::field("references", why));
         }
-        admin.deps().vault.check_references(&before.org, &after.references)?;
+        admin.deps().vault.lifecycle().check_references(&before.org, &after.references)?;
     }
     if change.names("settings") {
-        admin.deps().vault.check_settings(&before.org, &after.provider, &after.settings)?;
+        admin.deps().vault.lifecycle().check_settings(&before.org, &after)?;
     }
     Ok(after)
 }

@@ -16,14 +16,14 @@ use keyward_state::directory::{
 /// The view with data from the vault: the state of the token, scopes, references and the SSH key.
 pub(crate) async fn whole_view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connection> {
     let vault = &admin.deps().vault;
-    let token = vault.status(connection).await;
+    let token = vault.refresh().status(connection).await;
     let mut view = view_with_warnings(admin, connection).await;
     scopes(admin, connection, &mut view.facts);
     if view.facts.remedy.is_none() && token.as_ref().is_some_and(|it| it.failing.is_some()) {
         view.facts.remedy = vault.remedy(connection, RemedyCause::Token);
     }
     view.facts.token = token;
-    let references = vault.reference_status(connection).await;
+    let references = vault.refresh().reference_status(connection).await;
     view.facts.fetched = references.fetched;
     view.facts.fetch_failing = references.failing;
     view.facts.ssh_key = ssh_key(admin, connection).await;
@@ -37,7 +37,7 @@ pub(crate) async fn view_with_warnings(
     connection: &ConnectionRecord,
 ) -> Shown<Connection> {
     let mut view = view(admin, connection);
-    view.facts.warnings = admin.deps().vault.secret_warnings(connection).await;
+    view.facts.warnings = admin.deps().vault.refresh().secret_warnings(connection).await;
     view
 }
 
@@ -156,7 +156,7 @@ async fn ssh_key(admin: &Admin, connection: &ConnectionRecord) -> Option<SshKeyS
     if auth(&catalogue, connection)?.kind != AuthKind::SshKey {
         return None;
     }
-    Some(vault.known_ssh_identity(&connection.org, &connection.id).await.ok()?.shown())
+    Some(vault.refresh().known_ssh_identity(&connection.org, &connection.id).await.ok()?.shown())
 }
 
 /// The query of the list. An absent member excludes nothing.

@@ -87,7 +87,7 @@ fn rotatable(admin: &Admin, connection: &ConnectionRecord) -> Result<(), ApiErro
 }
 
 fn rotation_terms(admin: &Admin, new: &NewSecret) -> Result<RotationTerms, ApiError> {
-    let own = admin.deps().vault.rotation_settings().keep_old;
+    let own = admin.deps().vault.lifecycle().rotation_settings().keep_old;
     let keep = |text: &String| {
         let time = parse_duration(text).ok().filter(|time| *time <= KEEP_OLD_MAX);
         time.ok_or_else(|| ApiError::field("keep_old", "this is not a time from 0s to 30d"))
@@ -115,7 +115,7 @@ pub(crate) async fn tested_first(
     kept: RotationTerms,
 ) -> Result<Rotated, ApiError> {
     let admin = &context.admin;
-    let vault = &admin.deps().vault;
+    let lifecycle = admin.deps().vault.lifecycle();
     if !has_test(admin, &connection) {
         return Err(ApiError::refused(format!(
             "no test request is known for {}: the new secret was not tested, and nothing was \
@@ -124,23 +124,23 @@ pub(crate) async fn tested_first(
         ))
         .hint("--no-test, or `test: false` in the API, puts it in force untested"));
     }
-    let candidate = vault.stage(&connection.org, &connection.id, fields).await?;
+    let candidate = lifecycle.stage(&connection.org, &connection.id, fields).await?;
     let trial = Trial { credential: candidate.credential.clone(), shown: candidate.shown.clone() };
     let loss = candidate.loss();
     let found = tested(&context, &connection, Some(trial)).await;
     match found {
         Ok(found) if found.ok => {
             if let Err(refusal) = may_still_change(&context, &connection) {
-                vault.abandon(candidate).await?;
+                lifecycle.abandon(candidate).await?;
                 return Err(with_loss(refusal, loss));
             }
-            vault.put_in_force(candidate, kept).await?;
+            lifecycle.put_in_force(candidate, kept).await?;
             let now = context.connection(connection.id.as_str())?;
             status::store_result(&context, &now, &found).await?;
             finished(&context, &connection, Some(found)).await
         }
         Ok(found) => {
-            vault.abandon(candidate).await?;
+            lifecycle.abandon(candidate).await?;
             let message = format!("{}; the old secret stays in force", found.message);
             let hint = match (found.hint, loss) {
                 (Some(hint), Some(loss)) => Some(format!("{hint}; {loss}")),
@@ -149,7 +149,7 @@ pub(crate) async fn tested_first(
             Err(ApiError::test_failed(message).hint_if(hint))
         }
         Err(error) => {
-            vault.abandon(candidate).await?;
+            lifecycle.abandon(candidate).await?;
             Err(with_loss(error, loss))
         }
     }
@@ -169,9 +169,9 @@ pub(crate) async fn untested(
     fields: BTreeMap<String, Secret>,
     kept: RotationTerms,
 ) -> Result<Rotated, ApiError> {
-    let vault = &context.deps().vault;
     may_still_change(&context, &connection)?;
-    vault.put_untested_in_force(&connection.org, &connection.id, fields, kept).await?;
+    let (lifecycle, id) = (context.deps().vault.lifecycle(), &connection.id);
+    lifecycle.put_untested_in_force(&connection.org, id, fields, kept).await?;
     finished(&context, &connection, None).await
 }
 
@@ -214,7 +214,7 @@ async fn compare(
     Body(wanted): Body<ComparedValues>,
 ) -> Result<Json<Comparison>, ApiError> {
     let connection = context.connection(&name)?;
-    let same = context.deps().vault.holds(&connection, wanted.fields.0).await?;
+    let same = context.deps().vault.lifecycle().holds(&connection, wanted.fields.0).await?;
     Ok(Json(Comparison { same }))
 }
 
@@ -222,8 +222,8 @@ async fn confirm(
     context: Context,
     Segments(name): Segments<String>,
 ) -> Result<Json<Shown<Connection>>, ApiError> {
-    let connection = context.connection(&name)?;
-    let now = context.deps().vault.confirm_rotation(&connection.org, &connection.id).await?;
+    let before = context.connection(&name)?;
+    let now = context.deps().vault.lifecycle().confirm_rotation(&before.org, &before.id).await?;
     context::publish_change(&context, &now, "rotation confirmed", "the old secret is wiped").await;
     Ok(Json(view(&context.admin, &now)))
 }
@@ -234,7 +234,7 @@ async fn roll_back(
 ) -> Result<Json<Shown<Connection>>, ApiError> {
     let connection = context.connection(&name)?;
     rotatable(&context.admin, &connection)?;
-    let now = context.deps().vault.roll_back(&connection.org, &connection.id).await?;
+    let now = context.deps().vault.lifecycle().roll_back(&connection.org, &connection.id).await?;
     context.admin.enforce().await?;
     context::publish_change(&context, &now, "rotation rolled back", "the new secret is wiped")
         .await;

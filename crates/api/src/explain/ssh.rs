@@ -102,7 +102,7 @@ async fn signs(
     let refused = |code: Code, why: &str, hint: Option<&str>| {
         stop::view(code, format!("key `{}`: {why}", key.name), hint)
     };
-    let identity = admin.deps().vault.known_ssh_identity(&agent.org, &key.id).await;
+    let identity = admin.deps().vault.refresh().known_ssh_identity(&agent.org, &key.id).await;
     let shown = identity.map_err(|error| refused(Code::ConnectionBroken, &error.to_string(), None));
     let shown = shown?.shown();
     let address = format!("{}:{}", server.host(), server.port());

@@ -108,7 +108,7 @@ async fn key_of_service(admin: &Admin, question: HookKeyRequest) -> Result<Bytes
     let view = admin.deps().directory.view();
     let connection = view.connection(&question.org, &question.connection).cloned();
     let connection = connection.ok_or("the connection of the hook was removed")?;
-    let request = admin.deps().vault.test_request(&connection, None).await;
+    let request = admin.deps().vault.refresh().test_request(&connection, None).await;
     let request = request.map_err(|error| error.to_string())?;
     let mut request = request.ok_or("the provider of the connection has no API of this kind")?;
     let mut parts = request.uri.into_parts();

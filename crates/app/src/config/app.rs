@@ -13,7 +13,7 @@ use super::{reading, secret_sources, source};
 use keyward_base::keys::section;
 use keyward_model::{App, References, Resource};
 use keyward_rules::provider::document::key_of;
-use keyward_vault::{Vault, VaultError, with_template};
+use keyward_vault::{Lifecycle, VaultError, with_template};
 
 section! {
     /// What an item says beside the spec.
@@ -112,7 +112,7 @@ fn completed(app: &mut Declared<App>, providers: &KnownProviders<'_>) -> Result<
     // Errors of the spec itself are reported already; this check would repeat them.
     let is_sound = App::refusals(spec).iter().all(|refusal| refusal.field == "name");
     match with.is_whole && is_sound {
-        true => Vault::check_app(providers.catalogue, spec, &secrets),
+        true => Lifecycle::check_app(providers.catalogue, spec, &secrets),
         false => Ok(()),
     }
 }

@@ -13,7 +13,7 @@ use crate::config::Declared;
 use keyward_model::{Connection, ConnectionFacts, ConnectionSpec, Record};
 use keyward_rules::provider::{AuthKind, AuthMethod, Catalogue};
 use keyward_state::directory::{ConnectionRecord, ConnectionState, ManagedBy, Visibility};
-use keyward_vault::{NewConnection, Vault, VaultError};
+use keyward_vault::{Lifecycle, NewConnection, VaultError};
 
 impl Planning<'_> {
     pub(super) fn connections(&mut self, given: Vec<Option<Fields>>) {
@@ -121,7 +121,7 @@ fn check_fields(
 ) -> Result<(), VaultError> {
     match fields.is_empty() && declared.references.is_empty() && consents(catalogue, declared) {
         true => Ok(()),
-        false => Vault::check(catalogue, &new_connection(declared), fields.clone()),
+        false => Lifecycle::check(catalogue, &new_connection(declared), fields.clone()),
     }
 }
 

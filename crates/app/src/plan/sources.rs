@@ -9,7 +9,7 @@ use super::work::SourceWork;
 use crate::config::Declared;
 use keyward_base::id::OrgId;
 use keyward_model::{AppSpec, ManagedBy, Record, References, Resource, Source};
-use keyward_vault::Vault;
+use keyward_vault::Lifecycle;
 
 impl Planning<'_> {
     pub(super) fn sources(&mut self, credentials: Vec<Option<Fields>>) {
@@ -22,10 +22,10 @@ impl Planning<'_> {
             let count = counts.entry(org).or_insert_with(|| view.all::<Source>(org).count());
             *count += usize::from(found.is_none());
             let refusal = match &credentials {
-                Some(read) => Vault::check_source(&declared.spec, read, ManagedBy::File),
+                Some(read) => Lifecycle::check_source(&declared.spec, read, ManagedBy::File),
                 None => {
                     let names = declared.with.sources.keys().map(String::as_str);
-                    Vault::check_source_names(&declared.spec, names, ManagedBy::File)
+                    Lifecycle::check_source_names(&declared.spec, names, ManagedBy::File)
                 }
             };
             if found.is_some_and(|found| found.managed_by == ManagedBy::Store) {

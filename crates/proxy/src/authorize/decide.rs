@@ -107,7 +107,7 @@ async fn decide_once(
     if let Some(trace) = record.trace().filter(|_| permit.wanted().is_some()) {
         trace.begin_wait();
     }
-    let credential = gateway.vault.credential_since(org, permit.wanted(), begun).await?;
+    let credential = gateway.vault.refresh().credential_since(org, permit.wanted(), begun).await?;
     if let Some(trace) = record.trace() {
         trace.end_wait();
     }
@@ -137,7 +137,7 @@ fn report(
         record.set_own_authorization(Some(OwnAuthorizationUse::Refused));
     }
     if let Some(connection) = reason.broken_connection() {
-        gateway.vault.retry_rejected(requester.org(), connection);
+        gateway.vault.refresh().retry_rejected(requester.org(), connection);
     }
     if let Some(agent) = agent {
         let policy = gateway.rulebook.current();
@@ -160,7 +160,7 @@ pub async fn decide_test(
     record.set_permit(&permit);
     let credential = match trial {
         Some(credential) if credential.connection == connection.id => Some(credential),
-        _ => gateway.vault.credential_in(&connection.org, permit.wanted()).await?,
+        _ => gateway.vault.refresh().credential_in(&connection.org, permit.wanted()).await?,
     };
     Permitted::new(inbound, permit, credential)
 }

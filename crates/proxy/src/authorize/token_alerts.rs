@@ -64,7 +64,7 @@ fn report(
                 }
             };
             // A gateway that stops waits for it.
-            gateway.vault.spawn_as_flight(report);
+            gateway.vault.refresh().spawn_as_flight(report);
         }
     }
 }
@@ -74,10 +74,8 @@ pub fn report_former_token(gateway: &Gateway, text: &str) {
     let view = gateway.directory.view_guard();
     let Some(former) = view.former_token(text, gateway.clock.now()) else { return };
     if gateway.alert_limit.is_new(former.token.to_string(), TOKEN_EVERY) {
-        let directory = gateway.directory.clone();
-        gateway
-            .vault
-            .spawn_as_flight(async move { announce_former_token(&directory, former).await });
+        let (directory, refresh) = (gateway.directory.clone(), gateway.vault.refresh());
+        refresh.spawn_as_flight(async move { announce_former_token(&directory, former).await });
     }
 }
 

@@ -119,7 +119,7 @@ impl Attempts {
     fn copy_again(&mut self, gateway: &Gateway, admitted: &mut Admitted) {
         let Some(credential) = admitted.permitted().credential() else { return };
         let is_sent_again = matches!(self.renewal, Renewal::Possible)
-            || gateway.vault.wait_while_new(credential, self.waits).is_some();
+            || gateway.vault.refresh().wait_while_new(credential, self.waits).is_some();
         if let Some(renews) = credential.renews.filter(|_| is_sent_again) {
             self.copy = RequestCopy::for_renewal(gateway, admitted, renews);
         }
@@ -192,19 +192,19 @@ impl Attempts {
             return Ok(NextStep::Answer(sent));
         }
         let wait = match challenge {
-            None => gateway.vault.wait_while_new(&refused, self.waits),
+            None => gateway.vault.refresh().wait_while_new(&refused, self.waits),
             Some(_) => None,
         };
         if let (Renewal::Done(stale), None) = (&self.renewal, wait) {
             if refused.generation > stale.generation {
-                gateway.vault.rejected_again(&refused);
+                gateway.vault.refresh().rejected_again(&refused);
             }
             return Ok(NextStep::Answer(sent));
         }
         let copy = self.copy.take();
         let Some(copy) = copy.filter(|copy| copy.body.is_complete()) else {
             if challenge.is_none() && wait.is_none() {
-                gateway.vault.renew_later(&refused);
+                gateway.vault.refresh().renew_later(&refused);
             }
             return Ok(NextStep::Answer(sent));
         };
@@ -214,7 +214,7 @@ impl Attempts {
         }
         // The same credential answers the challenge.
         if challenge.is_none() && wait.is_none() {
-            match gateway.vault.renew(&refused).await {
+            match gateway.vault.refresh().renew(&refused).await {
                 Ok(Some(_)) => {}
                 Err(error) if error.needs_a_person() => return Err(error.into()),
                 Ok(None) | Err(_) => return Ok(NextStep::Answer(sent)),
@@ -353,7 +353,7 @@ pub async fn rejected_credential(
 ) -> (SentRequest, Option<Arc<Credential>>) {
     let Some(credential) = sent.credential().cloned() else { return (sent, None) };
     let may_ask = matches!(sent.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-    if may_ask && gateway.vault.note_challenge(&credential, sent.headers()) {
+    if may_ask && gateway.vault.refresh().note_challenge(&credential, sent.headers()) {
         // Another token would lack it too.
         return (sent, None);
     }
@@ -366,7 +366,8 @@ pub async fn rejected_credential(
         return (sent, None);
     }
     let (sent, beginning) = sent.peek_body().await;
-    let whole = beginning.filter(|body| gateway.vault.means_expired(&credential, status, body));
+    let whole =
+        beginning.filter(|body| gateway.vault.refresh().means_expired(&credential, status, body));
     (sent, whole.map(|_| credential))
 }
 

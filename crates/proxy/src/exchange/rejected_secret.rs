@@ -42,13 +42,13 @@ pub fn observe(
 
 /// Tests the secret, and marks its connection as broken if it is rejected.
 async fn examine(gateway: Arc<Gateway>, credential: Arc<Credential>, suspicion: ExaminationSlot) {
-    let Some(connection) = gateway.vault.active_with_secret(&credential) else { return };
+    let Some(connection) = gateway.vault.refresh().active_with_secret(&credential) else { return };
     if !is_rejected(&gateway, &connection, &credential, &suspicion).await {
         return;
     }
     let vault = gateway.vault.clone();
     let rejecting = async move {
-        if let Err(error) = vault.reject(&credential).await {
+        if let Err(error) = vault.refresh().reject(&credential).await {
             tracing::warn!(
                 connection = %connection.id, name = connection.name, %error,
                 "its secret is rejected, and it cannot be marked as broken"
@@ -57,7 +57,7 @@ async fn examine(gateway: Arc<Gateway>, credential: Arc<Credential>, suspicion: 
         drop(suspicion);
     };
     // The write survives the end of this core.
-    gateway.vault.spawn_as_flight(rejecting);
+    gateway.vault.refresh().spawn_as_flight(rejecting);
 }
 
 /// Whether the secret is rejected: by the provider's test request, or, where no test decides, by long traffic.
@@ -67,7 +67,7 @@ async fn is_rejected(
     credential: &Arc<Credential>,
     suspicion: &ExaminationSlot,
 ) -> bool {
-    let is_untestable = match gateway.vault.is_untestable(connection).await {
+    let is_untestable = match gateway.vault.grants().is_untestable(connection).await {
         Ok(is_untestable) => is_untestable,
         Err(error) => {
             tracing::debug!(connection = %connection.id, %error, "its secret cannot be tested");
@@ -76,7 +76,7 @@ async fn is_rejected(
     };
     let request = match is_untestable {
         true => Ok(None),
-        false => gateway.vault.test_request(connection, None).await,
+        false => gateway.vault.refresh().test_request(connection, None).await,
     };
     match request {
         Ok(Some(request)) => {

@@ -291,7 +291,7 @@ impl ServiceExchange {
         org: &OrgId,
         permit: Arc<DatabasePermit>,
     ) -> Result<PermittedLogin, RefusalText> {
-        let found = self.gateway.vault.credential_in(org, Some(permit.wanted())).await;
+        let found = self.gateway.vault.refresh().credential_in(org, Some(permit.wanted())).await;
         let credential = found.map_err(|error| self.refuse(&Refusal::Vault(error)))?;
         self.record.set_credential(credential.as_deref());
         self.login(permit, credential)

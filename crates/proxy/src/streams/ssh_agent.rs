@@ -129,7 +129,7 @@ impl AgentProtocol<'_> {
             .collect();
         let mut found = Vec::new();
         for (id, name) in usable {
-            match self.gateway.vault.ssh_identity(&self.agent.org, &id).await {
+            match self.gateway.vault.refresh().ssh_identity(&self.agent.org, &id).await {
                 Ok(identity) => found.push(UsableKey { id, name, identity }),
                 Err(error) => tracing::warn!(%error, connection = name, "an SSH key is not listed"),
             }

@@ -188,7 +188,7 @@ impl Outbound {
             let sent = SentRequest::new(response, lease, upgrade, credential).for_part(part);
             let Some(authority) = authority else { return Ok(sent) };
             if is_verified && may_be_of_clock(sent.status()) {
-                core.gateway.vault.learn_clock(&authority, sent.headers());
+                core.gateway.vault.refresh().learn_clock(&authority, sent.headers());
             }
             Ok(sent.challenged(Challenged { authority, awaits_challenge }))
         }

@@ -127,7 +127,7 @@ impl<'a> Signing<'a> {
                 true => Some(self.hold(gateway, inbound).await?),
                 false => None,
             },
-            now: gateway.vault.time_at(&authority, gateway.clock.now()),
+            now: gateway.vault.refresh().time_at(&authority, gateway.clock.now()),
             authority,
         };
         let (mut awaits_challenge, mut token) = (false, None);

@@ -90,7 +90,7 @@ impl Flows {
         if let ConnectionState::Draft { .. } = connection.facts.state {
             return None;
         }
-        let grant = self.vault.live_grant(connection).await.ok().flatten()?;
+        let grant = self.vault.grants().live_grant(connection).await.ok().flatten()?;
         let it = ConsentedGrant {
             connection,
             grant: &grant,
@@ -149,7 +149,7 @@ impl Flows {
             }
             AccountSource::Userinfo => self.of_userinfo(it).await,
             AccountSource::Test => {
-                let name = self.vault.tested_account(it.connection, it.grant).await?;
+                let name = self.vault.refresh().tested_account(it.connection, it.grant).await?;
                 Some(Account::named(name, AccountSource::Test))
             }
         }

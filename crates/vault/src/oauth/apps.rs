@@ -96,6 +96,6 @@ impl Flows {
 
     /// The app as an OAuth client.
     pub(super) async fn client(&self, app: &AppRecord) -> Result<OAuthClient, FlowError> {
-        Ok(self.vault.client(app).await?)
+        Ok(self.vault.refresh().client(app).await?)
     }
 }

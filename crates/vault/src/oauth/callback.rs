@@ -91,7 +91,7 @@ impl Flows {
             };
             flows.renewing(&lease, finished.boxed()).await
         };
-        let work = self.vault.spawn_as_flight(work);
+        let work = self.vault.refresh().spawn_as_flight(work);
         match tokio::time::timeout(self.settings.load().exchange_timeout, work).await {
             Ok(done) => done.unwrap_or(Err(CallbackRefusal::Internal))?,
             Err(_) => {

@@ -96,7 +96,7 @@ impl Flows {
         if failure.code().is_some_and(|code| suggests_new_endpoints(code.as_str()))
             && let Some(issuer) = &asking.issuer
         {
-            self.vault.distrust_metadata(issuer);
+            self.vault.refresh().distrust_metadata(issuer);
         }
         match setting(failure, asking, redirect_uri) {
             Some(setting) => FlowError::Server(format!("{failure}: {setting}")),
@@ -297,7 +297,8 @@ impl Flows {
         let (consent, app) = (Some(flow.id.clone()), Some(flow.app.clone()));
         let facts = Granted { scopes, account, captured, ends, consent, app, replaces };
         let stored = async {
-            let stored = self.vault.connect(&flow.org, &connection.id, grant, facts).await;
+            let stored =
+                self.vault.lifecycle().connect(&flow.org, &connection.id, grant, facts).await;
             stored.map_err(FlowError::of_grant)?;
             if flow.stepped_up {
                 let ask = |record: &mut ConnectionRecord| record.scopes.clone_from(&flow.scopes);

@@ -122,7 +122,7 @@ impl Flows {
         if !view.connection(org, id).is_some_and(|found| is_draft(&found.facts.state)) {
             return Ok(());
         }
-        match self.vault.remove(org, id).await {
+        match self.vault.lifecycle().remove(org, id).await {
             Ok(()) | Err(VaultError::ConnectionMissing) => Ok(()),
             Err(VaultError::Directory(
                 DirectoryError::NotFound { .. }

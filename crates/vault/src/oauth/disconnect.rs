@@ -53,7 +53,7 @@ impl Flows {
             }
             None => (None, None),
         };
-        let ended = match self.vault.disconnect(org, id, revoke).await {
+        let ended = match self.vault.lifecycle().disconnect(org, id, revoke).await {
             Ok(ended) => ended,
             Err(error) => {
                 if let Some(PlannedRevocation { pending, .. }) = planned {
@@ -103,7 +103,9 @@ impl Flows {
         target: &RevocationTarget,
     ) -> Result<Option<PlannedRevocation>, FlowError> {
         let RevocationTarget { connection, .. } = target;
-        let Some(grant) = self.vault.revocable_grant(connection).await? else { return Ok(None) };
+        let Some(grant) = self.vault.grants().revocable_grant(connection).await? else {
+            return Ok(None);
+        };
         let mut pending = target.pending_revocation(encoded(&grant), self.revoked_until());
         pending.planned = Some(self.clock.now());
         let (org, key) = (&connection.org, connection.id.as_str());

@@ -129,7 +129,7 @@ impl Flows {
     /// When there is none, or it is of another issuer.
     pub(super) async fn metadata(&self, issuer: &str) -> Result<Arc<Metadata>, FlowError> {
         let settings = self.settings.load_full();
-        let read = self.vault.metadata(&self.caller, issuer, &settings).await;
+        let read = self.vault.refresh().metadata(&self.caller, issuer, &settings).await;
         read.map_err(|error| metadata_failure(&error))
     }
 }
@@ -176,7 +176,7 @@ impl Flows {
         loop {
             // Each issuer is read once for all connections that failed together.
             let mut read = HashSet::new();
-            for (org, connection) in self.vault.changed_endpoints().await {
+            for (org, connection) in self.vault.refresh().changed_endpoints().await {
                 match self.update_endpoints(&org, &connection, &mut read).await {
                     Ok(true) => {
                         tracing::info!(%connection, "its authorization server has moved");
@@ -204,9 +204,10 @@ impl Flows {
             None => false,
             Some(issuer) => {
                 let metadata = self.read_again(&issuer, read).await?;
-                let moved = self.vault.keep_found(&connection, &issuer, &metadata).await?;
+                let moved =
+                    self.vault.refresh().keep_found(&connection, &issuer, &metadata).await?;
                 if moved {
-                    self.vault.retry_changed_clients().await;
+                    self.vault.refresh().retry_changed_clients().await;
                 }
                 moved
             }
@@ -224,7 +225,7 @@ impl Flows {
         read: &mut HashSet<String>,
     ) -> Result<Arc<Metadata>, FlowError> {
         if read.insert(issuer.to_owned()) {
-            self.vault.distrust_metadata(issuer);
+            self.vault.refresh().distrust_metadata(issuer);
         }
         self.metadata(issuer).await
     }
@@ -245,7 +246,7 @@ impl Flows {
             },
         };
         let metadata = self.read_again(&issuer, read).await?;
-        let metadata = metadata.for_client(self.vault.client_auth(connection)?);
+        let metadata = metadata.for_client(self.vault.refresh().client_auth(connection)?);
         match before.facts.registered {
             None => self.keep_endpoints(&before, &issuer, &metadata).await,
             Some(_) => self.keep_registered(&before, &metadata).await,
@@ -295,7 +296,7 @@ impl Flows {
             record.facts.discovered.insert(issuer.to_owned(), told.clone());
         };
         self.directory().change::<App>(&app.org, &app.id, keep).await?;
-        self.vault.app_changed(&app.org, &app.id).await;
+        self.vault.refresh().app_changed(&app.org, &app.id).await;
         Ok(true)
     }
 
@@ -310,12 +311,12 @@ impl Flows {
         if app.urls == told {
             return Ok(false);
         }
-        let secret = self.vault.own_secret(app).await?;
+        let secret = self.vault.grants().own_secret(app).await?;
         let set = |record: &mut AppRecord| -> Result<(), FlowError> {
             record.spec.urls.clone_from(&told);
             Ok(())
         };
-        self.vault.change_app(&app.org, &app.id, &set, Some(secret)).await?;
+        self.vault.lifecycle().change_app(&app.org, &app.id, &set, Some(secret)).await?;
         Ok(true)
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::grant::Grant;
-use crate::record::GrantOrigin;
+use crate::grants::record::GrantOrigin;
 use keyward_base::id::{AppId, ConnectionId, FlowId, OrgId};
 use keyward_model::Reference;
 use keyward_state::crypto::token::TokenHash;

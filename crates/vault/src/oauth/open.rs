@@ -6,7 +6,7 @@ use super::error::FlowError;
 use super::flow::{Flow, FlowStage, ReceivedTokens, StoredFlow};
 use super::{FlowView, Flows};
 use crate::RowError;
-use crate::flights::STORE_AGAIN;
+use crate::refresh::flights::STORE_AGAIN;
 use keyward_base::id::{ConnectionId, FlowId, OrgId};
 use keyward_state::store::{StoreError, Version};
 

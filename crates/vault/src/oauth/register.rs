@@ -136,7 +136,7 @@ impl Flows {
     pub async fn unregister(&self, app: &AppRecord) {
         let uri = app.facts.registered.as_ref().and_then(|registered| registered.uri.as_deref());
         let Some(uri) = uri else { return };
-        let secret = self.vault.own_secret(app).await;
+        let secret = self.vault.grants().own_secret(app).await;
         let Some(token) = secret.ok().and_then(|secret| secret.registration_token) else { return };
         let Ok(authorization) = bearer(&token) else { return };
         let request = Request::delete(uri).header(header::AUTHORIZATION, authorization);

@@ -13,11 +13,11 @@ use super::Flows;
 use super::endpoints::{cannot_ask, metadata_failure, takes_s256, urls};
 use super::error::FlowError;
 use super::start::FlowContext;
-use crate::challenge;
 use crate::grant::AppSecret;
 use crate::grant::oauth::{
     Metadata, MetadataError, NoDocument, first_document, host, is_secure, or_default,
 };
+use crate::refresh::challenge;
 use crate::{NewApp, NewConnection};
 use keyward_base::id::{AppId, OrgId, UserId};
 use keyward_model::{
@@ -131,7 +131,7 @@ impl Flows {
         };
         let (org, managed_by) = (org.clone(), ManagedBy::Store);
         let connection = NewConnection { org, spec, owner, visibility, managed_by };
-        Ok(self.vault.add_draft(connection).await?)
+        Ok(self.vault.lifecycle().add_draft(connection).await?)
     }
 
     /// Registers a new client at the same server for a consent. The connection keeps its client until the grant of the
@@ -253,13 +253,14 @@ impl Flows {
     /// servers add a slash to its name, in one of both places: the name in the document counts.
     async fn metadata_of_named(&self, issuer: &str) -> Result<Arc<Metadata>, FlowError> {
         let settings = self.settings.load_full();
-        let read = self.vault.metadata(&self.caller, issuer, &settings).await;
+        let read = self.vault.refresh().metadata(&self.caller, issuer, &settings).await;
         let error = match read {
             Ok(metadata) => return Ok(metadata),
             Err(error) => error,
         };
         if let (MetadataError::Mismatch { .. }, Some(other)) = (&*error, other_name(issuer))
-            && let Ok(metadata) = self.vault.metadata(&self.caller, &other, &settings).await
+            && let Ok(metadata) =
+                self.vault.refresh().metadata(&self.caller, &other, &settings).await
         {
             return Ok(metadata);
         }
@@ -340,7 +341,7 @@ impl Flows {
             registration_token: client.access,
             ..AppSecret::default()
         };
-        Ok(self.vault.add_app(app, secret).await?)
+        Ok(self.vault.lifecycle().add_app(app, secret).await?)
     }
 }
 

@@ -16,9 +16,9 @@ use super::flow::{PendingRevocation, PendingRevocationApp, SealedText};
 use super::oauth1;
 use super::start::FlowContext;
 use crate::RowError;
-use crate::flights::STORE_AGAIN;
 use crate::grant::oauth::{self, ActingParty, OAuthClient, TokenFailure};
 use crate::grant::{AppSecret, Grant};
+use crate::refresh::flights::STORE_AGAIN;
 use keyward_rules::provider::oauth::RevokeText;
 use keyward_state::store::{Lease, StoreError, Version};
 
@@ -152,7 +152,7 @@ impl Flows {
         }
         let (tell, told) = oneshot::channel();
         let flows = Arc::clone(self);
-        self.vault.spawn_as_flight(async move {
+        self.vault.refresh().spawn_as_flight(async move {
             let HeldRevocation { row, lease } = held;
             let renewed = flows.renewing(&lease, flows.renewed(row).boxed()).await;
             // If the caller has ended, so does the lease: a later attempt reads the row.

@@ -17,8 +17,8 @@ use super::flow::{PendingRevocation, PendingRevocationApp, ReceivedTokens, Seale
 use super::revocation_attempt::{
     HeldRevocation, LOST, RevocationAttempt, Revoked, StoredRevocation,
 };
-use crate::backoff::{Backoff, FailureDetails};
-use crate::late::OrphanedGrant;
+use crate::refresh::backoff::{Backoff, FailureDetails};
+use crate::refresh::late::OrphanedGrant;
 use crate::{LateAnswers, RowError};
 use keyward_base::id::OrgId;
 use keyward_state::directory::{AppRecord, ConnectionRecord};
@@ -187,7 +187,7 @@ impl Flows {
         let mut is_open = true;
         while is_open {
             is_open = tokio::select! {
-                () = self.vault.orphans.added() => true,
+                () = self.vault.refresh().orphans().added() => true,
                 _ = close.wait_for(|close| *close) => false,
             };
             self.queue_orphans().await;
@@ -196,7 +196,7 @@ impl Flows {
 
     /// Stores the revocations of queued tokens, and begins to retry them.
     async fn queue_orphans(self: &Arc<Self>) {
-        for OrphanedGrant { connection, grant } in self.vault.orphans.take() {
+        for OrphanedGrant { connection, grant } in self.vault.refresh().orphans().take() {
             let (org, id) = (connection.org.clone(), connection.id.clone());
             let key = format!("{id}-{}", *random());
             let grant = SealedText::new(BASE64_STANDARD.encode(grant.as_slice()));
@@ -311,7 +311,7 @@ impl Flows {
     ) -> Option<PendingRevocationApp> {
         let app = self.app_of(connection).ok()?;
         // A paused app is used too: a revocation requests tokens only to end the access.
-        match self.vault.last_secret(&app).await {
+        match self.vault.refresh().last_secret(&app).await {
             Ok(secret) => {
                 let secret = SealedText::new(BASE64_STANDARD.encode(secret.encode().as_slice()));
                 Some(PendingRevocationApp { record: AppRecord::clone(&app), secret })

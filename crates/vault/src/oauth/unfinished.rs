@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::Flows;
 use super::flow::{Flow, FlowStage, ReceivedTokens};
 use crate::RowError;
-use crate::record::GrantOrigin;
+use crate::grants::record::GrantOrigin;
 use crate::rows::RowKey;
 use keyward_base::id::{FlowId, OrgId};
 use keyward_state::store::Lease;
@@ -152,7 +152,7 @@ impl Flows {
     ) -> ReceivedTokens {
         let connection = self.directory().view().connection(&flow.org, &flow.connection).cloned();
         let Some(connection) = connection else { return received };
-        match self.vault.grant_origin(&connection).await {
+        match self.vault.grants().grant_origin(&connection).await {
             Ok(origin) => ReceivedTokens { replaces: Some(origin), ..received },
             Err(error) => {
                 tracing::warn!(flow = %flow.id, %error, "the grant before a consent cannot be read");

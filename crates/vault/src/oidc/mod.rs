@@ -205,7 +205,7 @@ impl RelyingParty {
     fn in_time<T>(&self, done: Result<Result<T, SignInError>, Elapsed>) -> Result<T, SignInError> {
         let done = done.unwrap_or(Err(SignInError::Late));
         if done.as_ref().is_err_and(SignInError::is_of_operator) {
-            self.vault.distrust_metadata(&self.settings.issuer);
+            self.vault.refresh().distrust_metadata(&self.settings.issuer);
         }
         done
     }
@@ -323,7 +323,7 @@ impl RelyingParty {
             insecure_loopback: issuer.starts_with("http://"),
             ..TokenSettings::clone(&self.vault.token_settings())
         };
-        let metadata = self.vault.metadata(&self.caller, issuer, &settings).await;
+        let metadata = self.vault.refresh().metadata(&self.caller, issuer, &settings).await;
         let metadata = metadata.map_err(SignInError::Metadata)?;
         let url = |url: &Option<String>| url.as_deref().map(UrlTemplate::literal);
         let oauth = OAuth {

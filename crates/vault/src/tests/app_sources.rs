@@ -14,7 +14,7 @@ use super::vault_over;
 use crate::grant::AppSecret;
 use crate::*;
 use keyward_base::secret::Secret;
-use keyward_model::{AppSpec, FieldReference, Reference, SourceSpec};
+use keyward_model::{AppSpec, FieldReference, ManagedBy, Reference, SourceSpec};
 use keyward_net::call::HttpClient;
 use keyward_state::directory::AppRecord;
 use keyward_state::store::memory::MemoryStore;
@@ -84,7 +84,7 @@ impl World {
         let spec = serde_json::json!({ "name": "kept", "vault": engine });
         let spec: SourceSpec = serde_json::from_value(spec).unwrap();
         let token = BTreeMap::from([("token".to_owned(), Secret::new("token-of-the-source"))]);
-        vault.add_source(&org, spec, &token, by).await.unwrap();
+        vault.lifecycle().add_source(&org, spec, &token, by).await.unwrap();
         let reference = FieldReference { from: "kept".to_owned(), reference: "app".to_owned() };
         let spec = AppSpec {
             name: "acme-app".to_owned(),
@@ -94,14 +94,14 @@ impl World {
             ..AppSpec::default()
         };
         let new = NewApp { id: None, org, spec, registered: None, managed_by: by };
-        let app = vault.add_app(new, AppSecret::default()).await.unwrap();
+        let app = vault.lifecycle().add_app(new, AppSecret::default()).await.unwrap();
         Self { source, store, keyring, caller, vault, app }
     }
 }
 
 async fn opened(store: &Arc<dyn Store>, keyring: &Arc<Keyring>, caller: &Arc<HttpClient>) -> Vault {
     let vault = vault_over(store.clone(), keyring, CATALOGUE.clone()).await;
-    vault.use_client(caller.clone());
+    vault.refresh().use_client(caller.clone());
     vault
 }
 
@@ -116,7 +116,7 @@ async fn replicas_that_fetch_the_secret_of_an_app_at_once_all_get_it() {
     let other = opened(&store, &keyring, &caller).await;
     let fetches = [vault, other].map(|vault| {
         let app = app.clone();
-        tokio::spawn(async move { vault.app_secret(&app).await })
+        tokio::spawn(async move { vault.refresh().app_secret(&app).await })
     });
     source.asked(2).await;
     source.answers.add_permits(2);
@@ -124,7 +124,7 @@ async fn replicas_that_fetch_the_secret_of_an_app_at_once_all_get_it() {
         assert_eq!(text(&fetch.await.unwrap().unwrap()), "fetched");
     }
     let vault = opened(&store, &keyring, &caller).await;
-    assert_eq!(text(&vault.last_secret(&app).await.unwrap()), "fetched", "it is kept");
+    assert_eq!(text(&vault.refresh().last_secret(&app).await.unwrap()), "fetched", "it is kept");
 }
 
 /// Valid tokens are published, and connections removed, with the last secret.
@@ -132,14 +132,14 @@ async fn replicas_that_fetch_the_secret_of_an_app_at_once_all_get_it() {
 async fn the_last_secret_of_an_app_is_read_while_its_source_does_not_answer() {
     let World { source, vault, app, .. } = World::new().await;
     source.answers.add_permits(1);
-    vault.app_secret(&app).await.unwrap();
+    vault.refresh().app_secret(&app).await.unwrap();
     let (fetching, of) = (vault.clone(), app.clone());
     let fetching = tokio::spawn(async move { fetching.app_secret(&of).await });
     source.asked(2).await;
     let read = async {
-        assert_eq!(text(&vault.last_secret(&app).await.unwrap()), "fetched");
-        assert!(vault.app_problem(&app).await.is_none());
-        assert!(vault.app_reference_status(&app).await.failing.is_none());
+        assert_eq!(text(&vault.refresh().last_secret(&app).await.unwrap()), "fetched");
+        assert!(vault.refresh().app_problem(&app).await.is_none());
+        assert!(vault.refresh().app_reference_status(&app).await.failing.is_none());
     };
     // Less than the time limit of a request to a source.
     tokio::time::timeout(Duration::from_secs(5), read).await.expect("nothing waits for the source");
@@ -155,17 +155,17 @@ async fn a_fetch_of_an_app_s_secret_changes_no_fingerprint_and_another_reference
     let mut tokens = new("acme", Some("oauth"));
     tokens.spec.app = Some(Reference::Id(app.id.clone()));
     let fields = BTreeMap::from([("refresh_token".to_owned(), Secret::new("pasted"))]);
-    let connection = vault.add(tokens, fields).await.unwrap();
+    let connection = vault.lifecycle().add(tokens, fields).await.unwrap();
     let fingerprint = async || {
-        let token_context = vault.token_context(&connection).unwrap();
-        vault.fingerprint_now(&token_context).await.unwrap()
+        let token_context = vault.refresh().token_context(&connection).unwrap();
+        vault.refresh().fingerprint_now(&token_context).await.unwrap()
     };
     let before = fingerprint().await;
     source.answers.add_permits(2);
     for _ in 0..2 {
-        let (version, _) = vault.opened_row(&app).await.unwrap();
-        vault.app_secret(&app).await.unwrap();
-        assert_ne!(vault.opened_row(&app).await.unwrap().0, version, "it is stored");
+        let (version, _) = vault.grants().opened_row(&app).await.unwrap();
+        vault.refresh().app_secret(&app).await.unwrap();
+        assert_ne!(vault.grants().opened_row(&app).await.unwrap().0, version, "it is stored");
         assert_eq!(fingerprint().await, before);
     }
     let change = |app: &mut AppRecord| -> Result<(), VaultError> {
@@ -173,6 +173,6 @@ async fn a_fetch_of_an_app_s_secret_changes_no_fingerprint_and_another_reference
         app.spec.references.insert("client_secret".to_owned(), reference);
         Ok(())
     };
-    vault.change_app(&app.org, &app.id, &change, None).await.unwrap();
+    vault.lifecycle().change_app(&app.org, &app.id, &change, None).await.unwrap();
     assert_ne!(fingerprint().await, before);
 }

@@ -17,14 +17,18 @@ async fn an_app_whose_write_was_reported_as_failed_keeps_its_secret() {
     let secrets = || BTreeMap::from([("client_secret".to_owned(), Secret::new("of-the-app"))]);
     // The write and its repetition.
     faulty.fail(Table::Apps, Fault::Lost(2));
-    vault.add_app_of(new_app("one", TokenOptions::default()), secrets()).await.unwrap_err();
+    vault
+        .lifecycle()
+        .add_app_of(new_app("one", TokenOptions::default()), secrets())
+        .await
+        .unwrap_err();
     // The next change finds that the first one was made.
-    vault.add_app_of(new_app("two", TokenOptions::default()), secrets()).await.unwrap();
+    vault.lifecycle().add_app_of(new_app("two", TokenOptions::default()), secrets()).await.unwrap();
     let view = vault.directory().view();
     let apps: Vec<_> = view.all::<App>(&OrgId::default_org()).collect();
     assert_eq!(apps.len(), 2);
     for app in apps {
-        vault.own_secret(app).await.unwrap();
+        vault.grants().own_secret(app).await.unwrap();
     }
 }
 
@@ -35,8 +39,12 @@ async fn a_store_that_is_away_is_no_problem_of_an_app() {
     let store: Arc<dyn Store> = faulty.clone();
     let vault = vault_over(store, &Arc::new(Keyring::ephemeral()), CATALOGUE.clone()).await;
     let secrets = BTreeMap::from([("client_secret".to_owned(), Secret::new("of-the-app"))]);
-    let app = vault.add_app_of(new_app("one", TokenOptions::default()), secrets).await.unwrap();
+    let app = vault
+        .lifecycle()
+        .add_app_of(new_app("one", TokenOptions::default()), secrets)
+        .await
+        .unwrap();
     faulty.fail(Table::Grants, Fault::Away);
-    assert!(matches!(vault.last_secret(&app).await, Err(VaultError::Store(_))));
-    assert!(vault.app_problem(&app).await.is_none());
+    assert!(matches!(vault.refresh().last_secret(&app).await, Err(VaultError::Store(_))));
+    assert!(vault.refresh().app_problem(&app).await.is_none());
 }

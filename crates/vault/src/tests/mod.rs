@@ -48,16 +48,16 @@ async fn a_cached_credential_is_refused_to_another_organisation_and_after_remova
     let (_, vault) = in_memory().await;
     let token = Secret::new("ghp_0123456789abcdefghij0123456789abcdef");
     let fields = BTreeMap::from([("token".to_owned(), token)]);
-    let made = vault.add(rotation::new("github", None), fields).await.unwrap();
+    let made = vault.lifecycle().add(rotation::new("github", None), fields).await.unwrap();
     let (connection, name) = (made.id.clone(), "work".into());
     let wanted = RequiredConnection { connection, name, settings: None };
-    let found = vault.credential_in(&made.org, Some(&wanted)).await.unwrap();
+    let found = vault.refresh().credential_in(&made.org, Some(&wanted)).await.unwrap();
     assert!(found.is_some());
-    let of_another = vault.credential_in(&OrgId::random(), Some(&wanted)).await;
+    let of_another = vault.refresh().credential_in(&OrgId::random(), Some(&wanted)).await;
     assert!(matches!(of_another, Err(VaultError::ConnectionMissing)), "{of_another:?}");
     // The cache does not learn of it.
     let by = ManagedBy::Store;
     vault.directory().remove::<Connection>(&made.org, &made.id, by).await.unwrap();
-    let removed = vault.credential_in(&made.org, Some(&wanted)).await;
+    let removed = vault.refresh().credential_in(&made.org, Some(&wanted)).await;
     assert!(matches!(removed, Err(VaultError::ConnectionMissing)), "{removed:?}");
 }

@@ -84,7 +84,7 @@ impl World {
         };
         let (owner, visibility, managed_by) = (None, Visibility::Shared, ManagedBy::Store);
         let new = NewConnection { org: org.clone(), spec, owner, visibility, managed_by };
-        let connection = vault.add_draft(new).await.unwrap();
+        let connection = vault.lifecycle().add_draft(new).await.unwrap();
         let flows = Flows::new(FlowServices {
             store,
             keyring,
@@ -127,28 +127,28 @@ impl World {
     async fn connects(&self, access: &str) {
         let facts = Granted { consent: Some(FlowId::random()), ..Granted::default() };
         let (vault, id) = (&self.flows.vault, &self.connection.id);
-        vault.connect(&self.org, id, grant(access), facts).await.unwrap();
+        vault.lifecycle().connect(&self.org, id, grant(access), facts).await.unwrap();
     }
 
     async fn rotates(&self) {
         let given = BTreeMap::from([("refresh_token".to_owned(), Secret::new("given"))]);
         let kept = RotationTerms { old_for: Duration::from_secs(60), expires: None };
         let (vault, id) = (&self.flows.vault, &self.connection.id);
-        vault.put_untested_in_force(&self.org, id, given, kept).await.unwrap();
+        vault.lifecycle().put_untested_in_force(&self.org, id, given, kept).await.unwrap();
     }
 
     /// Stores newer tokens of the same grant.
     async fn refreshes(&self) {
         let vault = &self.flows.vault;
-        let stored = vault.stored(&self.connection).await.unwrap();
+        let stored = vault.grants().stored(&self.connection).await.unwrap();
         let newer = stored.becomes(&self.connection, None, &grant("refreshed").encode());
         let over = Some(stored.version);
-        vault.write(&self.org, &self.connection.id, newer, over).await.unwrap();
+        vault.grants().write(&self.org, &self.connection.id, newer, over).await.unwrap();
     }
 
     /// The stage of a flow that has received tokens, which may replace the grant that is stored now.
     async fn came(&self, access: &str) -> FlowStage {
-        let replaces = self.flows.vault.grant_origin(&self.connection).await.unwrap();
+        let replaces = self.flows.vault.grants().grant_origin(&self.connection).await.unwrap();
         FlowStage::Received(ReceivedTokens { replaces: Some(replaces), ..received(access) })
     }
 
@@ -165,7 +165,7 @@ impl World {
     }
 
     async fn bytes(&self) -> Vec<u8> {
-        self.flows.vault.stored(&self.connection).await.unwrap().bytes.to_vec()
+        self.flows.vault.grants().stored(&self.connection).await.unwrap().bytes.to_vec()
     }
 
     fn state(&self) -> ConnectionState {
@@ -328,7 +328,7 @@ async fn unfinished_tokens_replace_the_grant_that_was_stored_before_them() {
     let stage = world.stage(&flow).await;
     assert!(matches!(stage, FlowStage::Connected { .. }), "{stage:?}");
     assert_eq!(world.bytes().await, grant("left").encode().to_vec());
-    let stored = world.flows.vault.stored(&world.connection).await.unwrap().header;
+    let stored = world.flows.vault.grants().stored(&world.connection).await.unwrap().header;
     assert_eq!((stored.consent, stored.app), (Some(flow.id), Some(flow.app)));
 }
 
@@ -398,7 +398,7 @@ async fn tokens_whose_connection_cannot_be_written_are_not_revoked() {
         world.flows.complete(&flow, received("received")).await.unwrap_err();
         let stage = world.stage(&flow).await;
         assert!(matches!(stage, FlowStage::Received(_)), "{table:?}: {stage:?}");
-        let stored = world.flows.vault.stored(&world.connection).await;
+        let stored = world.flows.vault.grants().stored(&world.connection).await;
         assert_eq!(stored.is_ok(), is_stored, "{table:?}");
         world.store.repair();
         world.resumes().await;

@@ -13,11 +13,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::apps::AppPurpose;
 use crate::events::WebhookSigningKeys;
-use crate::failure_rows::FailureRow;
 use crate::grant::{AppSecret, Grant};
-use crate::record::{self, GrantHeader, RowPlace};
+use crate::grants::apps::AppPurpose;
+use crate::grants::record::{self, GrantHeader, RowPlace};
+use crate::refresh::failures::FailureRow;
 use crate::rows::SealedRows;
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_state::crypto::envelope::Place;

@@ -13,17 +13,17 @@ async fn answers_to_the_test_of_a_new_secret_are_searched_for_the_app_s_client_s
     let new = new_app("app", TokenOptions::default());
     let secret =
         AppSecret { client_secret: Some(Secret::new(CLIENT_SECRET)), ..AppSecret::default() };
-    let app = vault.add_app(new, secret).await.unwrap().id.clone();
+    let app = vault.lifecycle().add_app(new, secret).await.unwrap().id.clone();
     let grant = world.consent(&stage.clock, Some(3_600));
     let connection = add_named(vault, "with-app", Some(app), grant).await;
     let given = world.consent(&stage.clock, None);
     let refresh = given.revocable().and_then(|it| it.refresh).expect("a refresh token");
     let refresh = refresh.expose_text().expect("text").to_owned();
     let fields = BTreeMap::from([("refresh_token".to_owned(), Secret::from(refresh))]);
-    let candidate = vault.stage(&connection.org, &connection.id, fields).await.unwrap();
+    let candidate = vault.lifecycle().stage(&connection.org, &connection.id, fields).await.unwrap();
     assert_eq!(world.asked.load(SeqCst), 1, "it takes asking");
     assert!(candidate.credential.needles.are_in(CLIENT_SECRET.as_bytes()));
-    vault.abandon(candidate).await.unwrap();
+    vault.lifecycle().abandon(candidate).await.unwrap();
 }
 
 /// The request for the first token has spent the given token, so the newer one must be stored.
@@ -38,15 +38,19 @@ async fn a_new_secret_survives_a_store_that_fails_for_a_while() {
             passes(500).await;
             stage.fails(3, after);
         };
-        let staged = vault.stage(&connection.org, &connection.id, fields);
+        let staged = vault.lifecycle().stage(&connection.org, &connection.id, fields);
         let candidate = tokio::join!(full, staged).1.unwrap();
         stage.fails(3, after);
         let kept = RotationTerms { old_for: Duration::ZERO, expires: None };
         let bytes = candidate.bytes.clone();
-        vault.put_in_force(candidate, kept).await.unwrap();
-        let row = vault.stored(connection).await.unwrap();
+        vault.lifecycle().put_in_force(candidate, kept).await.unwrap();
+        let row = vault.grants().stored(connection).await.unwrap();
         assert!(row.bytes == bytes && row.other.is_none() && row.broken.is_none(), "{after}");
-        let now = vault.credential_in(&connection.org, Some(&wanted(connection))).await.unwrap();
+        let now = vault
+            .refresh()
+            .credential_in(&connection.org, Some(&wanted(connection)))
+            .await
+            .unwrap();
         got(&world, &stage.clock, now, &stage.last[0]);
         assert_eq!(*world.wrong.lock(), Vec::<String>::new());
         assert_eq!(world.asked.load(SeqCst), 1);
@@ -70,13 +74,18 @@ async fn a_token_that_was_given_before_is_not_sent_again() {
     let (org, id) = (&connection.org, &connection.id);
     let fields = pasted(&stage, &world);
     let kept = || RotationTerms { old_for: Duration::ZERO, expires: None };
-    let candidate = vault.stage(org, id, fields.clone()).await.unwrap();
-    vault.put_in_force(candidate, kept()).await.unwrap();
-    vault.refresh_now(org, id).await.unwrap();
+    let candidate = vault.lifecycle().stage(org, id, fields.clone()).await.unwrap();
+    vault.lifecycle().put_in_force(candidate, kept()).await.unwrap();
+    vault.refresh().refresh_now(org, id).await.unwrap();
     let requests = world.asked.load(SeqCst);
-    let staged = vault.stage(org, id, fields.clone()).await.map(drop).unwrap_err();
+    let staged = vault.lifecycle().stage(org, id, fields.clone()).await.map(drop).unwrap_err();
     assert!(matches!(staged, VaultError::SameSecret { .. }), "{staged}");
-    let put = vault.put_untested_in_force(org, id, fields, kept()).await.map(drop).unwrap_err();
+    let put = vault
+        .lifecycle()
+        .put_untested_in_force(org, id, fields, kept())
+        .await
+        .map(drop)
+        .unwrap_err();
     assert!(matches!(put, VaultError::SameSecret { .. }), "{put}");
     assert_eq!(world.asked.load(SeqCst), requests);
     let record = vault.directory().view().connection(org, id).cloned().unwrap();
@@ -89,13 +98,13 @@ async fn a_file_that_two_replicas_read_puts_its_token_in_force_once() {
     let world = World::new(Vec::new());
     let stage = Stage::new(world.clone(), Some(3_600)).await;
     let connection = &stage.connection;
-    let before = stage.vaults[0].stored(connection).await.unwrap();
+    let before = stage.vaults[0].grants().stored(connection).await.unwrap();
     let named = pasted(&stage, &world);
     let reload =
         |it: usize| stage.vaults[it].replace(&connection.org, &connection.id, named.clone());
     let (first, second) = tokio::join!(reload(0), reload(1));
     assert_ne!(first.unwrap(), second.unwrap());
-    let now = stage.vaults[0].stored(connection).await.unwrap();
+    let now = stage.vaults[0].grants().stored(connection).await.unwrap();
     let (_, kept) = now.other.expect("the secret before is kept for a rollback");
     assert_eq!(kept, before.bytes);
 }
@@ -108,13 +117,14 @@ async fn a_file_that_restores_the_previous_secret_gets_its_newest_token() {
     let (vault, connection) = (&stage.vaults[0], &stage.connection);
     let (org, id) = (&connection.org, &connection.id);
     let (first, second) = (pasted(&stage, &world), pasted(&stage, &world));
-    let reload = |fields: &BTreeMap<String, Secret>| vault.replace(org, id, fields.clone());
+    let reload =
+        |fields: &BTreeMap<String, Secret>| vault.lifecycle().replace(org, id, fields.clone());
     assert!(reload(&first).await.unwrap());
-    vault.refresh_now(org, id).await.unwrap();
-    let newest = vault.stored(connection).await.unwrap();
+    vault.refresh().refresh_now(org, id).await.unwrap();
+    let newest = vault.grants().stored(connection).await.unwrap();
     assert!(reload(&second).await.unwrap());
     assert!(reload(&first).await.unwrap());
-    let now = vault.stored(connection).await.unwrap();
+    let now = vault.grants().stored(connection).await.unwrap();
     assert!(now.bytes == newest.bytes && now.given == newest.given);
     assert!(!reload(&first).await.unwrap(), "it is in force");
     assert_eq!(*world.wrong.lock(), Vec::<String>::new());

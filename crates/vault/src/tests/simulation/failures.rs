@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::idle::app;
 use super::*;
-use crate::cache::{FlightResult, Lookup, Trigger};
-use keyward_model::TokenOptions;
+use crate::refresh::cache::{FlightResult, Lookup, Trigger};
+use keyward_model::{ManagedBy, TokenOptions};
 use keyward_state::directory::{AppRecord, BrokenReason};
 use keyward_state::store::RowRange;
 
@@ -24,8 +24,9 @@ async fn stage(answers: Vec<Answer>) -> (Stage, Arc<World>) {
 }
 
 async fn ask(vault: &Vault, connection: &ConnectionRecord) -> Result<u64, VaultError> {
-    let credential = vault.credential_in(&connection.org, Some(&wanted(connection))).await;
-    assert!(vault.wait_for_flights(Duration::from_secs(60)).await);
+    let credential =
+        vault.refresh().credential_in(&connection.org, Some(&wanted(connection))).await;
+    assert!(vault.refresh().wait_for_flights(Duration::from_secs(60)).await);
     credential.map(|it| it.expect("it is wanted").generation)
 }
 
@@ -38,7 +39,7 @@ fn rest(result: &Result<u64, VaultError>) -> u64 {
 
 async fn restarted(stage: &Stage, world: &Arc<World>) -> Vault {
     let vault = open(&stage.store, &stage.keyring, &stage.clock, world).await;
-    vault.resume().await;
+    vault.refresh().resume().await;
     vault
 }
 
@@ -66,14 +67,14 @@ async fn a_credential_that_is_rejected_before_its_flight_ends_is_renewed() {
     let world = World::new(vec![]);
     let stage = Stage::new(world.clone(), Some(3_600)).await;
     let (vault, connection) = (&stage.vaults[0], &stage.connection);
-    let stale = vault.credential_in(&connection.org, Some(&wanted(connection))).await;
+    let stale = vault.refresh().credential_in(&connection.org, Some(&wanted(connection))).await;
     let stale = stale.unwrap().expect("it is wanted");
-    let cell = vault.cache.cell(&connection.org, &connection.id);
+    let cell = vault.refresh().cache().cell(&connection.org, &connection.id);
     let why = Trigger::KeepAlive(stale.generation);
     let looked_up = cell.lookup(why, None, &stage.clock, &vault.token_settings());
     let Lookup::Begin(ticket) = looked_up else { panic!("{looked_up:?}") };
     let ends = async { ticket.land(FlightResult::Published) };
-    let (newer, _) = tokio::join!(vault.renew(&stale), ends);
+    let (newer, _) = tokio::join!(vault.refresh().renew(&stale), ends);
     let newer = newer.unwrap().expect("a rejection is not ignored");
     assert!(newer.generation > stale.generation);
     assert_eq!(asked(&world), 1);
@@ -85,12 +86,12 @@ async fn no_request_is_sent_within_a_pause_of_another_gateway() {
     let (stage, world) = stage(vec![says(What::Later(Some(600)))]).await;
     let connection = &stage.connection;
     assert!(rest(&ask(&stage.vaults[0], connection).await) >= 599);
-    let since = stage.vaults[0].failing(connection).expect("it fails").since;
+    let since = stage.vaults[0].refresh().failing(connection).expect("it fails").since;
     passes(100_000).await;
     for vault in [&stage.vaults[1], &restarted(&stage, &world).await] {
         let left = rest(&ask(vault, connection).await);
         assert!((490..=500).contains(&left), "{left}");
-        let failing = vault.failing(connection).expect("it still fails");
+        let failing = vault.refresh().failing(connection).expect("it still fails");
         assert_eq!((failing.since, failing.count), (since, 1));
     }
     assert_eq!(asked(&world), 1);
@@ -110,10 +111,14 @@ async fn a_pause_ends_with_the_grant_that_it_belongs_to() {
     assert!(ask(&stage.vaults[0], connection).await.is_err());
     let grant = world.consent(&stage.clock, Some(1));
     let facts = Granted::default();
-    stage.vaults[0].connect(&connection.org, &connection.id, grant, facts).await.unwrap();
+    stage.vaults[0]
+        .lifecycle()
+        .connect(&connection.org, &connection.id, grant, facts)
+        .await
+        .unwrap();
     passes(2_000).await;
     let vault = restarted(&stage, &world).await;
-    assert!(vault.failing(connection).is_none());
+    assert!(vault.refresh().failing(connection).is_none());
     assert!(ask(&vault, connection).await.is_ok());
     assert_eq!((asked(&world), rows(&stage).await), (2, 0));
 }
@@ -162,15 +167,15 @@ async fn a_day_of_failures_raises_an_alert_across_restarts_until_a_success() {
     for (hours, alert) in [(23, false), (2, true)] {
         passes(hours * HOUR).await;
         let vault = restarted(&stage, &world).await;
-        assert_eq!(vault.failing(connection).expect("failing").alert, alert);
-        assert_eq!(vault.failing_counts(), (1, usize::from(alert)));
+        assert_eq!(vault.refresh().failing(connection).expect("failing").alert, alert);
+        assert_eq!(vault.refresh().failing_counts(), (1, usize::from(alert)));
         assert!(ask(&vault, connection).await.is_err());
         assert!(!matches!(state(&vault, connection), ConnectionState::Broken { .. }));
     }
     passes(HOUR).await;
     let vault = restarted(&stage, &world).await;
     assert!(ask(&vault, connection).await.is_ok());
-    assert_eq!(vault.failing_counts(), (0, 0));
+    assert_eq!(vault.refresh().failing_counts(), (0, 0));
 }
 
 async fn rejected(answers: Vec<Answer>) -> (Stage, Arc<World>, AppId, Arc<ConnectionRecord>) {
@@ -191,7 +196,7 @@ async fn change(vault: &Vault, app: &AppId, client_id: &str) {
         client_id.clone_into(&mut record.spec.client_id);
         Ok(())
     };
-    vault.change_app(&OrgId::default_org(), app, &set, None).await.unwrap();
+    vault.lifecycle().change_app(&OrgId::default_org(), app, &set, None).await.unwrap();
 }
 
 /// oauth 9.changed, 9.quiet: no further requests until the configuration changes
@@ -212,8 +217,8 @@ async fn an_unchanged_rejected_client_sends_no_request() {
 async fn a_rejected_client_is_tried_again_automatically_with_growing_pauses() {
     let (stage, world, _, connection) = rejected(vec![says(What::Rejected); 2]).await;
     let wants = async |vault: &Vault| {
-        vault.retry_rejected(&connection.org, &connection.name);
-        assert!(vault.wait_for_flights(Duration::from_secs(60)).await);
+        vault.refresh().retry_rejected(&connection.org, &connection.name);
+        assert!(vault.refresh().wait_for_flights(Duration::from_secs(60)).await);
     };
     let minute = 60_000;
     let table = [(30_000, 1), (minute, 2), (minute, 2), (2 * minute, 3), (2 * minute, 3)];
@@ -240,19 +245,19 @@ async fn only_a_person_can_retry_a_revoked_grant_and_at_once_a_rejected_client()
     let (stage, world, _, connection) =
         rejected(vec![says(What::Rejected), says(What::Token(Some(1))), says(What::Dead)]).await;
     let (vault, org, id) = (&stage.vaults[0], &connection.org, &connection.id);
-    assert!(vault.refresh_now(org, id).await.is_err(), "refused again");
+    assert!(vault.refresh().refresh_now(org, id).await.is_err(), "refused again");
     assert!(is_rejected(&state(vault, &connection)));
-    vault.refresh_now(org, id).await.unwrap();
+    vault.refresh().refresh_now(org, id).await.unwrap();
     assert_eq!((asked(&world), state(vault, &connection)), (3, ConnectionState::Active));
-    assert!(!vault.try_again(org, id).await.unwrap(), "it works");
+    assert!(!vault.refresh().try_again(org, id).await.unwrap(), "it works");
     passes(2_000).await;
     assert!(ask(vault, &connection).await.is_err(), "revoked");
     passes(6 * HOUR).await;
-    vault.retry_rejected(org, &connection.name);
-    assert!(!vault.try_again(org, id).await.unwrap());
-    assert!(vault.wait_for_flights(Duration::from_secs(60)).await);
+    vault.refresh().retry_rejected(org, &connection.name);
+    assert!(!vault.refresh().try_again(org, id).await.unwrap());
+    assert!(vault.refresh().wait_for_flights(Duration::from_secs(60)).await);
     assert_eq!(asked(&world), 4, "nobody was asked again");
-    assert!(vault.refresh_now(org, id).await.is_err(), "it has ended");
+    assert!(vault.refresh().refresh_now(org, id).await.is_err(), "it has ended");
     assert_eq!(asked(&world), 5);
 }
 
@@ -284,7 +289,7 @@ async fn a_provider_with_a_changed_endpoint_is_tried_again() {
     let moved = Arc::new(Catalogue::default().with(providers));
     let later = open(&stage.store, &stage.keyring, &stage.clock, &world).await;
     later.replace_catalogue(moved);
-    later.resume().await;
+    later.refresh().resume().await;
     assert_eq!(state(&later, &connection), ConnectionState::Testing);
     assert!(ask(&later, &connection).await.is_ok());
     assert_eq!(state(&later, &connection), ConnectionState::Active);
@@ -320,7 +325,10 @@ async fn unknown_codes_of_exchanges_end_no_access_token_before_its_expiry() {
         passes(HOUR / 6).await;
     }
     assert!(asked(&world) >= 10, "it is tried again: {}", asked(&world));
-    assert_eq!(vault.failing(&connection).expect("it fails").code.as_deref(), Some("odd"));
+    assert_eq!(
+        vault.refresh().failing(&connection).expect("it fails").code.as_deref(),
+        Some("odd")
+    );
     assert_eq!(state(vault, &connection), ConnectionState::Active);
     passes(4 * HOUR).await;
     assert!(ask(vault, &connection).await.is_err());

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::grant::AppSecret;
 use keyward_base::tokens::TokenSettings;
+use keyward_model::ManagedBy;
 
 const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
@@ -27,8 +28,8 @@ fn wants(vault: &Vault, keep_alive: bool) {
 async fn walk(vault: &Vault) -> Vec<usize> {
     let (mut walk, mut begun) = (KeepAliveCursor::default(), Vec::new());
     loop {
-        begun.push(vault.keep_alive_step(&mut walk).await);
-        vault.wait_for_flights(Duration::from_secs(3_600)).await;
+        begun.push(vault.refresh().keep_alive_step(&mut walk).await);
+        vault.refresh().wait_for_flights(Duration::from_secs(3_600)).await;
         if walk.is_whole() {
             return begun;
         }
@@ -41,7 +42,7 @@ fn asked(world: &World) -> usize {
 }
 
 pub(super) async fn app(vault: &Vault, name: &str, tokens: TokenOptions) -> AppId {
-    vault.add_app(new_app(name, tokens), AppSecret::default()).await.unwrap().id.clone()
+    vault.lifecycle().add_app(new_app(name, tokens), AppSecret::default()).await.unwrap().id.clone()
 }
 
 /// oauth 7.keep-alive: off by default
@@ -81,11 +82,11 @@ async fn two_replicas_that_find_a_due_refresh_at_once_send_one_request() {
     passes(31 * DAY).await;
     let (mut one, mut two) = (KeepAliveCursor::default(), KeepAliveCursor::default());
     tokio::join!(
-        stage.vaults[0].keep_alive_step(&mut one),
-        stage.vaults[1].keep_alive_step(&mut two),
+        stage.vaults[0].refresh().keep_alive_step(&mut one),
+        stage.vaults[1].refresh().keep_alive_step(&mut two),
     );
     for vault in &stage.vaults {
-        assert!(vault.wait_for_flights(Duration::from_secs(3_600)).await);
+        assert!(vault.refresh().wait_for_flights(Duration::from_secs(3_600)).await);
         assert_eq!(walk(vault).await, [0]);
     }
     assert_eq!(asked(&world), 1);
@@ -101,7 +102,7 @@ async fn an_unusable_connection_is_not_kept_alive() {
     let gone = add_named(vault, "gone", None, world.consent(&stage.clock, None)).await;
     let set = vault.directory().set_connection_paused(&org, &paused.id, true, ManagedBy::Store);
     set.await.unwrap();
-    vault.remove(&org, &gone.id).await.unwrap();
+    vault.lifecycle().remove(&org, &gone.id).await.unwrap();
     passes(31 * DAY).await;
     assert_eq!(walk(vault).await, [1]);
     let view = vault.directory().view();
@@ -175,9 +176,12 @@ async fn an_idle_access_token_is_exchanged_by_one_replica_once_half_of_its_life_
         }
         passes(7 * DAY).await;
         let (mut one, mut two) = (KeepAliveCursor::default(), KeepAliveCursor::default());
-        tokio::join!(vaults[0].keep_alive_step(&mut one), vaults[1].keep_alive_step(&mut two));
+        tokio::join!(
+            vaults[0].refresh().keep_alive_step(&mut one),
+            vaults[1].refresh().keep_alive_step(&mut two)
+        );
         for vault in &vaults {
-            assert!(vault.wait_for_flights(Duration::from_secs(3_600)).await);
+            assert!(vault.refresh().wait_for_flights(Duration::from_secs(3_600)).await);
             assert_eq!(walk(vault).await, [0]);
         }
         assert_eq!(asked(&world), exchanges);
@@ -191,7 +195,7 @@ async fn an_idle_access_token_of_an_hour_never_expires_while_the_gateway_runs() 
     let (vault, connection) = (&stage.vaults[0], exchanging(&stage, None, 3_600).await);
     for minute in (0..24 * 60).step_by(10) {
         walk(vault).await;
-        let stored = vault.stored(&connection).await.unwrap();
+        let stored = vault.grants().stored(&connection).await.unwrap();
         let grant = stored.grant(vault, &connection).unwrap();
         let tokens = grant.tokens().expect("tokens");
         assert!(tokens.is_live(stage.clock.now()), "after {minute} minutes");
@@ -215,7 +219,7 @@ async fn an_app_sets_the_interval_of_exchanges_or_disables_them() {
     ] {
         let mut new = new_app(&format!("app-{}", world.grants.load(SeqCst)), tokens);
         new.spec.provider = "swap".to_owned();
-        let app = vault.add_app(new, AppSecret::default()).await.unwrap().id.clone();
+        let app = vault.lifecycle().add_app(new, AppSecret::default()).await.unwrap().id.clone();
         exchanging(&stage, Some(app), 60 * 86_400).await;
     }
     passes(25 * HOUR).await;
@@ -234,7 +238,8 @@ async fn requests_in_the_second_half_of_a_token_s_life_cost_one_exchange_and_do_
     let vaults =
         [stage.vaults[0].clone(), open(&stage.store, &stage.keyring, &stage.clock, &world).await];
     let used = async |vault: &Vault| {
-        let credential = vault.credential_in(&connection.org, Some(&wanted(&connection))).await;
+        let credential =
+            vault.refresh().credential_in(&connection.org, Some(&wanted(&connection))).await;
         credential.unwrap().expect("it is wanted").generation
     };
     let first = [used(&vaults[0]).await, used(&vaults[1]).await];
@@ -248,7 +253,7 @@ async fn requests_in_the_second_half_of_a_token_s_life_cost_one_exchange_and_do_
     let waited = stage.clock.now().duration_since(began).as_secs();
     assert!(waited < 10, "{waited} s: no request waits for the answer");
     for vault in &vaults {
-        assert!(vault.wait_for_flights(Duration::from_secs(3_600)).await);
+        assert!(vault.refresh().wait_for_flights(Duration::from_secs(3_600)).await);
         assert!(used(vault).await > first[0], "the newer one");
     }
     assert_eq!(asked(&world), 1);

@@ -24,16 +24,21 @@ use tokio::task::JoinSet;
 pub(crate) use self::server::Script;
 use self::server::{Answer, What, grant};
 use crate::grant::Grant;
+use crate::grants::record;
 use crate::*;
 use keyward_base::id::AppId;
 use keyward_base::secret::Secret;
-use keyward_model::{AppSettings, AppSpec, ConnectionState, Reference, TokenOptions};
+use keyward_model::{
+    AppSettings, AppSpec, ConnectionSpec, ConnectionState, ManagedBy, Reference, TokenOptions,
+    Visibility,
+};
 use keyward_net::call::HttpClient;
 use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
+use keyward_rules::inject::credential::{Credential, RequiredConnection};
 use keyward_rules::provider::check;
 use keyward_state::store::memory::MemoryStore;
-use keyward_state::store::{StoreError, Version};
+use keyward_state::store::{Expect, StoreError, Version};
 
 const PROVIDER: &str = "
 id: acme
@@ -208,7 +213,7 @@ impl Stage {
             let (world, clock) = (self.world.clone(), self.clock.clone());
             let (org, wanted) = (self.connection.org.clone(), wanted(&self.connection));
             self.tasks.lock().spawn(async move {
-                match vault.credential_in(&org, Some(&wanted)).await {
+                match vault.refresh().credential_in(&org, Some(&wanted)).await {
                     Ok(credential) => got(&world, &clock, credential, &last),
                     Err(error) => failed(&world, &error),
                 }
@@ -221,7 +226,7 @@ impl Stage {
         let (vault, last) = (self.vaults[replica].clone(), self.last[replica].clone());
         let (world, clock) = (self.world.clone(), self.clock.clone());
         self.tasks.lock().spawn(async move {
-            match vault.renew(&stale).await {
+            match vault.refresh().renew(&stale).await {
                 Ok(Some(newer)) if newer.generation <= stale.generation => {
                     world.is_wrong("a refused credential was given again");
                 }
@@ -237,7 +242,7 @@ impl Stage {
         self.tasks.lock().spawn(async move {
             let grant = world.consent(&clock, life);
             let facts = Granted::default();
-            match vault.connect(&connection.org, &connection.id, grant, facts).await {
+            match vault.lifecycle().connect(&connection.org, &connection.id, grant, facts).await {
                 Ok(_) | Err(VaultError::Store(StoreError::Io { .. })) => {}
                 Err(error) => world.is_wrong(format!("connecting: {error}")),
             }
@@ -248,7 +253,7 @@ impl Stage {
         let (vault, connection) = (self.vaults[replica].clone(), self.connection.clone());
         let world = self.world.clone();
         self.tasks.lock().spawn(async move {
-            match vault.ignore_test(&connection.org, &connection.id).await {
+            match vault.refresh().ignore_test(&connection.org, &connection.id).await {
                 Ok(()) | Err(VaultError::Store(StoreError::Io { .. })) => {}
                 Err(error) => world.is_wrong(format!("rewriting: {error}")),
             }
@@ -259,7 +264,7 @@ impl Stage {
         let (vault, connection) = (self.vaults[replica].clone(), self.connection.clone());
         let world = self.world.clone();
         self.tasks.lock().spawn(async move {
-            if let Err(error) = vault.refresh_now(&connection.org, &connection.id).await {
+            if let Err(error) = vault.refresh().refresh_now(&connection.org, &connection.id).await {
                 failed(&world, &error);
             }
         });
@@ -296,7 +301,7 @@ impl Stage {
         }
         self.ends().await;
         // Reads the store, because a replica's view follows the feed of changes, which is not simulated here.
-        let stored = self.vaults[0].stored(&self.connection).await.expect("a row");
+        let stored = self.vaults[0].grants().stored(&self.connection).await.expect("a row");
         if stored.broken.is_some() && !self.world.may_break.load(SeqCst) {
             self.world.is_wrong("a token that the server gave was lost");
         }
@@ -315,7 +320,7 @@ impl Stage {
             self.world.is_wrong("a request never ended");
         }
         for vault in &self.vaults {
-            if !vault.wait_for_flights(ENDED_WITHIN).await {
+            if !vault.refresh().wait_for_flights(ENDED_WITHIN).await {
                 self.world.is_wrong("a flight never ended");
             }
         }
@@ -334,7 +339,10 @@ async fn open(
     let vault = Vault::open(store, keyring.clone(), directory, catalogue, clock.clone());
     let vault = vault.await.unwrap();
     let (world, clock, answered) = (world.clone(), clock.clone(), Arc::default());
-    vault.asker.scripted(CALLER.clone(), Script { world, clock, answered, replica: None });
+    vault
+        .refresh()
+        .requester()
+        .scripted(CALLER.clone(), Script { world, clock, answered, replica: None });
     vault
 }
 
@@ -378,8 +386,8 @@ async fn add_of(vault: &Vault, spec: ConnectionSpec, grant: Grant) -> Arc<Connec
     let (owner, visibility, managed_by) = (None, Visibility::Shared, ManagedBy::Store);
     let new = NewConnection { org: org.clone(), spec, owner, visibility, managed_by };
     let pasted = BTreeMap::from([("refresh_token".to_owned(), Secret::new("pasted-0"))]);
-    let made = vault.add(new, pasted).await.unwrap();
-    vault.connect(&org, &made.id, grant, Granted::default()).await.unwrap()
+    let made = vault.lifecycle().add(new, pasted).await.unwrap();
+    vault.lifecycle().connect(&org, &made.id, grant, Granted::default()).await.unwrap()
 }
 
 fn wanted(connection: &ConnectionRecord) -> RequiredConnection {

@@ -1,9 +1,10 @@
 //! Rows of grants that are changed or removed while a response is awaited.
 
 use std::time::Duration;
+use tokio::time::Instant;
 
 use super::*;
-use crate::record::GrantVerdict;
+use crate::grants::record::GrantVerdict;
 use keyward_rules::inject::credential::Write;
 use keyward_state::directory::BrokenReason;
 
@@ -27,7 +28,8 @@ async fn all_have_it(stage: &Stage, world: &World, token: &str, requests: usize)
     stage.ends().await;
     for (replica, vault) in stage.vaults.iter().enumerate() {
         let connection = &stage.connection;
-        let credential = vault.credential_in(&connection.org, Some(&wanted(connection))).await;
+        let credential =
+            vault.refresh().credential_in(&connection.org, Some(&wanted(connection))).await;
         let credential = credential.unwrap().expect("a credential");
         let mut writes = credential.writes.iter().flat_map(|scope| &scope.what);
         let has_token =
@@ -51,9 +53,9 @@ async fn a_response_is_stored_in_a_row_that_is_rewritten_during_the_refresh() {
 async fn a_response_replaces_the_verdict(is_reported_as_failed: bool) {
     let (stage, world) = awaiting(5_000).await;
     let (vault, connection) = (&stage.vaults[1], &stage.connection);
-    let stored = vault.stored(connection).await.unwrap();
+    let stored = vault.grants().stored(connection).await.unwrap();
     let verdict = GrantVerdict::new(BrokenReason::Revoked, Some("invalid_grant".to_owned()));
-    vault.mark_broken(connection, &stored, verdict).await.unwrap();
+    vault.refresh().mark_broken(connection, &stored, verdict).await.unwrap();
     if is_reported_as_failed {
         stage.fails(1, true);
     }
@@ -87,10 +89,10 @@ async fn a_rollback_restores_the_token_of_a_refresh_that_ended_after_the_rotatio
     let given = given.revocable().and_then(|it| it.refresh).expect("a refresh token");
     let fields = BTreeMap::from([("refresh_token".to_owned(), given)]);
     let kept = RotationTerms { old_for: Duration::from_secs(3_600), expires: None };
-    vault.put_untested_in_force(org, id, fields, kept).await.unwrap();
+    vault.lifecycle().put_untested_in_force(org, id, fields, kept).await.unwrap();
     passes(10_000).await;
-    assert!(vault.wait_for_flights(ENDED_WITHIN).await);
-    vault.roll_back(org, id).await.unwrap();
+    assert!(vault.refresh().wait_for_flights(ENDED_WITHIN).await);
+    vault.lifecycle().roll_back(org, id).await.unwrap();
     // The agent that waited got a token of the new secret.
     all_have_it(&stage, &world, AWAITED_TOKEN, 2).await;
 }
@@ -101,10 +103,10 @@ async fn a_late_response_does_not_replace_a_new_consent() {
     let (stage, world) = awaiting(5_000).await;
     stage.connect(1, Some(3_600));
     passes(1_000).await;
-    let stored = stage.vaults[1].stored(&stage.connection).await.unwrap();
+    let stored = stage.vaults[1].grants().stored(&stage.connection).await.unwrap();
     passes(10_000).await;
     all_have_it(&stage, &world, "access-1-0", 1).await;
-    let now = stage.vaults[1].stored(&stage.connection).await.unwrap();
+    let now = stage.vaults[1].grants().stored(&stage.connection).await.unwrap();
     assert_eq!((now.version, now.bytes), (stored.version, stored.bytes));
 }
 
@@ -127,7 +129,7 @@ async fn a_response_is_stored_over_a_row_that_a_failover_has_reverted() {
     stage.store.newest.lock().clear();
     stage.ends().await;
     let (vault, wanted) = (&stage.vaults[1], wanted(&stage.connection));
-    let credential = vault.credential_in(&stage.connection.org, Some(&wanted)).await;
+    let credential = vault.refresh().credential_in(&stage.connection.org, Some(&wanted)).await;
     assert!(credential.is_ok());
     assert_eq!(*world.wrong.lock(), Vec::<String>::new());
     assert_eq!(world.asked.load(SeqCst), 2);
@@ -140,7 +142,8 @@ async fn a_request_that_has_waited_before_waits_no_longer_in_all() {
     let (vault, began) = (&stage.vaults[0], Instant::now());
     let (wanted, before) = (wanted(&stage.connection), Duration::from_secs(19));
     let since = began - before;
-    let refused = vault.credential_since(&stage.connection.org, Some(&wanted), since).await;
+    let refused =
+        vault.refresh().credential_since(&stage.connection.org, Some(&wanted), since).await;
     assert!(matches!(&refused, Err(VaultError::RefreshUnavailable { .. })), "{refused:?}");
     assert_eq!(began.elapsed() + before, vault.token_settings().wait_timeout);
 }
@@ -155,7 +158,7 @@ async fn the_response_for_a_removed_connection_is_not_stored() {
         stage.vaults[at].disconnect(org, id, false).await.unwrap();
         stage.rewrite(1 - at);
         passes(10_000).await;
-        assert!(stage.vaults[0].wait_for_flights(ENDED_WITHIN).await);
+        assert!(stage.vaults[0].refresh().wait_for_flights(ENDED_WITHIN).await);
         let row = stage.store.rows.get(Table::Grants, &record::key(org, id)).await.unwrap();
         assert!(row.is_none(), "removed at {at}");
         assert_eq!(world.asked.load(SeqCst), 1);

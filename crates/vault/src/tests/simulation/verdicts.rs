@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::backoff::Backoff;
+use crate::refresh::backoff::Backoff;
 use keyward_state::directory::BrokenReason;
 
 fn says(what: What) -> Answer {
@@ -11,8 +11,9 @@ fn says(what: What) -> Answer {
 }
 
 async fn ask(vault: &Vault, connection: &ConnectionRecord) -> Result<(), VaultError> {
-    let credential = vault.credential_in(&connection.org, Some(&wanted(connection))).await;
-    assert!(vault.wait_for_flights(Duration::from_secs(60)).await);
+    let credential =
+        vault.refresh().credential_in(&connection.org, Some(&wanted(connection))).await;
+    assert!(vault.refresh().wait_for_flights(Duration::from_secs(60)).await);
     credential.map(drop)
 }
 
@@ -38,7 +39,10 @@ async fn a_verdict_on_the_client_within_the_buffer_leaves_the_token_in_use_to_it
         for _ in 0..3 {
             ask(vault, connection).await.expect("the token lives");
         }
-        let shown = vault.status(&vault.connection(&connection.org, &connection.id).unwrap()).await;
+        let shown = vault
+            .refresh()
+            .status(&vault.context().connection(&connection.org, &connection.id).unwrap())
+            .await;
         assert!(shown.expect("it is used").expires.is_some());
     }
     assert_eq!(world.asked.load(SeqCst), 1, "within the pause");
@@ -46,7 +50,7 @@ async fn a_verdict_on_the_client_within_the_buffer_leaves_the_token_in_use_to_it
     for vault in [one, &restarted] {
         let ended = ask(vault, connection).await.expect_err("the token has ended");
         assert!(matches!(ended.root(), VaultError::Broken { .. }), "{ended}");
-        let now = vault.connection(&connection.org, &connection.id).unwrap();
+        let now = vault.context().connection(&connection.org, &connection.id).unwrap();
         assert_eq!(now.facts.usable_until, None);
     }
     assert_eq!(world.asked.load(SeqCst), 2, "the pause had ended");
@@ -59,8 +63,9 @@ async fn a_token_that_the_api_rejects_is_not_used_after_a_verdict_on_its_client(
     let stage = Stage::new(world.clone(), Some(3_600)).await;
     let (vault, connection) = (&stage.vaults[0], &stage.connection);
     let wants = wanted(connection);
-    let stale = vault.credential_in(&connection.org, Some(&wants)).await.unwrap().unwrap();
-    let refused = vault.renew(&stale).await.expect_err("the client is rejected");
+    let stale =
+        vault.refresh().credential_in(&connection.org, Some(&wants)).await.unwrap().unwrap();
+    let refused = vault.refresh().renew(&stale).await.expect_err("the client is rejected");
     assert!(matches!(refused.root(), VaultError::Broken { .. }), "{refused}");
     assert!(ask(vault, connection).await.is_err());
     assert_eq!(world.asked.load(SeqCst), 1);
@@ -87,15 +92,15 @@ async fn a_refused_token_after_a_crash_within_its_refresh_is_a_lost_answer_and_n
         let (vault, connection) = (&stage.vaults[0], &stage.connection);
         passes(7_200_000).await;
         if has_crashed {
-            let context = vault.token_context(connection).unwrap();
-            let stored = vault.stored(connection).await.unwrap();
-            let about = vault.failure_subject(&context, &stored).await.unwrap();
+            let context = vault.refresh().token_context(connection).unwrap();
+            let stored = vault.grants().stored(connection).await.unwrap();
+            let about = vault.refresh().failure_subject(&context, &stored).await.unwrap();
             let sent = Backoff::default().while_sent(stage.clock.moment());
-            vault.store_failures(&connection.org, &connection.id, about, sent).await;
+            vault.refresh().failures().store(&connection.org, &connection.id, about, sent).await;
         }
         let later = open(&stage.store, &stage.keyring, &stage.clock, &world).await;
-        later.resume().await;
-        assert!(later.failing(connection).is_none(), "nothing has failed yet");
+        later.refresh().resume().await;
+        assert!(later.refresh().failing(connection).is_none(), "nothing has failed yet");
         assert!(ask(&later, connection).await.is_err());
         let reason = if has_crashed { BrokenReason::AnswerLost } else { BrokenReason::Revoked };
         assert_eq!(broken(&later, connection), Some(reason));
@@ -123,12 +128,13 @@ async fn a_401_for_a_token_that_has_ended_since_is_no_rejection() {
     let stage = Stage::new(world.clone(), Some(60)).await;
     let (vault, connection) = (&stage.vaults[0], &stage.connection);
     let wants = wanted(connection);
-    let stale = vault.credential_in(&connection.org, Some(&wants)).await.unwrap().unwrap();
+    let stale =
+        vault.refresh().credential_in(&connection.org, Some(&wants)).await.unwrap().unwrap();
     passes(61_000).await;
-    vault.rejected_again(&stale);
-    let newer = vault.renew(&stale).await.unwrap().expect("its end is no reason to wait");
+    vault.refresh().rejected_again(&stale);
+    let newer = vault.refresh().renew(&stale).await.unwrap().expect("its end is no reason to wait");
     assert!(newer.generation > stale.generation);
     // A living one: the second 401 in a row.
-    vault.rejected_again(&newer);
-    assert!(vault.renew(&newer).await.unwrap().is_none());
+    vault.refresh().rejected_again(&newer);
+    assert!(vault.refresh().renew(&newer).await.unwrap().is_none());
 }

@@ -16,13 +16,13 @@ async fn a_token_that_the_database_lost_is_stored_again_by_the_replica_that_has_
             fleet.want(0, 1);
             passes(1_000).await;
         }
-        let stored = fleet.replicas[0].vault.stored(&fleet.connection).await.unwrap();
+        let stored = fleet.replicas[0].vault.grants().stored(&fleet.connection).await.unwrap();
         let before = rows.remove(rows.len() - lost);
         database.delete(Table::Grants, &key, Expect::Any).await.unwrap();
         database.load(vec![(Table::Grants, before)]).await.unwrap();
         fleet.fleet.forget_versions();
         passes(5_000).await;
-        let now = fleet.replicas[1].vault.stored(&fleet.connection).await.unwrap();
+        let now = fleet.replicas[1].vault.grants().stored(&fleet.connection).await.unwrap();
         assert_eq!((now.version, now.bytes), (stored.version, stored.bytes), "{lost} lost");
         fleet.want(1, 1);
         fleet.play(&[]).await;

@@ -8,6 +8,7 @@ mod rotations;
 mod schedules;
 mod server;
 
+use keyward_rules::inject::credential::Credential;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -96,7 +97,10 @@ impl Replica {
         let vault = vault.await.expect("the store answers");
         let replica = Some(AskingReplica { fleet: fleet.clone(), link: link.clone() });
         let (world, answered) = (fleet.world.clone(), Arc::default());
-        vault.asker.scripted(CALLER.clone(), Script { world, clock, answered, replica });
+        vault
+            .refresh()
+            .requester()
+            .scripted(CALLER.clone(), Script { world, clock, answered, replica });
         let following = vault.clone();
         let follower = tokio::spawn(async move {
             let changed = |table: Table, key: &str| following.changed_elsewhere(table, key);
@@ -117,7 +121,7 @@ impl Fleet {
         let (fleet, keyring) = (FleetWorld::new(answers), Arc::new(Keyring::ephemeral()));
         let link = Link::first(&fleet);
         let first = Replica::start(&fleet, &keyring, link, 0).await;
-        let grant = fleet.world.consent(&first.vault.clock, life);
+        let grant = fleet.world.consent(&first.vault.context().clock, life);
         let connection = add(&first.vault, grant).await;
         let mut replicas = vec![first];
         for number in 1..REPLICAS as u64 {
@@ -141,8 +145,9 @@ impl Fleet {
                     false => 0,
                 };
                 let wanted = wanted(&connection);
-                let credential = vault.credential_in(&connection.org, Some(&wanted)).await;
-                fleet.checked(&vault.clock, credential, least, &last);
+                let credential =
+                    vault.refresh().credential_in(&connection.org, Some(&wanted)).await;
+                fleet.checked(&vault.context().clock, credential, least, &last);
             });
         }
     }
@@ -154,8 +159,8 @@ impl Fleet {
             (replica.vault.clone(), replica.link.clone(), replica.last.clone());
         replica.tasks.spawn(async move {
             link.running().await;
-            let newer = vault.renew(&stale).await;
-            fleet.checked(&vault.clock, newer, stale.generation + 1, &last);
+            let newer = vault.refresh().renew(&stale).await;
+            fleet.checked(&vault.context().clock, newer, stale.generation + 1, &last);
         });
     }
 
@@ -165,9 +170,9 @@ impl Fleet {
         let (vault, link) = (replica.vault.clone(), replica.link.clone());
         replica.tasks.spawn(async move {
             link.running().await;
-            let grant = fleet.world.consent(&vault.clock, life);
+            let grant = fleet.world.consent(&vault.context().clock, life);
             let facts = Granted::default();
-            match vault.connect(&connection.org, &connection.id, grant, facts).await {
+            match vault.lifecycle().connect(&connection.org, &connection.id, grant, facts).await {
                 Ok(_) => {}
                 Err(error) if is_of_store(&error) => {}
                 Err(error) => fleet.world.is_wrong(format!("connecting: {error}")),
@@ -181,7 +186,7 @@ impl Fleet {
         let (vault, link) = (replica.vault.clone(), replica.link.clone());
         replica.tasks.spawn(async move {
             link.running().await;
-            match vault.ignore_test(&connection.org, &connection.id).await {
+            match vault.refresh().ignore_test(&connection.org, &connection.id).await {
                 Ok(()) => {}
                 Err(error) if is_of_store(&error) => {}
                 Err(error) => fleet.world.is_wrong(format!("rewriting: {error}")),
@@ -220,7 +225,7 @@ impl Fleet {
                 FleetStep::Absent => {
                     self.replicas.iter().for_each(|it| it.link.set(LinkState::Cut));
                 }
-                FleetStep::Idle(at) => self.replicas[at].vault.cache.drop_idle(),
+                FleetStep::Idle(at) => self.replicas[at].vault.refresh().cache().drop_idle(),
                 FleetStep::Mend(at) => self.replicas[at].link.set(LinkState::Up),
             }
         }
@@ -242,7 +247,7 @@ impl Fleet {
             if tokio::time::timeout(ENDED_WITHIN, all_end).await.is_err() {
                 self.fleet.world.is_wrong("a request never ended");
             }
-            if !replica.vault.wait_for_flights(ENDED_WITHIN).await {
+            if !replica.vault.refresh().wait_for_flights(ENDED_WITHIN).await {
                 self.fleet.world.is_wrong("a flight never ended");
             }
         }
@@ -267,7 +272,7 @@ impl Fleet {
         let (wanted, vault) = (wanted(&self.connection), &self.replicas[at].vault);
         let until = Instant::now() + HEALED_WITHIN;
         loop {
-            match vault.credential_in(&self.connection.org, Some(&wanted)).await {
+            match vault.refresh().credential_in(&self.connection.org, Some(&wanted)).await {
                 Ok(_) => return Ok(()),
                 Err(error) if Instant::now() > until => return Err(error),
                 Err(_) => passes(5_000).await,

@@ -16,14 +16,14 @@ async fn removed_elsewhere(revoke: bool) -> (Fleet, RemovedConnection) {
     passes(100).await;
     assert_eq!(fleet.fleet.world.asked.load(SeqCst), 1);
     let (org, id) = (&fleet.connection.org, &fleet.connection.id);
-    let removed = fleet.replicas[0].vault.disconnect(org, id, revoke).await.unwrap();
+    let removed = fleet.replicas[0].vault.lifecycle().disconnect(org, id, revoke).await.unwrap();
     (fleet, removed)
 }
 
 /// The rows of pending revocations after the response, before the first attempt.
 async fn pending(fleet: &Fleet) -> usize {
     passes(6_000).await;
-    assert!(fleet.replicas[1].vault.wait_for_flights(ENDED_WITHIN).await);
+    assert!(fleet.replicas[1].vault.refresh().wait_for_flights(ENDED_WITHIN).await);
     fleet.replicas[0].link.list(Table::Outbox, RowRange::first(10)).await.unwrap().len()
 }
 
@@ -33,12 +33,12 @@ async fn the_token_of_another_replica_s_refresh_is_to_be_revoked_too() {
     assert_eq!(removed.grant.as_ref().map(numbers), Some((0, 0)));
     assert!(removed.late.is_none() && removed.is_awaited_elsewhere);
     passes(10_000).await;
-    let orphans = fleet.replicas[1].vault.orphans.take();
+    let orphans = fleet.replicas[1].vault.refresh().orphans().take();
     let grants: Vec<_> =
         orphans.iter().map(|orphan| numbers(&Grant::decode(&orphan.grant).unwrap())).collect();
     assert_eq!(grants, [(0, 1)]);
     assert_eq!(orphans[0].connection.id, fleet.connection.id);
-    assert!(fleet.replicas[0].vault.orphans.take().is_empty());
+    assert!(fleet.replicas[0].vault.refresh().orphans().take().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -53,7 +53,7 @@ async fn a_revocation_for_another_replica_is_stored_before_it_is_tried() {
             vault: Arc::new(vault.clone()),
             caller: CALLER.clone(),
             settings: Default::default(),
-            clock: vault.clock.clone(),
+            clock: vault.context().clock.clone(),
             public_url: "http://localhost:8081".to_owned(),
         });
         let (close, closes) = watch::channel(false);

@@ -38,7 +38,7 @@ impl Fleet {
         let (vault, link) = (replica.vault.clone(), replica.link.clone());
         replica.tasks.spawn(async move {
             link.running().await;
-            let fields = pasted(&world.consent(&vault.clock, None));
+            let fields = pasted(&world.consent(&vault.context().clock, None));
             let rotated = vault.rotated(&connection, fields, new, &link).await;
             checked(&world, "rotating", rotated);
         });
@@ -52,8 +52,8 @@ impl Fleet {
             link.running().await;
             let (org, id) = (&connection.org, &connection.id);
             let ended = match end {
-                RotationEnd::Confirm => vault.confirm_rotation(org, id).await,
-                RotationEnd::RollBack => vault.roll_back(org, id).await,
+                RotationEnd::Confirm => vault.lifecycle().confirm_rotation(org, id).await,
+                RotationEnd::RollBack => vault.lifecycle().roll_back(org, id).await,
             };
             checked(&world, "ending a rotation", ended.map(drop));
         });
@@ -64,12 +64,12 @@ impl Fleet {
         let replica = &mut self.replicas[at];
         let (vault, link) = (replica.vault.clone(), replica.link.clone());
         if matches!(named, Declared::New) || fleet.declared.lock().is_none() {
-            *fleet.declared.lock() = Some(fleet.world.consent(&vault.clock, None));
+            *fleet.declared.lock() = Some(fleet.world.consent(&vault.context().clock, None));
         }
         replica.tasks.spawn(async move {
             link.running().await;
             let fields = fleet.declared.lock().as_ref().map(pasted).expect("set above");
-            let replaced = vault.replace(&connection.org, &connection.id, fields).await;
+            let replaced = vault.lifecycle().replace(&connection.org, &connection.id, fields).await;
             checked(&fleet.world, "reading the configuration", replaced.map(drop));
         });
     }
@@ -77,7 +77,7 @@ impl Fleet {
     /// Checks that the stored tokens are the newest of their grants.
     pub(super) async fn nothing_is_lost(&self) {
         let (world, vault) = (&self.fleet.world, &self.replicas[0].vault);
-        let stored = vault.stored(&self.connection).await.expect("a row");
+        let stored = vault.grants().stored(&self.connection).await.expect("a row");
         let kept = stored.other.as_ref().filter(|(it, _)| it.state == RotationState::Unconfirmed);
         let grants = [Some(&stored.bytes), kept.map(|(_, bytes)| bytes)];
         for bytes in grants.into_iter().flatten() {
@@ -102,19 +102,19 @@ impl Vault {
         let terms = |keep| RotationTerms { old_for: Duration::from_secs(keep), expires: None };
         match new {
             NewSecret::Tested { test, keep } => {
-                let candidate = self.stage(org, id, fields).await?;
+                let candidate = self.lifecycle().stage(org, id, fields).await?;
                 passes(test).await;
                 link.running().await;
-                self.put_in_force(candidate, terms(keep)).await.map(drop)
+                self.lifecycle().put_in_force(candidate, terms(keep)).await.map(drop)
             }
             NewSecret::Untested { keep } => {
-                self.put_untested_in_force(org, id, fields, terms(keep)).await.map(drop)
+                self.lifecycle().put_untested_in_force(org, id, fields, terms(keep)).await.map(drop)
             }
             NewSecret::Failing { test } => {
-                let candidate = self.stage(org, id, fields).await?;
+                let candidate = self.lifecycle().stage(org, id, fields).await?;
                 passes(test).await;
                 link.running().await;
-                self.abandon(candidate).await
+                self.lifecycle().abandon(candidate).await
             }
         }
     }
