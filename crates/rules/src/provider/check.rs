@@ -19,8 +19,8 @@ use super::methods::{field_name, header_name};
 use super::own_hosts::{self, OwnHosts, hosts, is_day, is_word, path_pattern, paths, split_https};
 use super::schema::{AuthText, ProviderText, RetryText, TemplateText, VariableText};
 use super::{
-    AuthMethod, Field, Provider, ProviderInfo, Variable, check_auth, check_protocol, mistakes,
-    scope_words,
+    AuthMethod, Field, OAuth, Provider, ProviderInfo, Variable, check_auth, check_protocol,
+    mistakes, scope_words,
 };
 use crate::inject::body::BodyPath;
 use crate::inject::credential::Clears;
@@ -136,6 +136,12 @@ pub fn provider(
     let is_extended = extended.is_some();
     let value = extended.as_ref().unwrap_or(value);
     let text: ProviderText = decode(value, path, problems)?;
+    let methods = key_of(path, "auth");
+    let each = text.auth.iter().enumerate();
+    let read = each.map(|(at, raw)| check_auth::read(raw, &item_of(&methods, at), problems));
+    // All are read, so that each problem is reported.
+    let methods: Vec<_> = read.collect();
+    let methods: Vec<AuthText> = methods.into_iter().collect::<Option<_>>()?;
     if reserved.get(&text.id).is_some() {
         problems.add(
             &key_of(path, "id"),
@@ -144,14 +150,14 @@ pub fn provider(
         );
     }
     let provider =
-        ProviderCheck { path, text: &text, raw: value, is_extended }.provider(problems)?;
+        ProviderCheck { path, text: &text, methods: &methods, is_extended }.provider(problems)?;
     (problems.count() == before).then_some(provider)
 }
 
 struct ProviderCheck<'a> {
     path: &'a str,
     text: &'a ProviderText,
-    raw: &'a Value,
+    methods: &'a [AuthText],
     /// Whether the definition extends a built-in provider.
     is_extended: bool,
 }
@@ -263,7 +269,7 @@ impl ProviderCheck<'_> {
             problems.add(&self.at("id"), message, remedy);
         }
         let is_ssh = |auth: &AuthText| auth.kind == super::AuthKind::SshKey;
-        if self.text.hosts.is_empty() && !self.text.auth.iter().all(is_ssh) {
+        if self.text.hosts.is_empty() && !self.methods.iter().all(is_ssh) {
             problems.add(&self.at("hosts"), "there is no host", "name at least one");
         }
         self.mcp(problems);
@@ -297,9 +303,10 @@ impl ProviderCheck<'_> {
             Some(_) => {}
         }
         let is_consent = |auth: &AuthText| {
-            auth.kind == super::AuthKind::Oauth2 && auth.token.is_none() && auth.issuer.is_none()
+            let OAuth { token, issuer, .. } = &auth.oauth;
+            auth.kind == super::AuthKind::Oauth2 && token.is_none() && issuer.is_none()
         };
-        if self.text.auth.len() != 1 || !self.text.auth.iter().all(is_consent) {
+        if self.methods.len() != 1 || !self.methods.iter().all(is_consent) {
             let remedy = "keep one of kind `oauth2`, without endpoints";
             problems.add(&self.at("auth"), "an MCP server names its endpoints itself", remedy);
         }
@@ -338,14 +345,13 @@ impl ProviderCheck<'_> {
 
     fn auth(&self, own: &OwnHosts<'_>, problems: &mut Problems<'_>) -> Vec<AuthMethod> {
         let mut found: Vec<AuthMethod> = Vec::new();
-        for (index, text) in self.text.auth.iter().enumerate() {
+        for (index, text) in self.methods.iter().enumerate() {
             let at = item_of(&self.at("auth"), index);
             if found.iter().any(|other| other.id == text.id) {
                 let message = format!("auth `{}` is defined twice", text.id);
                 problems.add(&key_of(&at, "id"), message, "rename or remove one");
             }
-            let raw = self.raw.get("auth").and_then(|list| list.get(index));
-            found.push(check_auth::method(text, raw, &at, own, problems));
+            found.push(check_auth::method(text, &at, own, problems));
         }
         found
     }
@@ -357,7 +363,7 @@ impl ProviderCheck<'_> {
         problems: &mut Problems<'_>,
     ) -> Vec<(HostTemplate, PathPattern)> {
         let mut found = Vec::new();
-        for (index, auth) in self.text.auth.iter().enumerate() {
+        for (index, auth) in self.methods.iter().enumerate() {
             let at = item_of(&self.at("auth"), index);
             for (key, url, is_endpoint) in urls(auth) {
                 let Some((host, path)) = own.url(url, &key_of(&at, key), problems) else {
@@ -387,21 +393,22 @@ fn template(text: &TemplateText) -> super::Template {
 
 /// The URLs of an auth method: key, URL, whether injection is refused there.
 fn urls(auth: &AuthText) -> impl Iterator<Item = (&'static str, &str, bool)> {
+    let oauth = &auth.oauth;
     [
         ("request_token", &auth.request_token, true),
-        ("authorize", &auth.authorize, false),
-        ("token", &auth.token, true),
-        ("renew", &auth.renew, true),
-        ("lengthen", &auth.lengthen, true),
-        ("device", &auth.device, false),
-        ("revoke", &auth.revoke, true),
+        ("authorize", &oauth.authorize, false),
+        ("token", &oauth.token, true),
+        ("renew", &oauth.renew, true),
+        ("lengthen", &oauth.lengthen, true),
+        ("device", &oauth.device, false),
+        ("revoke", &oauth.revoke, true),
         ("introspect", &auth.introspect, false),
-        ("register", &auth.register, true),
-        ("push", &auth.push, true),
-        ("userinfo", &auth.userinfo, false),
+        ("register", &oauth.register, true),
+        ("push", &oauth.push, true),
+        ("userinfo", &oauth.userinfo, false),
     ]
     .into_iter()
-    .filter_map(|(key, url, is_endpoint)| Some((key, url.as_deref()?, is_endpoint)))
+    .filter_map(|(key, url, is_endpoint)| Some((key, url.as_ref()?.as_str(), is_endpoint)))
     .chain(auth.login.iter().map(|login| ("login", &*login.url, true)))
     .chain(auth.renewal.iter().map(|renewal| ("renewal", &*renewal.url, true)))
 }

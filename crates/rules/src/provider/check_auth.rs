@@ -11,6 +11,7 @@ use super::check_minted;
 use super::check_oauth;
 use super::check_oauth1;
 use super::check_test_request::test_request;
+use super::decode::{decode, did_you_mean};
 use super::document::{Problems, item_of, key_of};
 use super::environment;
 use super::kinds::{AuthKind, COMMON, OTHER, keys, usual_fields, usual_label};
@@ -23,10 +24,22 @@ use crate::inject::placeholder::{Letters, has_mark};
 /// The placeholder of the app's redirect URI in a step.
 const REDIRECT_URI: &str = " {redirect_uri}";
 
-/// Checks one auth method. `raw` is its YAML, which shows the keys that were written.
+/// Reads one auth method: its keys, and those of OAuth beside them.
+pub(super) fn read(raw: &Value, path: &str, problems: &mut Problems<'_>) -> Option<AuthText> {
+    let text: Option<AuthText> = decode(raw, path, problems);
+    let kind = text.as_ref().map(|text| text.kind);
+    keys_fit(kind, raw, path, problems);
+    let has_tokens = kind.is_none_or(|kind| kind.mints() || kind.asks_people());
+    let oauth = match has_tokens && raw.is_mapping() {
+        true => decode(raw, path, problems),
+        false => Some(OAuth::standard()),
+    };
+    Some(AuthText { oauth: oauth?, ..text? })
+}
+
+/// Checks one auth method.
 pub(super) fn method(
     text: &AuthText,
-    raw: Option<&Value>,
     path: &str,
     own: &OwnHosts<'_>,
     problems: &mut Problems<'_>,
@@ -35,7 +48,6 @@ pub(super) fn method(
         let remedy = "write letters, digits, `-` and `_`";
         problems.add(&key_of(path, "id"), "this is not an id", remedy);
     }
-    keys_fit(text.kind, raw, path, problems);
     let mut fields = fields(text, path, problems);
     if text.kind == AuthKind::Oauth1 && text.request_token.is_some() {
         check_oauth1::leave_to_consent(&mut fields);
@@ -84,13 +96,25 @@ pub(super) fn method(
     }
 }
 
-fn keys_fit(kind: AuthKind, raw: Option<&Value>, path: &str, problems: &mut Problems<'_>) {
-    let written = raw.and_then(Value::as_mapping).into_iter().flat_map(|map| map.keys());
-    for key in written.filter_map(Value::as_str) {
-        let known = COMMON.contains(&key) || keys(kind).iter().any(|keys| keys.contains(&key));
-        if !known && OTHER.iter().any(|keys| keys.contains(&key)) {
-            let message = format!("`{key}` does not go with kind `{}`", kind.as_str());
-            problems.add(&key_of(path, key), message, "remove it, or change the kind");
+/// Reports unknown keys, and those that do not go with the kind, if that is known.
+fn keys_fit(kind: Option<AuthKind>, raw: &Value, path: &str, problems: &mut Problems<'_>) {
+    let of_kind = kind.map(keys).into_iter().flatten().flatten();
+    let fitting: Vec<&str> = COMMON.iter().chain(of_kind).copied().collect();
+    let others = || OTHER.iter().copied().flatten().copied();
+    let written = raw.as_mapping().into_iter().flat_map(|map| map.keys());
+    for key in written.filter_map(Value::as_str).filter(|key| !fitting.contains(key)) {
+        let at = key_of(path, key);
+        match kind {
+            _ if others().all(|other| other != key) => {
+                let remedy = did_you_mean(key, fitting.iter().copied().chain(others()))
+                    .unwrap_or_else(|| format!("known here: {}", fitting.join(", ")));
+                problems.add(&at, format_args!("unknown key `{key}`"), remedy);
+            }
+            Some(kind) => {
+                let message = format!("`{key}` does not go with kind `{}`", kind.as_str());
+                problems.add(&at, message, "remove it, or change the kind");
+            }
+            None => {}
         }
     }
 }
@@ -104,7 +128,7 @@ fn is_id(text: &str) -> bool {
 fn fields(text: &AuthText, path: &str, problems: &mut Problems<'_>) -> Vec<Field> {
     let mut fields = match &text.fields {
         Some(declared) => declared_fields(declared, &key_of(path, "fields"), problems),
-        None => usual_fields(text.kind, text.grant)
+        None => usual_fields(text.kind, text.oauth.grant)
             .iter()
             .map(|(name, label, secret, optional)| bare(name, label, *secret, *optional))
             .collect(),
@@ -290,7 +314,7 @@ fn steps(text: &AuthText, path: &str, problems: &mut Problems<'_>) {
     }
     let named = text.app_steps.iter().map(|step| step.matches(REDIRECT_URI).count()).sum::<usize>();
     let ending = text.app_steps.iter().filter(|step| step.ends_with(REDIRECT_URI)).count();
-    let wanted = usize::from(!text.app_steps.is_empty() && text.authorize.is_some());
+    let wanted = usize::from(!text.app_steps.is_empty() && text.oauth.authorize.is_some());
     if (named, ending) != (wanted, wanted) {
         let remedy = "put it at the end of the step that registers the redirect URI, and in no \
                       other";

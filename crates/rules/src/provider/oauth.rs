@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::decode::{one_or_many, time};
 pub use super::keys::{
     ClientAuthText, ExpiresText, GrantText, PkceText, RefreshText, ResponseModeText, TokenBodyText,
 };
@@ -17,9 +19,11 @@ use super::url_template::fill;
 use super::variable::FormError;
 use crate::inject::sign::jwt::JwtTemplate;
 
-/// How tokens of one auth method are obtained.
-#[derive(Clone, Debug, Default)]
+/// How tokens of one auth method are obtained: keys of the method, and what is found out when they are checked.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default = "OAuth::standard")]
 pub struct OAuth {
+    /// The grant type; of kinds without a consent, an assertion.
     pub grant: GrantText,
     /// The issuer identifier, compared exactly (RFC 8414 §3.3, RFC 9207).
     pub issuer: Option<UrlTemplate>,
@@ -28,6 +32,7 @@ pub struct OAuth {
     /// The token endpoint.
     pub token: Option<UrlTemplate>,
     /// Where a consent of OAuth 1.0a begins; then `token` gives the token credentials, and nothing is renewed.
+    #[serde(skip)]
     pub temporary: Option<TemporaryEndpoint>,
     /// The endpoint for renewal, if it is not `token`.
     pub renew: Option<UrlTemplate>,
@@ -73,10 +78,13 @@ pub struct OAuth {
     pub refresh: RefreshText,
     /// Lifetime of an access token that can be renewed, if the response does not contain it; never overrides the
     /// response.
+    #[serde(deserialize_with = "time")]
     pub access_ttl: Option<Duration>,
     /// Typical lifetime of a refresh token; shown only.
+    #[serde(deserialize_with = "time")]
     pub refresh_ttl: Option<Duration>,
     /// Dotted paths of the access token in the response, tried in order; never empty.
+    #[serde(deserialize_with = "one_or_many")]
     pub token_path: Vec<String>,
     /// Dotted path of the expiry, if not `expires_in`.
     pub expires_path: Option<String>,
@@ -87,16 +95,20 @@ pub struct OAuth {
     /// Host variables captured from the callback: variable → parameter.
     pub callback_capture: BTreeMap<String, String>,
     /// The assertion of `jwt_bearer` and similar grants.
+    #[serde(skip)]
     pub jwt: Option<Jwt>,
     /// The login of sessions; then `token` is its URL.
+    #[serde(skip)]
     pub session: Option<Arc<SessionRequests>>,
     /// The token that is signed here, without a token endpoint.
+    #[serde(skip)]
     pub signed: Option<Arc<JwtTemplate>>,
     /// The provider whose apps can be used here too; `None` for its own only.
     pub apps_of: Option<String>,
     /// The quirks of the service.
     pub says: Quirks,
     /// The length of the text beside the token where it is written, such as `Bearer `.
+    #[serde(skip)]
     pub placed_bytes: usize,
 }
 
@@ -129,46 +141,58 @@ pub struct Jwt {
     pub ttl: Option<Duration>,
 }
 
-/// Deviations of a service from the standards. The YAML links the vendor's documentation.
-#[derive(Clone, Debug, Default)]
+/// Deviations of a service from the standards: the key `says`, and others of the method. The YAML links the vendor's
+/// documentation.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Quirks {
-    /// Additional error codes of token endpoints: the grant has ended.
+    /// Codes of token endpoints: the grant has ended; a person must connect again.
     pub permanent: Vec<String>,
-    /// Additional error codes of token endpoints: the app is rejected.
+    /// Codes of token endpoints: the app is rejected; the person who registered it must act.
     pub rejected: Vec<String>,
-    /// Additional error codes of token endpoints: the error is temporary.
+    /// Codes of token endpoints: the error is temporary.
     pub temporary: Vec<String>,
-    /// Answers of token endpoints with any status: the grant has ended.
+    /// Answers of token endpoints with any status that end the grant, where the code alone does not say so.
     pub ended: Vec<JsonMembers>,
-    /// Further dotted paths of the error code.
+    /// Dotted paths of the error code, if it is in neither `error`, `status` nor `code`.
     pub code: Vec<String>,
     /// The API's response to an expired token, if it is not 401.
     pub expired: Option<Expired>,
     /// Whether requests with unsafe methods are not sent again after a 401.
+    #[serde(skip)]
     pub keeps_unsafe: bool,
     /// How the revocation endpoint is called.
+    #[serde(skip)]
     pub revoke_via: RevokeText,
     /// URL of the page where the owner revokes access.
+    #[serde(skip)]
     pub access_page: Option<String>,
     /// Dotted paths of the account's identity, tried in order: in the token response, the captured parameters,
     /// and the response of `userinfo`.
+    #[serde(skip)]
     pub account: Vec<String>,
     /// The interval at which tokens must be renewed, so that unused refresh tokens do not expire.
+    #[serde(skip)]
     pub keep_alive: Option<Duration>,
     /// Whether renewals repeat the scopes.
+    #[serde(skip)]
     pub renew_scopes: bool,
 }
 
 /// An API response that means 401.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
 pub struct Expired {
     /// The response's status.
     pub status: u16,
+    #[serde(default, rename = "json")]
     pub members: JsonMembers,
 }
 
-/// The allowed values of JSON members, by dotted path; a number in a path is an index.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+/// The allowed values of JSON members, by dotted path, each one or a list of alternatives; a number in a path is an
+/// index.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(from = "BTreeMap<String, Value>")]
 pub struct JsonMembers(pub Vec<(String, Vec<Value>)>);
 
 impl OAuth {
@@ -218,6 +242,16 @@ impl Expired {
     pub fn is(&self, status: u16, body: &[u8]) -> bool {
         let body = serde_json::from_slice::<Map<String, Value>>(body);
         self.status == status && body.is_ok_and(|body| self.members.are_in(&body))
+    }
+}
+
+impl From<BTreeMap<String, Value>> for JsonMembers {
+    fn from(members: BTreeMap<String, Value>) -> Self {
+        let any = |value: Value| match value {
+            Value::Array(any) => any,
+            one => vec![one],
+        };
+        Self(members.into_iter().map(|(path, value)| (path, any(value))).collect())
     }
 }
 

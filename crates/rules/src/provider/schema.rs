@@ -1,23 +1,25 @@
-//! The YAML schema of providers, for the catalogue and for users. It checks only names and types of keys;
-//! `check.rs` converts it into [`super::Provider`].
+//! The YAML schema of providers, for the catalogue and for users; the keys of OAuth are in [`OAuth`]. It checks only names
+//! and types of keys; `check.rs` converts it into [`super::Provider`].
 //!
 //! The schema also covers data of a service (OAuth endpoints, quirks, webhook scheme) whose features are not
 //! supported yet, so that files need not be rewritten then.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_yaml::Value;
 
-use super::decode::one_or_many;
+use super::decode::{one_or_many, time};
 use super::keys::{
-    ActionText, ClearsText, ClientAuthText, ExpiresText, GrantText, IndirectText, JwtText,
-    PkceText, PlaceText, RefreshText, RequestText, ResponseModeText, ScopedText, SignatureText,
-    TlsFields, TokenBodyText,
+    ActionText, ClearsText, IndirectText, JwtText, PlaceText, RequestText, ScopedText,
+    SignatureText, TlsFields,
 };
 use super::kinds::AuthKind;
+use super::oauth::OAuth;
 use super::revocation::RevokeText;
 use super::scope_words::ScopeWords;
+use super::url_template::UrlTemplate;
 use super::variable::VariableKind;
 use crate::inject::placeholder::Letters;
 use keyward_base::database::DatabaseProtocol;
@@ -48,8 +50,8 @@ pub struct ProviderText {
     /// Variables of hosts and URLs that the owner enters.
     #[serde(default)]
     pub variables: Vec<VariableText>,
-    /// Ways to authenticate; the first is the default.
-    pub auth: Vec<AuthText>,
+    /// Ways to authenticate, each an [`AuthText`]; the first is the default.
+    pub auth: Vec<Value>,
     /// Hosts of repositories that git reaches over HTTPS with this credential, a subset of `hosts`.
     #[serde(default)]
     pub git: Vec<String>,
@@ -148,9 +150,9 @@ pub struct AppSourceText {
     pub checked: String,
 }
 
-/// One way to authenticate. `check.rs` checks which keys a kind allows.
+/// One way to authenticate: its keys beside those of [`OAuth`]. `check_auth.rs` reads it, and checks which keys a kind
+/// allows.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct AuthText {
     /// The id, unique in the provider.
     pub id: String,
@@ -174,90 +176,20 @@ pub struct AuthText {
     pub env: Vec<String>,
     /// A test request for this method, if the provider's `test` is not suitable.
     pub test: Option<TestText>,
-    /// OAuth: the grant type.
-    pub grant: Option<GrantText>,
-    /// OAuth: the issuer identifier, RFC 8414 and RFC 9207.
-    pub issuer: Option<String>,
-    /// OAuth: the authorization endpoint.
-    pub authorize: Option<String>,
-    /// OAuth and similar: the token endpoint.
-    pub token: Option<String>,
-    /// OAuth: the endpoint for renewal, if not `token`.
-    pub renew: Option<String>,
-    /// OAuth: the endpoint that exchanges the token of a consent once, by GET, for one that lives longer.
-    pub lengthen: Option<String>,
-    /// OAuth: the device authorization endpoint, RFC 8628.
-    pub device: Option<String>,
-    /// OAuth: the revocation endpoint, RFC 7009.
-    pub revoke: Option<String>,
+    /// Endpoints, parameters and quirks of OAuth.
+    #[serde(skip)]
+    pub oauth: OAuth,
     /// OAuth: the introspection endpoint, RFC 7662.
-    pub introspect: Option<String>,
-    /// OAuth: the dynamic registration endpoint, RFC 7591.
-    pub register: Option<String>,
-    /// OAuth: the pushed authorization request endpoint, RFC 9126; then each consent sends its parameters there first.
-    pub push: Option<String>,
-    /// OAuth: the endpoint that identifies an access token's account, OpenID Connect Core §5.3.
-    pub userinfo: Option<String>,
-    /// OAuth: how the browser returns; `query` by default.
-    pub response_mode: Option<ResponseModeText>,
+    pub introspect: Option<UrlTemplate>,
     /// OAuth 1.0a: the endpoint of temporary credentials, RFC 5849 §2.1. With `authorize` and `token`, a person
     /// consents.
-    pub request_token: Option<String>,
+    pub request_token: Option<UrlTemplate>,
     /// OAuth 1.0a: whether `request_token` need not answer `oauth_callback_confirmed=true`, which RFC 5849 requires.
     #[serde(default)]
     pub unconfirmed_callback: bool,
     /// OAuth 1.0a: whether `authorize` takes a `state` that comes back, in place of one in the callback URL.
     #[serde(default)]
     pub authorize_state: bool,
-    /// Scopes requested if the owner names none.
-    #[serde(default)]
-    pub scopes: Vec<String>,
-    /// The separator between scopes; a space by default.
-    pub scope_separator: Option<String>,
-    /// How the client authenticates at `token`.
-    pub client_auth: Option<ClientAuthText>,
-    /// `form` or `json`.
-    pub token_body: Option<TokenBodyText>,
-    /// Parameters added to the authorization URL.
-    #[serde(default)]
-    pub authorize_params: BTreeMap<String, String>,
-    /// Parameters added to token requests.
-    #[serde(default)]
-    pub token_params: BTreeMap<String, String>,
-    /// Parameters of renewals, added to or replacing those of token requests. With
-    /// `refresh: exchange_access_token`, the one with the value `{access_token}` has the token.
-    #[serde(default)]
-    pub renew_params: BTreeMap<String, String>,
-    /// Parameters of the request to `lengthen`. The one with the value `{access_token}` has the token, else
-    /// `access_token`.
-    #[serde(default)]
-    pub lengthen_params: BTreeMap<String, String>,
-    /// Renamed parameters: standard name → the service's name.
-    #[serde(default)]
-    pub renames: BTreeMap<String, String>,
-    /// The `grant_type` sent, if not the standard one.
-    pub grant_type: Option<String>,
-    /// Support of PKCE (RFC 7636).
-    pub pkce: Option<PkceText>,
-    /// What happens to the refresh token when it is used.
-    pub refresh: Option<RefreshText>,
-    /// Typical lifetime of an access token that can be renewed; the token response takes precedence.
-    pub access_ttl: Option<String>,
-    /// Typical lifetime of a refresh token.
-    pub refresh_ttl: Option<String>,
-    /// Paths of the token in the response, tried in order.
-    #[serde(default, deserialize_with = "one_or_many")]
-    pub token_path: Vec<String>,
-    /// Path of the expiry in the response.
-    pub expires_path: Option<String>,
-    /// The format of the expiry.
-    pub expires_format: Option<ExpiresText>,
-    /// Variables captured from the token response: variable → path.
-    #[serde(default)]
-    pub capture: BTreeMap<String, String>,
-    /// Variables captured from the callback: variable → parameter.
-    #[serde(default)]
-    pub callback_capture: BTreeMap<String, String>,
     /// URL of the page where OAuth apps are registered.
     pub app_url: Option<String>,
     /// What to do on that page, in order. One step ends with `{redirect_uri}`, if a person consents.
@@ -265,11 +197,6 @@ pub struct AuthText {
     pub app_steps: Vec<String>,
     /// The page that has these steps.
     pub app_source: Option<AppSourceText>,
-    /// The provider whose apps can be used here too.
-    pub apps_of: Option<String>,
-    /// The meaning of the service's own error codes.
-    #[serde(default)]
-    pub says: SaysText,
     /// Paths of the account's identity in the token response or in that of `userinfo`, tried in order. The name
     /// of a captured parameter means its value.
     #[serde(default, deserialize_with = "one_or_many")]
@@ -280,7 +207,8 @@ pub struct AuthText {
     /// URL of the page where the owner revokes access.
     pub access_page: Option<String>,
     /// The interval at which tokens must be renewed, so that unused refresh tokens do not expire.
-    pub keep_alive: Option<String>,
+    #[serde(default, deserialize_with = "time")]
+    pub keep_alive: Option<Duration>,
     /// Whether requests with unsafe methods are sent again after a 401.
     #[serde(default = "yes")]
     pub replay_unsafe: bool,
@@ -291,9 +219,6 @@ pub struct AuthText {
     pub login: Option<RequestText>,
     /// Session kinds: the renewal request.
     pub renewal: Option<RequestText>,
-    /// Header fields sent with the credential.
-    #[serde(default)]
-    pub extra_headers: BTreeMap<String, String>,
     /// Self-signed tokens: header and claims.
     pub jwt: Option<JwtText>,
     /// Kinds that sign requests: what is signed, and how.
@@ -306,36 +231,6 @@ pub struct AuthText {
     pub region: Option<String>,
     /// SigV4: how keys are obtained, such as `sts:AssumeRole`.
     pub via: Option<String>,
-}
-
-/// The meaning of a service's own error codes.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SaysText {
-    /// Codes of token endpoints: the grant has ended; a person must connect again.
-    pub permanent: Vec<String>,
-    /// Codes of token endpoints: the app is rejected; the person who registered it must act.
-    pub rejected: Vec<String>,
-    /// Codes of token endpoints: the error is temporary.
-    pub temporary: Vec<String>,
-    /// Answers of token endpoints that end the grant, where the code alone does not say so: members of their JSON by
-    /// dotted path, each with a value or a list of alternatives.
-    pub ended: Vec<BTreeMap<String, Value>>,
-    /// Dotted paths of the error code, if it is in neither `error`, `status` nor `code`.
-    pub code: Vec<String>,
-    /// The API's response to an expired token, if it is not 401.
-    pub expired: Option<ExpiredText>,
-}
-
-/// An API response that means 401.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ExpiredText {
-    /// The response's status.
-    pub status: u16,
-    /// Members by dotted path, each with a value or a list of alternatives.
-    #[serde(default)]
-    pub json: BTreeMap<String, Value>,
 }
 
 /// A field that the owner enters.
