@@ -15,17 +15,15 @@ use super::document::{Document, Problem, Problems, item_of, key_of};
 use super::extends::{self, EXTENDS};
 use super::host_template::HostTemplate;
 use super::keys::ClearsText;
-use super::methods::{field_name, header_name};
+use super::methods::header_name;
 use super::own_hosts::{self, OwnHosts, hosts, is_day, is_word, path_pattern, paths, split_https};
-use super::schema::{AuthText, ProviderText, RetryText, TemplateText, VariableText};
+use super::schema::{AuthText, ProviderText};
 use super::{
-    AuthMethod, Field, OAuth, Provider, ProviderInfo, Variable, check_auth, check_protocol,
-    mistakes, scope_words,
+    AuthMethod, Field, OAuth, Provider, Variable, check_auth, check_protocol, mistakes, scope_words,
 };
 use crate::inject::body::BodyPath;
 use crate::inject::credential::Clears;
 use crate::inject::sign::oauth1;
-use crate::rate_limit::RateLimitFields;
 use keyward_base::pattern::PathPattern;
 use keyward_base::threads;
 
@@ -135,9 +133,10 @@ pub fn provider(
     }
     let is_extended = extended.is_some();
     let value = extended.as_ref().unwrap_or(value);
-    let text: ProviderText = decode(value, path, problems)?;
+    let mut text: ProviderText = decode(value, path, problems)?;
     let methods = key_of(path, "auth");
-    let each = text.auth.iter().enumerate();
+    let items = std::mem::take(&mut text.auth);
+    let each = items.iter().enumerate();
     let read = each.map(|(at, raw)| check_auth::read(raw, &item_of(&methods, at), problems));
     // All are read, so that each problem is reported.
     let methods: Vec<_> = read.collect();
@@ -149,14 +148,14 @@ pub fn provider(
             "choose another id",
         );
     }
-    let provider =
-        ProviderCheck { path, text: &text, methods: &methods, is_extended }.provider(problems)?;
+    let provider = ProviderCheck { path, text: &Arc::new(text), methods: &methods, is_extended }
+        .provider(problems)?;
     (problems.count() == before).then_some(provider)
 }
 
 struct ProviderCheck<'a> {
     path: &'a str,
-    text: &'a ProviderText,
+    text: &'a Arc<ProviderText>,
     methods: &'a [AuthText],
     /// Whether the definition extends a built-in provider.
     is_extended: bool,
@@ -182,7 +181,7 @@ impl ProviderCheck<'_> {
         let endpoints = self.endpoints(&own, problems);
         check_protocol::check(self.text, &variables, &auth, self.path, problems);
         let git = own_hosts::subset(&self.text.git, &self.at("git"), &own, problems);
-        let ProviderText { actions, indirect, .. } = self.text;
+        let ProviderText { actions, indirect, .. } = &**self.text;
         let actions = ActionTexts { actions, indirect, at: self.path }.check(&own, problems);
         let mut clears = clears(&self.text.clears, &self.at("clears"), problems);
         clears.repeats = self.repeats(problems);
@@ -199,7 +198,6 @@ impl ProviderCheck<'_> {
         if auth.iter().any(|auth| auth.kind == super::AuthKind::Oauth1) {
             clears.queries.extend(oauth1::PARAMETERS.map(Into::into));
         }
-        let rate_limit = rate_limit(&self.text.retry_headers, &self.at("retry_headers"), problems);
         if let Some(test) = &self.text.test {
             let fields: Vec<&Field> = auth.iter().flat_map(|auth| &auth.fields).collect();
             test_request(test, &fields, &self.at("test"), &own, problems);
@@ -222,8 +220,8 @@ impl ProviderCheck<'_> {
             oauth_endpoints,
             endpoints,
             clears,
-            rate_limit: Arc::new(rate_limit),
-            about: self.about(),
+            rate_limit: Arc::new(self.text.retry_headers.clone()),
+            about: Arc::clone(self.text),
             hosts,
             variables,
         })
@@ -236,25 +234,6 @@ impl ProviderCheck<'_> {
             problems.add(&self.at("repeats"), "not all of these are places in a body", remedy);
         }
         paths
-    }
-
-    fn about(&self) -> ProviderInfo {
-        let text = self.text;
-        ProviderInfo {
-            docs_url: text.docs_url.clone(),
-            key_url: text.key_url.clone(),
-            test: text.test.clone(),
-            templates: text.templates.iter().map(template).collect(),
-            scope_words: text.scope_words.clone(),
-            default_headers: text.default_headers.clone(),
-            upgrades: text.upgrades.clone(),
-            webhook_scheme: text.webhook_scheme.clone(),
-            quirks: text.quirks.clone(),
-            sources: text.sources.clone(),
-            confidence: text.confidence,
-            checked: text.checked.clone(),
-            mcp: text.mcp.clone(),
-        }
     }
 
     fn names(&self, problems: &mut Problems<'_>) {
@@ -273,7 +252,7 @@ impl ProviderCheck<'_> {
             problems.add(&self.at("hosts"), "there is no host", "name at least one");
         }
         self.mcp(problems);
-        if self.text.auth.is_empty() {
+        if self.methods.is_empty() {
             problems.add(&self.at("auth"), "there is no auth method", "describe at least one");
         }
         for (key, url) in [("key_url", &self.text.key_url), ("docs_url", &self.text.docs_url)] {
@@ -325,16 +304,14 @@ impl ProviderCheck<'_> {
                 problems.add(&name, format_args!("`{}` is declared twice", text.name), "keep one");
                 continue;
             }
-            let within = text.within.as_deref();
-            if within.is_some_and(|within| !text.captured || within.matches("{}").count() != 1) {
-                let remedy = "write `{}` once, for a variable with `captured: true`";
-                problems.add(
-                    &key_of(&at, "within"),
-                    "it is not the template of a captured variable",
-                    remedy,
-                );
+            if text.within.is_some() && !text.captured {
+                let message = "only captured values have text around them";
+                problems.add(&key_of(&at, "within"), message, "add `captured: true`, or remove it");
             }
-            let variable = variable(text);
+            let mut variable = text.clone();
+            if variable.label.is_empty() {
+                variable.label = text.name.replace('_', " ");
+            }
             if let Some(Err(error)) = text.default.as_deref().map(|d| variable.accept(d)) {
                 problems.add(&key_of(&at, "default"), error, "correct the default");
             }
@@ -382,15 +359,6 @@ impl ProviderCheck<'_> {
     }
 }
 
-fn template(text: &TemplateText) -> super::Template {
-    super::Template {
-        id: text.id.clone(),
-        label: text.label.clone(),
-        scopes: text.scopes.clone(),
-        settings: serde_json::to_value(&text.settings).unwrap_or_default(),
-    }
-}
-
 /// The URLs of an auth method: key, URL, whether injection is refused there.
 fn urls(auth: &AuthText) -> impl Iterator<Item = (&'static str, &str, bool)> {
     let oauth = &auth.oauth;
@@ -413,24 +381,6 @@ fn urls(auth: &AuthText) -> impl Iterator<Item = (&'static str, &str, bool)> {
     .chain(auth.renewal.iter().map(|renewal| ("renewal", &*renewal.url, true)))
 }
 
-fn variable(text: &VariableText) -> Variable {
-    Variable {
-        name: text.name.clone(),
-        kind: text.kind,
-        label: text.label.clone().unwrap_or_else(|| text.name.replace('_', " ")),
-        help: text.help.clone(),
-        example: text.example.clone(),
-        default: text.default.clone(),
-        choices: text.choices.clone(),
-        captured: text.captured,
-        within: text
-            .within
-            .as_deref()
-            .and_then(|text| text.split_once("{}"))
-            .map(|(before, after)| (before.to_owned(), after.to_owned())),
-    }
-}
-
 fn clears(text: &ClearsText, path: &str, problems: &mut Problems<'_>) -> Clears {
     let at = key_of(path, "headers");
     let mut headers: Vec<HeaderName> = Vec::new();
@@ -440,22 +390,6 @@ fn clears(text: &ClearsText, path: &str, problems: &mut Problems<'_>) -> Clears 
     let boxed = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect();
     let (queries, cookies) = (boxed(&text.queries), boxed(&text.cookies));
     Clears { headers, queries, cookies, ..Clears::default() }
-}
-
-fn rate_limit(text: &RetryText, path: &str, problems: &mut Problems<'_>) -> RateLimitFields {
-    let mut names = |key: &str, names: &[String]| {
-        let at = key_of(path, key);
-        let parsed = names.iter().enumerate();
-        parsed
-            .filter_map(|(index, name)| field_name(name, &item_of(&at, index), problems))
-            .collect()
-    };
-    RateLimitFields {
-        after: names("after", &text.after),
-        reset_after: names("reset_after", &text.reset_after),
-        reset_at: names("reset_at", &text.reset_at),
-        remaining: names("remaining", &text.remaining),
-    }
 }
 
 /// Whether the text is a valid provider id: lower-case letters, digits and hyphens.

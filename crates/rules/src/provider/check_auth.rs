@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_yaml::Value;
 
-use super::auth_method::{AuthMethod, AwsScope, Field, KeyPattern};
+use super::auth_method::{AuthMethod, AwsScope};
 use super::check_minted;
 use super::check_oauth;
 use super::check_oauth1;
@@ -14,11 +14,12 @@ use super::check_test_request::test_request;
 use super::decode::{decode, did_you_mean};
 use super::document::{Problems, item_of, key_of};
 use super::environment;
+use super::field::Field;
 use super::kinds::{AuthKind, COMMON, OTHER, keys, usual_fields, usual_label};
 use super::oauth::OAuth;
 use super::own_hosts::{OwnHosts, is_day, is_word, split_https};
 use super::placing::{MINTED, PlacementParser};
-use super::schema::{AppSourceText, AuthText, FieldText, KeyText};
+use super::schema::{AppSourceText, AuthText, KeyText};
 use crate::inject::placeholder::{Letters, has_mark};
 
 /// The placeholder of the app's redirect URI in a step.
@@ -178,7 +179,7 @@ fn described(field: &mut Field, text: &AuthText, path: &str, problems: &mut Prob
     let at = key_of(path, if text.key.is_some() { "key" } else { "env" });
     let KeyText { prefixes, suffixes, length, pattern, placeholder, letters } =
         text.key.clone().unwrap_or_default();
-    field.pattern = shape(pattern.as_deref(), &key_of(&at, "pattern"), problems);
+    field.pattern = pattern;
     (field.prefixes, field.suffixes) = (prefixes, suffixes);
     field.placeholder = placeholder.map(Into::into);
     field.length = length;
@@ -205,7 +206,7 @@ fn bare(name: &str, label: &str, secret: bool, optional: bool) -> Field {
     }
 }
 
-fn declared_fields(declared: &[FieldText], path: &str, problems: &mut Problems<'_>) -> Vec<Field> {
+fn declared_fields(declared: &[Field], path: &str, problems: &mut Problems<'_>) -> Vec<Field> {
     let mut found: Vec<Field> = Vec::new();
     for (index, text) in declared.iter().enumerate() {
         let at = item_of(path, index);
@@ -217,17 +218,10 @@ fn declared_fields(declared: &[FieldText], path: &str, problems: &mut Problems<'
         if found.iter().any(|other| other.name == text.name) {
             problems.add(&name, format_args!("`{}` is declared twice", text.name), "keep one");
         }
-        let label = text.label.clone().unwrap_or_else(|| text.name.replace('_', " "));
-        let mut field = Field {
-            help: text.help.clone(),
-            from_source: text.from_source,
-            prefixes: text.prefixes.clone(),
-            suffixes: text.suffixes.clone(),
-            length: text.length,
-            pattern: shape(text.pattern.as_deref(), &key_of(&at, "pattern"), problems),
-            env: text.env.clone(),
-            ..bare(&text.name, &label, text.secret, text.optional)
-        };
+        let mut field = text.clone();
+        if field.label.is_empty() {
+            field.label = text.name.replace('_', " ");
+        }
         check_shape(&mut field, &at, &key_of(&at, "env"), problems);
         if field.from_source && !(field.secret && field.env.is_empty()) {
             let message =
@@ -237,16 +231,6 @@ fn declared_fields(declared: &[FieldText], path: &str, problems: &mut Problems<'
         found.push(field);
     }
     found
-}
-
-fn shape(pattern: Option<&str>, at: &str, problems: &mut Problems<'_>) -> Option<KeyPattern> {
-    match KeyPattern::parse(pattern?) {
-        Ok(shape) => Some(shape),
-        Err(error) => {
-            problems.add(at, format_args!("not a regular expression: {error}"), "correct it");
-            None
-        }
-    }
 }
 
 /// Checks the shape of a key and its variables. What a stored definition may not have is omitted.

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::auth_method::Field;
 use super::document::{Problems, key_of};
+use super::field::Field;
 use super::keys::{JwtText, RequestText, SignatureText, TlsFields};
 use super::kinds::AuthKind;
 use super::own_hosts::OwnHosts;

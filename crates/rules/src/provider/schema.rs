@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_yaml::Value;
 
 use super::decode::{one_or_many, time};
+use super::field::{Field, KeyPattern};
 use super::keys::{
     ActionText, ClearsText, IndirectText, JwtText, PlaceText, RequestText, ScopedText,
     SignatureText, TlsFields,
@@ -20,8 +22,9 @@ use super::oauth::OAuth;
 use super::revocation::RevokeText;
 use super::scope_words::ScopeWords;
 use super::url_template::UrlTemplate;
-use super::variable::VariableKind;
+use super::variable::Variable;
 use crate::inject::placeholder::Letters;
+use crate::rate_limit::RateLimitFields;
 use keyward_base::database::DatabaseProtocol;
 use keyward_base::settings;
 
@@ -49,7 +52,7 @@ pub struct ProviderText {
     pub encoded_slash: Option<EncodedSlash>,
     /// Variables of hosts and URLs that the owner enters.
     #[serde(default)]
-    pub variables: Vec<VariableText>,
+    pub variables: Vec<Variable>,
     /// Ways to authenticate, each an [`AuthText`]; the first is the default.
     pub auth: Vec<Value>,
     /// Hosts of repositories that git reaches over HTTPS with this credential, a subset of `hosts`.
@@ -68,8 +71,8 @@ pub struct ProviderText {
     /// removed there if the body has a placeholder.
     #[serde(default)]
     pub repeats: Vec<String>,
-    #[serde(default)]
-    pub templates: Vec<TemplateText>,
+    #[serde(default, deserialize_with = "templates")]
+    pub templates: Vec<Template>,
     /// What scopes allow, in words for people: `chat:write: send messages`.
     #[serde(default)]
     pub scope_words: ScopeWords,
@@ -85,7 +88,7 @@ pub struct ProviderText {
     pub test_source: Option<String>,
     /// Response fields in which the service states its rate limit.
     #[serde(default)]
-    pub retry_headers: RetryText,
+    pub retry_headers: RateLimitFields,
     /// Protocols that clients switch to by `Upgrade`, apart from WebSocket.
     #[serde(default)]
     pub upgrades: Vec<settings::FieldText>,
@@ -113,31 +116,6 @@ pub struct ProviderText {
 pub enum EncodedSlash {
     /// As a part of the segment.
     Segment,
-}
-
-/// A variable of hosts and URLs.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VariableText {
-    /// The name, as in `{name}`.
-    pub name: String,
-    /// Which values it accepts.
-    #[serde(default)]
-    pub kind: VariableKind,
-    pub label: Option<String>,
-    pub help: Option<String>,
-    /// An example of a value.
-    pub example: Option<String>,
-    /// The value used if the owner gives none.
-    pub default: Option<String>,
-    /// The allowed values.
-    #[serde(default)]
-    pub choices: Vec<String>,
-    /// Whether it comes from the service's response instead of the owner.
-    #[serde(default)]
-    pub captured: bool,
-    /// The text around a captured value, such as `https://{}.my.salesforce.com`.
-    pub within: Option<String>,
 }
 
 /// Where the steps of an app are documented.
@@ -168,7 +146,7 @@ pub struct AuthText {
     /// Places by host and path; the first match applies.
     pub placements: Option<Vec<ScopedText>>,
     /// The fields that the owner enters, if not the kind's default.
-    pub fields: Option<Vec<FieldText>>,
+    pub fields: Option<Vec<Field>>,
     /// The shape of the only secret field.
     pub key: Option<KeyText>,
     /// Environment variables that SDKs read the only secret field from.
@@ -233,38 +211,6 @@ pub struct AuthText {
     pub via: Option<String>,
 }
 
-/// A field that the owner enters.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FieldText {
-    /// The name, as in `--field name=…` and `{name}`.
-    pub name: String,
-    pub label: Option<String>,
-    pub help: Option<String>,
-    /// Whether the value is sealed and never shown; true by default.
-    #[serde(default = "yes")]
-    pub secret: bool,
-    /// Whether the field may be left out.
-    #[serde(default)]
-    pub optional: bool,
-    /// Whether its value must be kept in a secret source, because it expires.
-    #[serde(default)]
-    pub from_source: bool,
-    /// A regular expression that must match whole values.
-    pub pattern: Option<String>,
-    /// Known prefixes of values.
-    #[serde(default)]
-    pub prefixes: Vec<String>,
-    /// As those of a key.
-    #[serde(default)]
-    pub suffixes: Vec<String>,
-    /// The length of values in characters, if all have the same.
-    pub length: Option<usize>,
-    /// Environment variables that SDKs read it from.
-    #[serde(default)]
-    pub env: Vec<String>,
-}
-
 /// The shape of a key.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -279,7 +225,7 @@ pub struct KeyText {
     /// The length in characters, prefix included and suffix not.
     pub length: Option<usize>,
     /// A regular expression that must match whole keys.
-    pub pattern: Option<String>,
+    pub pattern: Option<KeyPattern>,
     /// How placeholders begin, if SDKs check more of a key than its first prefix.
     pub placeholder: Option<String>,
     /// The letters of placeholders, if programs accept only some.
@@ -322,33 +268,42 @@ pub struct TestText {
     pub note: Option<String>,
 }
 
-/// Initial values of an app; the app's own values take precedence.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct TemplateText {
-    /// Lower-case letters, digits, `-` and `_`; unique in the catalogue.
+/// Initial values of an app.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Template {
+    /// The template's id.
     pub id: String,
+    /// The display name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     /// Scopes to request.
-    #[serde(default)]
     pub scopes: Vec<String>,
     /// Settings of the app, as in the configuration.
-    #[serde(default)]
-    pub settings: BTreeMap<String, Value>,
+    pub settings: serde_json::Value,
 }
 
-/// Response fields in which a service states its rate limit. [`crate::rate_limit::RateLimitFields`] reads them.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RetryText {
-    /// Seconds or a date, as in `Retry-After`, which is read for every service.
-    pub after: Vec<String>,
-    /// Seconds or a duration until the limit is reset.
-    pub reset_after: Vec<String>,
-    /// The time at which the limit is reset.
-    pub reset_at: Vec<String>,
-    /// The number of remaining requests. The total is in the field that has `limit` instead of `remaining` in its name.
-    pub remaining: Vec<String>,
+/// A template as it is written; the app's own values take precedence.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TemplateText {
+    /// Lower-case letters, digits, `-` and `_`; unique in the catalogue.
+    id: String,
+    label: Option<String>,
+    #[serde(default)]
+    scopes: Vec<String>,
+    #[serde(default)]
+    settings: serde_json::Map<String, serde_json::Value>,
+}
+
+fn templates<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Template>, D::Error> {
+    let all = Vec::<TemplateText>::deserialize(from)?.into_iter();
+    let template = |TemplateText { id, label, scopes, settings }| Template {
+        id,
+        label,
+        scopes,
+        settings: settings.into(),
+    };
+    Ok(all.map(template).collect())
 }
 
 /// How reliable the data of a provider are.
