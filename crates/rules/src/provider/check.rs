@@ -523,6 +523,10 @@ mod tests {
             "p.yaml:4: auth[0].token: `token` does not go with kind `bearer`; remove it, or change the kind",
         ),
         (
+            "[{ id: a, kind: bearer, colour: red }]",
+            "p.yaml:4: auth[0].colour: unknown key `colour`; known here: id, kind, label, note, placement, place, placements, fields, key, env, test, tls",
+        ),
+        (
             "[{ id: a, kind: oauth2, token: 'http://api.acme.test/t' }]",
             "p.yaml:4: auth[0].token: this is not an https URL; write `https://host/path`",
         ),
@@ -596,6 +600,14 @@ mod tests {
             "hosts: [a.test]\npaths: [api]",
             "p.yaml:4: paths[0]: `api` is not a path pattern: begin with `/`; `*` means one \
              segment or a part of it, and `**`, as a whole segment, any number of them",
+        ),
+        (
+            "hosts: [a.test]\nvariables: [{ name: x, captured: true, within: 'a{}{}' }]",
+            "p.yaml:4: variables[0].within: this is not the text around a value; write `{}` once, where the value is",
+        ),
+        (
+            "hosts: [a.test]\nretry_headers: { after: ['X Y'] }",
+            "p.yaml:4: retry_headers.after[0]: this is not a header field's name; write letters and hyphens",
         ),
         (
             "hosts: [a.test]\nkey_url: acme.test",

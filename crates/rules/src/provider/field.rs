@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
+use super::decode::or_default;
 use crate::inject::placeholder::{Letters, Placeholder, PlaceholderShape, longest};
 use keyward_base::secret::Secret;
 
@@ -15,7 +16,7 @@ pub struct Field {
     /// The name, as in `--field NAME=…` and `{name}`.
     pub name: String,
     /// For people; made of the name where a file has none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub label: String,
     pub help: Option<String>,
     /// Whether the value is sealed and never shown; then agents get a placeholder of it.

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::decode::{one_or_many, time};
+use super::decode::{one_or_many, or_default, time};
 pub use super::keys::{
     ClientAuthText, ExpiresText, GrantText, PkceText, RefreshText, ResponseModeText, TokenBodyText,
 };
@@ -24,6 +24,7 @@ use crate::inject::sign::jwt::JwtTemplate;
 #[serde(default = "OAuth::standard")]
 pub struct OAuth {
     /// The grant type; of kinds without a consent, an assertion.
+    #[serde(deserialize_with = "or_default")]
     pub grant: GrantText,
     /// The issuer identifier, compared exactly (RFC 8414 §3.3, RFC 9207).
     pub issuer: Option<UrlTemplate>,
@@ -49,14 +50,18 @@ pub struct OAuth {
     /// The endpoint that identifies the account of an access token (OpenID Connect Core §5.3, or similar).
     pub userinfo: Option<UrlTemplate>,
     /// How the browser returns.
+    #[serde(deserialize_with = "or_default")]
     pub response_mode: ResponseModeText,
     /// The scopes requested if neither app nor connection names any.
     pub scopes: Vec<String>,
     /// The separator between scopes.
+    #[serde(deserialize_with = "separator")]
     pub scope_separator: String,
     /// How the client authenticates, unless its app overrides it.
+    #[serde(deserialize_with = "or_default")]
     pub client_auth: ClientAuthText,
     /// The encoding of token requests.
+    #[serde(deserialize_with = "or_default")]
     pub token_body: TokenBodyText,
     /// Parameters added to the authorization URL.
     pub authorize_params: BTreeMap<String, String>,
@@ -73,8 +78,10 @@ pub struct OAuth {
     /// The `grant_type` sent, if not the standard one.
     pub grant_type: Option<String>,
     /// Support of PKCE (RFC 7636).
+    #[serde(deserialize_with = "or_default")]
     pub pkce: PkceText,
     /// What happens to a refresh token when it is used.
+    #[serde(deserialize_with = "or_default")]
     pub refresh: RefreshText,
     /// Lifetime of an access token that can be renewed, if the response does not contain it; never overrides the
     /// response.
@@ -89,6 +96,7 @@ pub struct OAuth {
     /// Dotted path of the expiry, if not `expires_in`.
     pub expires_path: Option<String>,
     /// The format of the expiry.
+    #[serde(deserialize_with = "or_default")]
     pub expires_format: ExpiresText,
     /// Host variables captured from the token response: variable → dotted path.
     pub capture: BTreeMap<String, String>,
@@ -110,6 +118,10 @@ pub struct OAuth {
     /// The length of the text beside the token where it is written, such as `Bearer `.
     #[serde(skip)]
     pub placed_bytes: usize,
+}
+
+fn separator<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_else(|| OAuth::standard().scope_separator))
 }
 
 /// The endpoint of temporary credentials, RFC 5849 §2.1.

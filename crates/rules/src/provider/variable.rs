@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::decode::or_default;
 use keyward_base::agent::is_unreserved;
 use keyward_base::pattern::{HostPattern, PatternError};
 
@@ -21,7 +22,7 @@ pub struct Variable {
     #[serde(default)]
     pub kind: VariableKind,
     /// For people; made of the name where a file has none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub label: String,
     pub help: Option<String>,
     /// An example of a value.
