@@ -94,13 +94,11 @@ pub(super) fn decided(
     let policy = admin.deps().rulebook.current();
     let request = question.query.policy_request();
     let decision = policy.explain(&agent, &request);
-    let considered = policy.considered(&agent, &request, decision.rule.as_deref());
     let mut told = explanation(admin, &record, &question, decision);
     // No rule decides for a paused agent, whose bindings are omitted: other reasons have remedies that do not help.
     if admin.deps().directory.view().is_inactive(&record) {
         told.stopped_by = vec![stop::agent_paused(&record)];
     }
-    told.considered = considered;
     told.allowed = told.stopped_by.is_empty();
     Ok((told, question.query.target))
 }
@@ -142,7 +140,7 @@ fn explanation(
         addresses: Vec::new(),
         proxy: None,
         stopped_by: stop.into_iter().collect(),
-        considered: Vec::new(),
+        considered: decision.considered,
     }
 }
 

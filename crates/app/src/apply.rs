@@ -7,19 +7,19 @@ use anyhow::Context;
 use super::plan::planning::TOKEN_LABEL;
 use super::plan::step::{Plan, PlannedAction, Step, Work};
 use super::plan::{
-    AgentChange, AgentWork, AppWork, ConnectionInput, ConnectionWork, FreedSlots, HoneytokenWork,
-    HookWork, PlannedConnection, PluginWork, SourceWork, WebhookWork,
+    AgentChange, AgentWork, ConnectionInput, ConnectionWork, Fields, FreedSlots, PlannedConnection,
+    PluginWork, ResourceWork,
 };
 use crate::config::UseItem;
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, PluginId, SourceId};
-use keyward_inbox::Inbox;
+use keyward_inbox::{Inbox, NewKeys};
 use keyward_model::{
     Agent, AgentFacts, App, BindTerms, Connection, ConnectionSpec, Honeytoken, HoneytokenFacts,
     Hook, HookSpec, Plugin, PluginSpec, Record, Reference, Source, Webhook, WebhookState,
 };
 use keyward_state::directory::{AppRecord, ConnectionRecord, Directory, ManagedBy};
 use keyward_state::observe::change::Actor;
-use keyward_vault::events::Events;
+use keyward_vault::events::{Events, WebhookSigningKey};
 use keyward_vault::{NewApp, Vault, VaultError};
 
 /// The services that a plan changes.
@@ -60,8 +60,8 @@ impl ApplyTarget<'_> {
         match work {
             Work::Nothing => Ok(()),
             Work::Org => Ok(self.directory().add_org(org, ManagedBy::File).await.map(drop)?),
-            Work::Webhook(work) => self.webhook(org, work).await,
-            Work::Honeytoken(work) => self.honeytoken(org, work).await,
+            Work::Webhook(work) => self.webhook(org, *work).await,
+            Work::Honeytoken(work) => self.honeytoken(org, *work).await,
             Work::App(work) => self.app(org, *work).await,
             Work::Hook(work) => self.hook(org, *work).await,
             Work::Source(work) => self.source(org, *work).await,
@@ -75,14 +75,18 @@ impl ApplyTarget<'_> {
         self.vault.directory()
     }
 
-    async fn webhook(self, org: &OrgId, work: WebhookWork) -> anyhow::Result<()> {
+    async fn webhook(
+        self,
+        org: &OrgId,
+        work: ResourceWork<Webhook, WebhookSigningKey>,
+    ) -> anyhow::Result<()> {
         let directory = self.directory();
         let (hook, key) = match work {
-            WebhookWork::Make(spec, key) => {
+            ResourceWork::Make(spec, key) => {
                 self.events.add(org, ManagedBy::File, spec, key).await?;
                 return Ok(());
             }
-            WebhookWork::Change { id, spec, activates, key } => {
+            ResourceWork::Change { id, spec, activates, given: key, .. } => {
                 let change = move |hook: &mut Record<Webhook>| {
                     if activates {
                         hook.facts.state = WebhookState::Active;
@@ -91,7 +95,7 @@ impl ApplyTarget<'_> {
                 };
                 (directory.change(org, &id, change).await?, key)
             }
-            WebhookWork::Pause(id) => {
+            ResourceWork::End(id) => {
                 let pause = |hook: &mut Record<Webhook>| hook.facts.state = WebhookState::Paused;
                 directory.change(org, &id, pause).await?;
                 return Ok(());
@@ -100,16 +104,16 @@ impl ApplyTarget<'_> {
         Ok(self.events.sign_with(org, &hook.id, key).await?)
     }
 
-    async fn hook(self, org: &OrgId, work: HookWork) -> anyhow::Result<()> {
+    async fn hook(self, org: &OrgId, work: ResourceWork<Hook, NewKeys>) -> anyhow::Result<()> {
         let directory = self.directory();
         let (hook, keys) = match work {
-            HookWork::Make(spec, keys) => {
+            ResourceWork::Make(spec, keys) => {
                 let spec = self.of_connection(org, spec)?;
                 let hook = self.inbox.new_hook(org, ManagedBy::File, spec);
                 self.inbox.add(hook, keys).await?;
                 return Ok(());
             }
-            HookWork::Change { id, spec, keys } => {
+            ResourceWork::Change { id, spec, given: keys, .. } => {
                 let spec = self.of_connection(org, spec)?;
                 let change = move |hook: &mut Record<Hook>| {
                     hook.facts.paused = false;
@@ -117,7 +121,7 @@ impl ApplyTarget<'_> {
                 };
                 (directory.change(org, &id, change).await?, keys)
             }
-            HookWork::Pause(id) => {
+            ResourceWork::End(id) => {
                 let pause = |hook: &mut Record<Hook>| hook.facts.paused = true;
                 directory.change(org, &id, pause).await?;
                 return Ok(());
@@ -126,23 +130,23 @@ impl ApplyTarget<'_> {
         Ok(self.inbox.set_keys(&hook, keys).await?)
     }
 
-    async fn source(self, org: &OrgId, work: SourceWork) -> anyhow::Result<()> {
+    async fn source(self, org: &OrgId, work: ResourceWork<Source, Fields>) -> anyhow::Result<()> {
         let (view, lifecycle) = (self.directory().view(), self.vault.lifecycle());
         let found = |id: &SourceId| {
             view.one::<Source>(org, id).cloned().with_context(|| gone("source", id.as_str()))
         };
         match work {
-            SourceWork::Make(spec, credentials) => {
+            ResourceWork::Make(spec, credentials) => {
                 lifecycle.add_source(org, spec, &credentials, ManagedBy::File).await?;
             }
-            SourceWork::Change(id, spec, credentials) => {
+            ResourceWork::Change { id, spec, given: credentials, .. } => {
                 let edit = |record: &mut Record<Source>| -> Result<(), VaultError> {
                     record.spec.clone_from(&spec);
                     Ok(())
                 };
                 lifecycle.change_source(&*found(&id)?, &edit, Some(credentials)).await?;
             }
-            SourceWork::Remove(id) => {
+            ResourceWork::End(id) => {
                 lifecycle.remove_source(&*found(&id)?, ManagedBy::File).await?;
             }
         }
@@ -157,20 +161,24 @@ impl ApplyTarget<'_> {
         Ok(spec)
     }
 
-    async fn honeytoken(self, org: &OrgId, work: HoneytokenWork) -> anyhow::Result<()> {
+    async fn honeytoken(
+        self,
+        org: &OrgId,
+        work: ResourceWork<Honeytoken, ()>,
+    ) -> anyhow::Result<()> {
         let (directory, by) = (self.directory(), ManagedBy::File);
         let new = match work {
-            HoneytokenWork::Make(spec) => spec,
-            HoneytokenWork::Replace(id, spec) => {
+            ResourceWork::Make(spec, ()) => spec,
+            ResourceWork::Change { id, spec, replaces: true, .. } => {
                 directory.remove::<Honeytoken>(org, &id, by).await?;
                 spec
             }
-            HoneytokenWork::Change(id, spec) => {
+            ResourceWork::Change { id, spec, .. } => {
                 let change = move |record: &mut Record<Honeytoken>| record.spec.clone_from(&spec);
                 directory.change::<Honeytoken>(org, &id, change).await?;
                 return Ok(());
             }
-            HoneytokenWork::Remove(id) => {
+            ResourceWork::End(id) => {
                 return Ok(directory.remove::<Honeytoken>(org, &id, by).await?);
             }
         };
@@ -181,14 +189,14 @@ impl ApplyTarget<'_> {
         Ok(())
     }
 
-    async fn app(self, org: &OrgId, work: AppWork) -> anyhow::Result<()> {
+    async fn app(self, org: &OrgId, work: ResourceWork<App, Fields>) -> anyhow::Result<()> {
         match work {
-            AppWork::Make(spec, secrets) => {
+            ResourceWork::Make(spec, secrets) => {
                 let (org, managed_by) = (org.clone(), ManagedBy::File);
                 let new = NewApp { id: None, org, spec, registered: None, managed_by };
                 drop(self.vault.lifecycle().add_app_of(new, secrets).await?);
             }
-            AppWork::Change(id, spec, secrets) => {
+            ResourceWork::Change { id, spec, given: secrets, .. } => {
                 let change = |record: &mut AppRecord| -> Result<(), VaultError> {
                     record.spec.clone_from(&spec);
                     record.facts.paused = false;
@@ -196,7 +204,7 @@ impl ApplyTarget<'_> {
                 };
                 drop(self.vault.lifecycle().change_app_of(org, &id, &change, secrets).await?);
             }
-            AppWork::Pause(id) => {
+            ResourceWork::End(id) => {
                 let pause = |record: &mut AppRecord| record.facts.paused = true;
                 drop(self.directory().change::<App>(org, &id, pause).await?);
             }

@@ -1,5 +1,6 @@
-//! Serde adapters for input: durations, intervals in days, and members that may be `null`; and [`Deadline`]: when something
-//! ends, which a person may give as a span from now on. No message quotes a value, because it may be a misplaced secret.
+//! Serde adapters for input: durations, intervals in days, names of members, and members that may be `null`; and
+//! [`Deadline`]: when something ends, which a person may give as a span from now on. No message quotes a value, because it
+//! may be a misplaced secret.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error as _, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use keyward_base::time::{format_duration, parse_duration, parse_moment};
@@ -48,6 +49,30 @@ impl<'de, T: Default + Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
         T::deserialize(MapAccessDeserializer::new(map))
+    }
+}
+
+/// Reads the name of a member of these. Another one is refused where it stands.
+pub(crate) struct MemberName(pub(crate) &'static [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for MemberName {
+    type Value = &'static str;
+
+    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<&'static str, D::Error> {
+        d.deserialize_identifier(self)
+    }
+}
+
+impl Visitor<'_> for MemberName {
+    type Value = &'static str;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a member")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<&'static str, E> {
+        let known = self.0.iter().find(|known| **known == name);
+        known.copied().ok_or_else(|| E::unknown_field(name, self.0))
     }
 }
 

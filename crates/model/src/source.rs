@@ -26,12 +26,13 @@ use serde_json::{Map, Value, json};
 pub use kind::{Condition, LocalOrigin, Pattern, SourceKind, source_kinds};
 pub use settings::{CredentialNames, SourceSettings};
 
+use super::given::{self, MemberName};
+use super::name;
 use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Resource};
 use super::secret_text::SecretFields;
-use super::{given, name};
 use kind::ValueForm;
-use settings::{MemberName, SettingsOf};
+use settings::SettingsOf;
 
 /// 5 minutes: a changed value is used soon, and a source is asked rarely.
 const TTL: Duration = Duration::from_secs(300);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::header::{AsHeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, StatusCode};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use keyward_base::time;
 
@@ -13,16 +13,40 @@ use keyward_base::time;
 const MILLISECONDS_FROM: f64 = 1e11;
 
 /// Fields of a service's responses. Services that name none use common names.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields, default)]
 pub struct RateLimitFields {
-    /// The wait before the next request, in seconds or as a date, as in `Retry-After`.
+    /// The wait before the next request, in seconds or as a date, as in `Retry-After`, which is read for every service.
+    #[serde(deserialize_with = "names")]
     pub after: Vec<HeaderName>,
     /// Seconds, or a duration such as `6m0s`, until the limit is reset.
+    #[serde(deserialize_with = "names")]
     pub reset_after: Vec<HeaderName>,
     /// The time at which the limit is reset: seconds or milliseconds since the epoch, RFC 3339, or an HTTP date.
+    #[serde(deserialize_with = "names")]
     pub reset_at: Vec<HeaderName>,
     /// The number of remaining requests. The field with `limit` instead of `remaining` in its name has the total.
+    #[serde(deserialize_with = "names")]
     pub remaining: Vec<HeaderName>,
+}
+
+/// The name of a header field, as a file has it.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct FieldName(HeaderName);
+
+impl TryFrom<String> for FieldName {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let wrong = "this is not a header field's name; write letters and hyphens";
+        HeaderName::from_bytes(text.as_bytes()).map(Self).map_err(|_| wrong)
+    }
+}
+
+fn names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<HeaderName>, D::Error> {
+    let names = Vec::<FieldName>::deserialize(from)?;
+    Ok(names.into_iter().map(|FieldName(name)| name).collect())
 }
 
 /// A service's rate limit, as one response states it.

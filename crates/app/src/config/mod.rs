@@ -16,6 +16,7 @@ mod error;
 mod file;
 mod ignored_variables;
 mod last_file;
+mod least;
 mod limits;
 mod listen;
 mod listen_at;

@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::Value;
 
+use super::least::{LIMITS, Least, OAUTH};
 use super::parse::Sections;
 use super::reload::RESTART_KEYS;
-use super::{limits, oauth};
 use keyward_base::keys::{Absent, Key, Section, Shape};
 use keyward_base::limits::Limits;
 use keyward_base::sign_in::SignInSettings;
@@ -119,35 +120,29 @@ fn is_within(path: &str, key: &str) -> bool {
 
 /// The defaults of bounds are those of the code, and so is the least that is accepted.
 fn fill_in_numbers(parts: &mut [ReferencePart]) {
-    let (limits, oauth) = (Limits::default(), TokenSettings::default());
-    let numbers = serde_json::to_value(&limits).unwrap_or_default();
-    fill_in(parts, "limits", &numbers, &limits::least(&limits), &limits::waits(&limits));
-    let numbers = serde_json::to_value(&oauth).unwrap_or_default();
-    fill_in(parts, "oauth", &numbers, &oauth::least(&oauth), &oauth::waits(&oauth));
-    let numbers = serde_json::to_value(RotationSettings::default()).unwrap_or_default();
-    fill_in(parts, "rotation", &numbers, &[], &[]);
-    let numbers = serde_json::to_value(SignInSettings::default()).unwrap_or_default();
-    fill_in(parts, "sign_in", &numbers, &[], &[]);
-    let numbers = serde_json::to_value(WebhookSettings::default()).unwrap_or_default();
-    fill_in(parts, "events", &numbers, &[], &[]);
+    fill_in(parts, "limits", &Limits::default(), Some(&LIMITS));
+    fill_in(parts, "oauth", &TokenSettings::default(), Some(&OAUTH));
+    fill_in(parts, "rotation", &RotationSettings::default(), None);
+    fill_in(parts, "sign_in", &SignInSettings::default(), None);
+    fill_in(parts, "events", &WebhookSettings::default(), None);
 }
 
 fn fill_in(
     parts: &mut [ReferencePart],
     path: &str,
-    defaults: &Value,
-    least: &[(&str, usize, usize)],
-    waits: &[(&str, Duration)],
+    defaults: &impl Serialize,
+    least: Option<&Least>,
 ) {
+    let defaults = serde_json::to_value(defaults).unwrap_or_default();
     for entry in parts.iter_mut().filter(|part| part.path == path).flat_map(|p| &mut p.entries) {
-        if let Some(default) = defaults.get(entry.name) {
-            entry.default = Default::Value(bound(default));
-        }
-        let count = least.iter().find(|(key, ..)| *key == entry.name);
-        entry.least = count.map(|(_, _, least)| least.to_string());
-        if waits.iter().any(|(key, _)| *key == entry.name) {
-            entry.least = Some("more than 0".to_owned());
-        }
+        let Some(default) = defaults.get(entry.name) else { continue };
+        entry.default = Default::Value(bound(default));
+        let least = least.and_then(|least| least.of(entry.name, &defaults));
+        entry.least = match default {
+            Value::Number(_) => least.map(|least| least.to_string()),
+            Value::String(_) => least.map(|_| "more than 0".to_owned()),
+            _ => None,
+        };
     }
 }
 

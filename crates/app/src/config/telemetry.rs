@@ -2,6 +2,7 @@
 //! (`OTEL_…`) are not read: they may be meant for other programs, and decide where data goes.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::time::Duration;
 
 use http::{HeaderName, Uri};
@@ -28,25 +29,7 @@ pub struct Otlp {
     pub endpoint: String,
     /// Fields of each request to it.
     pub headers: Vec<(HeaderName, SecretSource)>,
-    /// Whether exchanges leave spans.
-    pub traces: bool,
-    /// Whether the log is exported.
-    pub logs: bool,
-    /// The share of traces that are recorded, 0 to 1.
-    pub sample: f64,
-    /// Whether upstreams get the trace's context.
-    pub propagate: bool,
-    pub service_name: String,
-    /// Further attributes of this service.
-    pub resource_attributes: BTreeMap<String, String>,
-    /// Time for one export.
-    pub timeout: Duration,
-    /// How long an item waits for others.
-    pub schedule_delay: Duration,
-    /// Items that may wait.
-    pub max_queue_size: usize,
-    /// Items of one export.
-    pub max_export_batch_size: usize,
+    pub settings: OtlpSettings,
     /// Where it stands, for errors: `keyward.yaml:12: telemetry.otlp`.
     pub place: String,
 }
@@ -71,15 +54,15 @@ section! {
         #[key(one of ["token", "open"], "token")]
         metrics: Option<Value>,
         /// Exports by OTLP over HTTP, in protobuf. Without it nothing is recorded or sent.
-        #[key(map of OtlpText)]
+        #[key(map of OtlpSettings)]
         otlp: Option<Value>,
     }
 }
 
 section! {
-    #[derive(Deserialize)]
+    #[derive(Clone, Debug, Deserialize)]
     #[serde(default, deny_unknown_fields)]
-    pub(super) struct OtlpText {
+    pub struct OtlpSettings {
         /// The collector's base URL; `/v1/traces` and `/v1/logs` are appended. It may be in any network, also at a
         /// loopback address, and need not be in `upstream.allow_private`. `upstream.trust` and `upstream.proxy` apply.
         #[key("URL such as `https://collector:4318`", required)]
@@ -90,43 +73,51 @@ section! {
         headers: BTreeMap<String, Value>,
         /// Whether each exchange leaves a span, with children for attempts at the upstream and waits for a credential.
         #[key(one of ["true", "false"], "true")]
-        traces: bool,
+        pub traces: bool,
         /// Whether the lines of the log are exported too, those that `log.level` shows.
         #[key(one of ["true", "false"], "true")]
-        logs: bool,
+        pub logs: bool,
         /// The share of traces that are recorded, of those that begin at Keyward. If the agent's request has a
         /// `traceparent`, its sampled flag decides.
         #[key("number from 0 to 1", "1.0")]
-        sample: f64,
+        pub sample: f64,
         /// Whether upstreams get `traceparent` with Keyward's span, and the agent's `tracestate`. Otherwise, while
         /// `traces` is on, both fields of the agent are removed.
         #[key(one of ["true", "false"], "false")]
-        propagate: bool,
+        pub propagate: bool,
         /// The attribute `service.name`.
         #[key("text", "keyward")]
-        service_name: String,
+        pub service_name: String,
         /// Further attributes of this service, such as `deployment.environment.name`.
         #[key("map of text to text", "{}")]
-        resource_attributes: BTreeMap<String, String>,
+        pub resource_attributes: BTreeMap<String, String>,
         /// Time for one export; 100ms to 60s.
         #[key("time", "10s")]
         #[serde(with = "duration")]
-        timeout: Duration,
+        pub timeout: Duration,
         /// How long a span or record waits for others, to be sent with them; 10ms to 60s.
         #[key("time", "5s")]
         #[serde(with = "duration")]
-        schedule_delay: Duration,
+        pub schedule_delay: Duration,
         /// Spans, and log records, that may wait. Further ones are dropped, and counted in
         /// `keyward_telemetry_dropped_total`; 16 to 1000000.
         #[key("number", "2048")]
-        max_queue_size: usize,
+        pub max_queue_size: usize,
         /// Spans, or log records, of one export; 1 to `max_queue_size`.
         #[key("number", "512")]
-        max_export_batch_size: usize,
+        pub max_export_batch_size: usize,
     }
 }
 
-impl Default for OtlpText {
+impl Deref for Otlp {
+    type Target = OtlpSettings;
+
+    fn deref(&self) -> &OtlpSettings {
+        &self.settings
+    }
+}
+
+impl Default for OtlpSettings {
     /// The defaults of OpenTelemetry's SDKs.
     fn default() -> Self {
         Self {
@@ -158,12 +149,12 @@ pub(super) fn telemetry(
 }
 
 fn otlp(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> Option<Otlp> {
-    let text = reading.section::<OtlpText>(value, PATH)?;
-    check_numbers(&text, reading);
-    let url = reading.required(text.endpoint, "endpoint", PATH);
+    let mut settings = reading.section::<OtlpSettings>(value, PATH)?;
+    check_numbers(&settings, reading);
+    let url = reading.required(settings.endpoint.take(), "endpoint", PATH);
     let endpoint = if url.is_empty() { None } else { endpoint(&url, reading) };
     if let Some(target) = &endpoint
-        && !text.headers.is_empty()
+        && !settings.headers.is_empty()
         && target.scheme() == Scheme::Http
         && !target.host().is_this_machine()
     {
@@ -172,7 +163,7 @@ fn otlp(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> Option<Otlp> 
         reading.problems.add(&key_of(PATH, "headers"), message, remedy);
     }
     let mut headers = Vec::new();
-    for (name, value) in &text.headers {
+    for (name, value) in &std::mem::take(&mut settings.headers) {
         let path = key_of(&key_of(PATH, "headers"), name);
         let name = header(name, &path, reading);
         headers.extend(name.zip(source::secret(value, &path, reading)));
@@ -181,21 +172,12 @@ fn otlp(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> Option<Otlp> 
     Some(Otlp {
         endpoint: url.trim_end_matches('/').to_owned(),
         headers,
-        traces: text.traces,
-        logs: text.logs,
-        sample: text.sample,
-        propagate: text.propagate,
-        service_name: text.service_name,
-        resource_attributes: text.resource_attributes,
-        timeout: text.timeout,
-        schedule_delay: text.schedule_delay,
-        max_queue_size: text.max_queue_size,
-        max_export_batch_size: text.max_export_batch_size,
+        settings,
         place: reading.place(PATH),
     })
 }
 
-fn check_numbers(text: &OtlpText, reading: &mut ConfigReading<'_>) {
+fn check_numbers(text: &OtlpSettings, reading: &mut ConfigReading<'_>) {
     let seconds = |time: Duration| time.as_secs_f64();
     let checks = [
         (

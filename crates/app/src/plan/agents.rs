@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::planning::{Basis, Planning, TOKEN_LABEL, differing, members, named};
+use super::planning::{Basis, Planning, TOKEN_LABEL, differing, members};
 use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::{AgentChange, AgentWork, FreedSlots};
 use crate::config::{Declared, UseItem};
@@ -43,10 +43,9 @@ impl Planning<'_> {
         let Basis { config, view, .. } = self.basis;
         let are_given = tokens.iter().any(Option::is_some);
         let mut holders = if are_given { TokenHolders::of(view) } else { TokenHolders::default() };
-        let named = named(&config.agents, |it| (&it.org, &it.name));
         let of_file = view.agents().filter(|it| it.managed_by == ManagedBy::File);
         let unnamed: Vec<_> =
-            of_file.filter(|it| !named.contains(&(&it.org, it.name.as_str()))).collect();
+            of_file.filter(|it| !self.declared_agents.contains(&(&it.org, it.name()))).collect();
         self.free_tokens(&unnamed, &tokens, &mut holders);
         for (declared, token) in config.agents.iter().zip(tokens) {
             let record = self.agent(declared, token, &mut holders);

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::apps::AppOf;
 use super::inputs::Fields;
-use super::planning::{Basis, Planning, differing, members, named};
+use super::planning::{Basis, Planning, differing, members};
 use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::{ConnectionChange, ConnectionInput, ConnectionWork, PlannedConnection};
 use crate::config::Declared;
@@ -22,9 +22,11 @@ impl Planning<'_> {
             let record = self.connection(declared, fields);
             self.put_planned(record, view.find_connection(&declared.org, &declared.name));
         }
-        let named = named(&config.connections, |it| (&it.org, &it.name));
         let of_file = view.connections().filter(|it| it.managed_by == ManagedBy::File);
-        for found in of_file.filter(|it| !named.contains(&(&it.org, it.name.as_str()))) {
+        for found in of_file {
+            if self.declared_connections.contains(&(&found.org, found.name())) {
+                continue;
+            }
             if found.facts.state.is_usable() || found.facts.held {
                 let subject = StepSubject::new("connection", &found.org, &found.name);
                 let work = Work::Connection(Box::new(ConnectionWork::Pause(found.id.clone())));

@@ -1,16 +1,13 @@
 //! Steps for hooks of the configuration.
 
-use std::collections::HashMap;
-
-use super::known::NamedResources;
-use super::planning::{Basis, Planning, members, named};
+use super::planned::Planned;
+use super::planning::Planning;
 use super::problem::AbsentName;
-use super::step::{PlannedAction, Step, StepSubject, Work};
-use super::work::HookWork;
-use crate::config::Declared;
-use keyward_base::id::OrgId;
+use super::step::{StepSubject, Work};
+use super::work::ResourceWork;
+use crate::config::{Config, Declared};
 use keyward_inbox::NewKeys;
-use keyward_model::{Hook, HookSpec, ManagedBy, Record, Reference, Resource};
+use keyward_model::{Hook, HookSpec, Record, Reference};
 use keyward_rules::provider::decode::did_you_mean;
 
 const SEE_SCHEMES: &str = "`keyward hook schemes` lists them";
@@ -23,65 +20,51 @@ enum HookProblem {
     Absent(AbsentName),
 }
 
-impl Planning<'_> {
-    pub(super) fn hooks(&mut self, keys: Vec<Option<NewKeys>>) {
-        let Basis { config, view, .. } = self.basis;
-        let known = self.known();
-        let checked: Vec<_> = config
-            .hooks
-            .iter()
-            .zip(&keys)
-            .map(|(it, keys)| known.checked(it, keys.as_ref()))
-            .collect();
-        let mut counts: HashMap<&OrgId, usize> = HashMap::new();
-        for ((declared, keys), checked) in config.hooks.iter().zip(keys).zip(checked) {
-            let subject =
-                StepSubject::new("hook", &declared.org, declared.name()).at(&declared.place);
-            let found = view.find::<Hook>(&declared.org, declared.name());
-            let stored = || view.all::<Hook>(&declared.org).count();
-            let count = counts.entry(&declared.org).or_insert_with(stored);
-            *count += usize::from(found.is_none());
-            if found.is_some_and(|found| found.managed_by == ManagedBy::Store) {
-                self.refuse_stored(&subject);
-            } else if *count > Hook::KIND.max {
-                let message = format!("its organisation has {} already", Hook::KIND.max);
-                self.refuse(&subject, message, "remove some");
-            } else {
-                match checked {
-                    Ok(spec) => self.steps.extend(
-                        keys.map(|keys| step(subject, found.map(|it| &**it), declared, spec, keys)),
-                    ),
-                    Err(HookProblem::Wrong(message, remedy)) => {
-                        self.refuse(&subject, message, &remedy);
-                    }
-                    Err(HookProblem::Absent(absent)) => self.report_absent(&subject, absent),
-                }
-            }
+impl Planned for Hook {
+    type Given = NewKeys;
+
+    const WORK: fn(Box<ResourceWork<Self, Self::Given>>) -> Work = Work::Hook;
+
+    fn declared(config: &Config) -> &[Declared<Self>] {
+        &config.hooks
+    }
+
+    fn is_paused(record: &Record<Self>) -> bool {
+        record.facts.paused
+    }
+
+    fn judged(
+        planning: &mut Planning<'_>,
+        subject: &StepSubject,
+        item: &Declared<Self>,
+        _: Option<&Record<Self>>,
+        given: Option<&NewKeys>,
+    ) -> Option<HookSpec> {
+        match planning.checked_hook(item, given) {
+            Ok(spec) => return Some(spec),
+            Err(HookProblem::Wrong(message, remedy)) => planning.refuse(subject, message, &remedy),
+            Err(HookProblem::Absent(absent)) => planning.report_absent(subject, absent),
         }
-        let named = named(&config.hooks, |it| (&it.org, it.name()));
-        for found in view.orgs().flat_map(|org| view.all::<Hook>(&org.id)) {
-            let is_named = named.contains(&(&found.org, found.name()));
-            if found.managed_by == ManagedBy::File && !found.facts.paused && !is_named {
-                let work = Work::Hook(Box::new(HookWork::Pause(found.id.clone())));
-                let subject = StepSubject::new("hook", &found.org, found.name());
-                self.steps.push(Step::new(subject, PlannedAction::Pause, work));
-            }
-        }
+        None
+    }
+
+    fn compares_secret(_: &NewKeys) -> bool {
+        true
     }
 }
 
-impl NamedResources<'_> {
+impl Planning<'_> {
     /// The spec with the id of its connection, if everything that it needs is there. `keys`: those that were read.
-    fn checked(
+    fn checked_hook(
         &self,
         declared: &Declared<Hook>,
         keys: Option<&NewKeys>,
     ) -> Result<HookSpec, HookProblem> {
         let mut spec = declared.spec.clone();
         let named = spec.connection.as_ref().map(Reference::as_str);
-        let found = named.map(|name| self.connection(&declared.org, name, &declared.place));
+        let found = named.map(|name| self.named_connection(&declared.org, name, &declared.place));
         let of_provider = found.as_ref().and_then(|found| {
-            let provider = self.planning.basis.catalogue.get(&found.as_ref().ok()?.provider)?;
+            let provider = self.basis.catalogue.get(&found.as_ref().ok()?.provider)?;
             provider.about.webhook_scheme.as_deref()
         });
         match (spec.scheme.as_deref().or(of_provider), found.transpose()) {
@@ -132,22 +115,4 @@ fn check_keys(
         return lacks("signing_key", "deliveries to `to` are signed with it");
     }
     Ok(())
-}
-
-fn step(
-    subject: StepSubject,
-    found: Option<&Record<Hook>>,
-    declared: &Declared<Hook>,
-    checked: HookSpec,
-    keys: NewKeys,
-) -> Step {
-    let spec = declared.spec.clone();
-    let Some(found) = found else {
-        let work = Work::Hook(Box::new(HookWork::Make(spec, keys)));
-        return Step::new(subject, PlannedAction::Make, work);
-    };
-    let changes = members(&found.spec, &checked);
-    let work = Work::Hook(Box::new(HookWork::Change { id: found.id.clone(), spec, keys }));
-    let step = Step::of_existing(subject, found.facts.paused, changes, work);
-    Step { compares_secret: true, ..step }
 }

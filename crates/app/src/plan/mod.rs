@@ -6,10 +6,10 @@
 mod agents;
 mod apps;
 mod connections;
-mod honeytokens;
 mod hooks;
 mod inputs;
 mod known;
+mod planned;
 pub(super) mod planning;
 mod plugins;
 pub(super) mod problem;
@@ -24,23 +24,23 @@ use std::collections::HashSet;
 
 use crate::config::{Config, ignored_variables};
 use keyward_base::id::OrgId;
-use keyward_model::{OwnProvider, Rule};
+use keyward_model::{App, Honeytoken, Hook, OwnProvider, Rule, Source, Webhook};
 use keyward_rules::provider::document::{Problem, key_of};
 use keyward_state::rulebook::RulebookError;
 
 use self::planning::{Basis, Planning};
 use self::problem::{AbsentName, problem, unplaced};
 use self::step::{Plan, PlannedAction, Step, StepSubject, Work};
-pub(super) use inputs::Inputs;
 pub(super) use inputs::unusual_keys;
+pub(super) use inputs::{Fields, Inputs};
 pub(super) use planning::differing;
 pub(super) use rules::FilePolicy;
 pub(super) use rules::{step_of_section, steps_of_providers, steps_of_sections};
 pub use view::refused_plan;
 pub(super) use view::view;
 pub(super) use work::{
-    AgentChange, AgentWork, AppWork, ConnectionInput, ConnectionWork, FreedSlots, HoneytokenWork,
-    HookWork, PlannedConnection, PluginWork, SourceWork, WebhookWork,
+    AgentChange, AgentWork, ConnectionInput, ConnectionWork, FreedSlots, PlannedConnection,
+    PluginWork, ResourceWork,
 };
 
 /// What becomes of a configuration, with all that is wrong with it.
@@ -108,13 +108,17 @@ pub(super) fn judge(basis: Basis<'_>, inputs: Inputs) -> Judgement {
     planning.providers();
     planning.orgs();
     // Webhooks first, so that they receive events of the following steps.
-    planning.webhooks(webhooks);
-    planning.honeytokens();
-    planning.sources(sources);
-    planning.apps(apps);
+    planning.items::<Webhook>(webhooks);
+    planning.end_unnamed::<Webhook>();
+    planning.end_unnamed::<Honeytoken>();
+    planning.items::<Honeytoken>(basis.config.honeytokens.iter().map(|_| Some(())).collect());
+    planning.items::<Source>(sources);
+    planning.items::<App>(apps);
+    planning.end_unnamed::<App>();
     planning.connections(connections);
-    planning.unnamed_sources();
-    planning.hooks(hooks);
+    planning.end_unnamed::<Source>();
+    planning.items::<Hook>(hooks);
+    planning.end_unnamed::<Hook>();
     planning.agents(tokens);
     planning.plugins(manifests);
     planning.rules();

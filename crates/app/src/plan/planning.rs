@@ -35,9 +35,11 @@ pub(crate) struct Basis<'a> {
 /// A plan under construction.
 pub(super) struct Planning<'a> {
     pub(super) basis: Basis<'a>,
-    /// The sources and apps of the file.
+    /// The sources, apps, agents and connections of the file.
     pub(super) declared_sources: HashSet<(&'a OrgId, &'a str)>,
     pub(super) declared_apps: HashSet<(&'a OrgId, &'a str)>,
+    pub(super) declared_agents: HashSet<(&'a OrgId, &'a str)>,
+    pub(super) declared_connections: HashSet<(&'a OrgId, &'a str)>,
     pub(super) steps: Vec<Step>,
     /// Pauses of resources that others may still use: executed last.
     pub(super) pauses: Vec<Step>,
@@ -86,6 +88,8 @@ impl<'a> Planning<'a> {
             basis,
             declared_sources: named(&basis.config.sources, |it| (&it.org, it.name())),
             declared_apps: named(&basis.config.apps, |it| (&it.org, it.name())),
+            declared_agents: named(&basis.config.agents, |it| (&it.org, it.name())),
+            declared_connections: named(&basis.config.connections, |it| (&it.org, it.name())),
             steps: Vec::new(),
             pauses: Vec::new(),
             problems: Vec::new(),

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::known::NamedResources;
 use super::planning::{Basis, Planning, differing};
 use super::problem::{AbsentName, problem};
 use super::step::{PlannedAction, Step, StepSubject, Work};
@@ -37,10 +36,9 @@ impl Planning<'_> {
         let Basis { config, view, .. } = self.basis;
         let mut fitted = Vec::new();
         let mut refused = PluginProblems::default();
-        let known = self.known();
         for (declared, manifest) in config.plugins.iter().zip(manifests) {
             let lacking = lacking(declared, &manifest);
-            match known.fit(declared, &manifest) {
+            match self.fit(declared, &manifest) {
                 Ok(fits) if lacking.is_empty() => fitted.push((declared, manifest, fits)),
                 Ok(_) => refused.problems.extend(lacking),
                 Err(more) => {
@@ -105,7 +103,7 @@ impl Planning<'_> {
     }
 }
 
-impl NamedResources<'_> {
+impl Planning<'_> {
     /// The agent and the connections that a plugin names.
     fn fit(
         &self,
@@ -113,9 +111,9 @@ impl NamedResources<'_> {
         manifest: &Manifest,
     ) -> Result<ResolvedPlugin, PluginProblems> {
         let alone = |absent| PluginProblems { absent: vec![absent], ..PluginProblems::default() };
-        let agent = self.agent(declared).map_err(alone)?;
+        let agent = self.named_agent(declared).map_err(alone)?;
         let mut refused = PluginProblems::default();
-        let mut plugins = self.planning.basis.view.plugins_of(&declared.org, &agent.id);
+        let mut plugins = self.basis.view.plugins_of(&declared.org, &agent.id);
         let same = plugins.find(|plugin| plugin.name() == manifest.plugin);
         if same.is_some_and(|same| same.managed_by == ManagedBy::Store) {
             let (name, agent) = (&manifest.plugin, &agent.name);
@@ -129,7 +127,7 @@ impl NamedResources<'_> {
         let mut slots = BTreeMap::new();
         for (slot, (name, place)) in &declared.slots {
             let provider = manifest.slot(slot).map(|slot| slot.provider.as_str());
-            let found = match self.connection(&declared.org, name, place) {
+            let found = match self.named_connection(&declared.org, name, place) {
                 Ok(found) => found,
                 Err(absent) => {
                     refused.absent.push(absent);

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use super::work::{
-    AgentWork, AppWork, ConnectionWork, HoneytokenWork, HookWork, PluginWork, SourceWork,
-    WebhookWork,
-};
+use super::inputs::Fields;
+use super::work::{AgentWork, ConnectionWork, PluginWork, ResourceWork};
 use keyward_base::id::OrgId;
+use keyward_inbox::NewKeys;
+use keyward_model::{App, Honeytoken, Hook, Source, Webhook};
 use keyward_rules::provider::document::Problem;
+use keyward_vault::events::WebhookSigningKey;
 
 /// The steps from the directory as it is to what the configuration declares, in the order of their execution.
 #[derive(Debug)]
@@ -62,12 +63,12 @@ pub(crate) enum PlannedAction {
 pub(crate) enum Work {
     Nothing,
     Org,
-    Webhook(WebhookWork),
-    Honeytoken(HoneytokenWork),
-    App(Box<AppWork>),
+    Webhook(Box<ResourceWork<Webhook, WebhookSigningKey>>),
+    Honeytoken(Box<ResourceWork<Honeytoken, ()>>),
+    App(Box<ResourceWork<App, Fields>>),
     Connection(Box<ConnectionWork>),
-    Hook(Box<HookWork>),
-    Source(Box<SourceWork>),
+    Hook(Box<ResourceWork<Hook, NewKeys>>),
+    Source(Box<ResourceWork<Source, Fields>>),
     Agent(Box<AgentWork>),
     Plugin(Box<PluginWork>),
 }

@@ -2,18 +2,28 @@
 
 use super::inputs::Fields;
 use crate::config::UseItem;
-use keyward_base::id::{
-    AgentId, AppId, ConnectionId, HoneytokenId, HookId, PluginId, SourceId, TokenId, WebhookId,
-};
-use keyward_inbox::NewKeys;
-use keyward_model::{
-    AgentSpec, AppSpec, ConnectionSpec, HoneytokenSpec, HookSpec, PluginSpec, SourceSpec,
-    WebhookSpec,
-};
+use keyward_base::id::{AgentId, ConnectionId, PluginId, TokenId};
+use keyward_model::{AgentSpec, ConnectionSpec, PluginSpec, Resource};
 use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::ConnectionRecord;
 use keyward_vault::NewConnection;
-use keyward_vault::events::WebhookSigningKey;
+
+/// The writes for a resource with what was read for it, such as its secrets.
+#[derive(Debug)]
+pub(crate) enum ResourceWork<R: Resource, G> {
+    Make(R::Spec, G),
+    Change {
+        id: R::Id,
+        spec: R::Spec,
+        given: G,
+        /// It was paused, or differs.
+        activates: bool,
+        /// It is removed and made again.
+        replaces: bool,
+    },
+    /// Pauses or removes it.
+    End(R::Id),
+}
 
 /// The writes for an agent.
 #[derive(Debug)]
@@ -49,14 +59,6 @@ pub(crate) struct FreedSlots {
     pub(crate) is_paused: bool,
 }
 
-/// The writes for an app.
-#[derive(Debug)]
-pub(crate) enum AppWork {
-    Make(AppSpec, Fields),
-    Change(AppId, AppSpec, Fields),
-    Pause(AppId),
-}
-
 /// The writes for a connection.
 #[derive(Debug)]
 pub(crate) enum ConnectionWork {
@@ -85,14 +87,6 @@ pub(crate) struct PlannedConnection {
     pub(crate) given: ConnectionInput,
 }
 
-/// The writes for a hook. Its connection may be created in the same plan, so it is named.
-#[derive(Debug)]
-pub(crate) enum HookWork {
-    Make(HookSpec, NewKeys),
-    Change { id: HookId, spec: HookSpec, keys: NewKeys },
-    Pause(HookId),
-}
-
 /// The writes for a plugin.
 #[derive(Debug)]
 pub(crate) enum PluginWork {
@@ -100,37 +94,6 @@ pub(crate) enum PluginWork {
     Make(PluginSpec),
     Change(PluginId, PluginSpec),
     Pause(PluginId),
-}
-
-/// The writes for a honeytoken.
-#[derive(Debug)]
-pub(crate) enum HoneytokenWork {
-    Make(HoneytokenSpec),
-    Change(HoneytokenId, HoneytokenSpec),
-    Replace(HoneytokenId, HoneytokenSpec),
-    Remove(HoneytokenId),
-}
-
-/// The writes for a source.
-#[derive(Debug)]
-pub(crate) enum SourceWork {
-    Make(SourceSpec, Fields),
-    Change(SourceId, SourceSpec, Fields),
-    Remove(SourceId),
-}
-
-/// The writes for a webhook.
-#[derive(Debug)]
-pub(crate) enum WebhookWork {
-    Make(WebhookSpec, WebhookSigningKey),
-    Change {
-        id: WebhookId,
-        spec: WebhookSpec,
-        /// Events are posted again.
-        activates: bool,
-        key: WebhookSigningKey,
-    },
-    Pause(WebhookId),
 }
 
 /// The changes of an existing connection.

@@ -14,7 +14,7 @@ use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{DeserializeSeed, Error, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::given;
+use crate::given::{self, MemberName};
 
 /// How an app's tokens are obtained, and how requests of its connections are sent.
 #[derive(Clone, Debug, Default, Eq, JsonSchema, PartialEq, Serialize)]
@@ -133,7 +133,7 @@ impl<'de> Visitor<'de> for Members {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<AppSettings, A::Error> {
         let mut settings = AppSettings::default();
         let mut seen = BTreeSet::new();
-        while let Some(key) = map.next_key_seed(KnownKey)? {
+        while let Some(key) = map.next_key_seed(MemberName(&KEYS))? {
             if !seen.insert(key) {
                 return Err(A::Error::duplicate_field(key));
             }
@@ -146,30 +146,6 @@ impl<'de> Visitor<'de> for Members {
             }
         }
         Ok(settings)
-    }
-}
-
-/// Reads the name of a member of either part.
-struct KnownKey;
-
-impl<'de> DeserializeSeed<'de> for KnownKey {
-    type Value = &'static str;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<&'static str, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for KnownKey {
-    type Value = &'static str;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_str<E: Error>(self, name: &str) -> Result<&'static str, E> {
-        let known = KEYS.iter().find(|key| **key == name);
-        known.copied().ok_or_else(|| E::unknown_field(name, &KEYS))
     }
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::kind::{Condition, CredentialForm, Pattern, Setting, SourceKind, ValueForm};
-use crate::given;
+use crate::given::{self, MemberName};
 use crate::refusal::Refusal;
 use crate::webhook::is_postable;
 use keyward_base::time::{format_duration, parse_duration};
@@ -25,9 +25,6 @@ pub struct SourceSettings(BTreeMap<&'static str, Value>);
 
 /// Reads the settings of a kind; `None` for `null`.
 pub(super) struct SettingsOf(pub(super) &'static SourceKind);
-
-/// Reads the name of a member of these. Another one is refused where it stands.
-pub(super) struct MemberName(pub(super) &'static [&'static str]);
 
 /// Reads a setting; `None` for `null`.
 struct ValueOf(&'static Setting);
@@ -81,27 +78,6 @@ impl SourceSettings {
         } else {
             self.0.contains_key(text.as_str())
         }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for MemberName {
-    type Value = &'static str;
-
-    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<&'static str, D::Error> {
-        d.deserialize_identifier(self)
-    }
-}
-
-impl Visitor<'_> for MemberName {
-    type Value = &'static str;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the name of a member")
-    }
-
-    fn visit_str<E: Error>(self, name: &str) -> Result<&'static str, E> {
-        let known = self.0.iter().find(|known| **known == name);
-        known.copied().ok_or_else(|| E::unknown_field(name, self.0))
     }
 }
 

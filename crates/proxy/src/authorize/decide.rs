@@ -179,12 +179,11 @@ pub async fn route(
     loop {
         let version = gateway.rulebook.config_version();
         let policy = gateway.rulebook.current();
-        let reason = match policy.route(agent, target) {
+        let (rule, reason) = match policy.route(agent, target) {
             Route::Intercept(permit) => return Ok(ConnectRoute::Intercept(permit)),
             Route::Tunnel(permit) => return Ok(ConnectRoute::Tunnel(permit)),
-            Route::Deny(reason) => reason,
+            Route::Deny { rule, reason } => (rule, reason),
         };
-        let rule = policy.deciding_rule_of_route(agent, target, &reason);
         drop(policy);
         tries += 1;
         if !has_changed(gateway, version, tries).await {

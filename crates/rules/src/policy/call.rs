@@ -2,7 +2,7 @@
 //! do not apply, because no agent is involved; rules that name no agents apply to people too.
 
 use super::decide::{is_refused, is_usable, requests};
-use super::matching::{Reading, applies, matches_paths, readings, sent_path};
+use super::matching::{Reading, matches_paths, misfit, readings, sent_path};
 use super::permit::{Action, Permit, Terms};
 use super::rule::{Account, RuleAction};
 use super::{Policy, PolicyRequest, Reason};
@@ -79,7 +79,7 @@ impl Policy {
     ) -> Result<(), Reason> {
         for candidate in self.org(org).rules.for_everybody(asked.target) {
             let rule = &candidate.compiled.rule;
-            if rule.is_for_another(account) || !applies(rule, asked, path)? {
+            if rule.is_for_another(account) || misfit(rule, asked, path)?.is_some() {
                 continue;
             }
             return match rule.action {

@@ -1,15 +1,13 @@
 //! The choice of a binding: by placeholders, by the `Keyward-Connection` field, or else the only one that fits or the
 //! agent's default.
 
-use std::sync::Arc;
-
 use super::decide::Evaluation;
 use super::matching::matches_paths;
 use super::rule::Account;
+use super::steps::Steps;
 use super::{CompiledBinding, Reason};
 use crate::actions::ScopeShare;
 use crate::inject::placeholder::PlaceholderCore;
-use keyward_base::id::ConnectionId;
 use keyward_base::pattern::HostPattern;
 
 /// How many characters of an unknown name a response quotes.
@@ -80,30 +78,24 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The binding of a request that selects none: the only one that fits, or the agent's default among them.
-    pub(super) fn unselected(&self) -> Result<Option<&'a CompiledBinding>, Reason> {
+    pub(super) fn unselected(
+        &self,
+        steps: &mut impl Steps,
+    ) -> Result<Option<&'a CompiledBinding>, Reason> {
         let Fitting { only, several, narrowed } = self.fitting()?;
         if several.is_empty() {
             return Ok(only.or(narrowed));
         }
         match several.iter().find(|binding| binding.by_default) {
-            Some(default) => Ok(Some(default)),
+            Some(default) => {
+                steps.prefers(default, &several);
+                Ok(Some(default))
+            }
             None => {
                 let mut names: Vec<_> = several.iter().map(|b| b.account.name.clone()).collect();
                 names.sort();
                 Err(Reason::ConnectionAmbiguous { names })
             }
-        }
-    }
-
-    /// The other connections that fit a request which selects none, if the agent's default `account` is used.
-    pub(super) fn passed_over(&self, account: &ConnectionId) -> Vec<Arc<str>> {
-        let Ok(Fitting { several, .. }) = self.fitting() else { return Vec::new() };
-        // A connection that a rule uses is not among them.
-        let is_default = several.iter().any(|binding| binding.account.id == *account);
-        let others = several.iter().filter(|binding| binding.account.id != *account);
-        match is_default && !self.asked.selects() {
-            true => others.map(|binding| binding.account.name.clone()).collect(),
-            false => Vec::new(),
         }
     }
 

@@ -1,170 +1,69 @@
 //! [`Policy::considered`]: every rule, binding and set that can decide about an agent's request, in their order, and why
-//! each did not. For `explain`: decisions do not carry it.
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+//! each did not. For `explain`.
 
 use super::decide::Evaluation;
-use super::rule::RuleAction;
-use super::taken::NotTaken;
-use super::{CompiledRule, Policy, PolicyRequest, Reason, RuleCandidate};
+use super::steps::{ConsideredRule, Explained, RuleOutcome};
+use super::{AllowedSets, CompiledRule, Policy, PolicyRequest, Reason};
 use keyward_base::agent::Agent;
 use keyward_base::id::RuleId;
 
-/// A rule, binding or set, and its part in the decision.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct ConsideredRule {
-    /// As explain and audit name it.
-    pub rule: String,
-    /// Its part.
-    pub fit: RuleOutcome,
-}
-
-/// The part of a rule in a decision.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RuleOutcome {
-    /// It decides.
-    Decides,
-    /// An earlier one decides.
-    NotReached,
-    /// It is for other agents.
-    Agent,
-    /// It is for other hosts.
-    Host,
-    /// It is for other methods.
-    Method,
-    /// It is for other paths.
-    Path,
-    /// It is for other actions.
-    Action,
-    /// It uses a connection that the agent is not bound to.
-    Connection,
-    /// The credential of its connection has no place in the request, which is decided as if it were not bound.
-    NoPlace,
-    /// The request has an authorization of its own, and is decided as if the connection were not bound.
-    OwnAuthorization,
-    /// It fits, but another one was chosen, or the request was refused before.
-    NotChosen,
-}
-
-impl RuleOutcome {
-    /// The part in two or three words, for people.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Decides => "decides",
-            Self::NotReached => "not reached",
-            Self::Agent => "another agent",
-            Self::Host => "another host",
-            Self::Method => "another method",
-            Self::Path => "another path",
-            Self::Action => "another action",
-            Self::Connection => "not bound to it",
-            Self::NoPlace => "not bound here: no place",
-            Self::OwnAuthorization => "not used: own authorization",
-            Self::NotChosen => "fits, not chosen",
-        }
-    }
-}
-
-impl From<NotTaken> for RuleOutcome {
-    fn from(why: NotTaken) -> Self {
-        match why {
-            NotTaken::NoPlace => Self::NoPlace,
-            NotTaken::OwnAuthorization => Self::OwnAuthorization,
-        }
-    }
-}
-
-impl RuleOutcome {
-    /// Whether the request is decided as if its connection were not bound.
-    pub fn is_not_taken(self) -> bool {
-        matches!(self, Self::NoPlace | Self::OwnAuthorization)
-    }
-}
-
-impl ConsideredRule {
-    fn new(rule: &RuleId, fit: RuleOutcome) -> Self {
-        Self { rule: rule.to_string(), fit }
-    }
-}
-
 impl Policy {
-    /// What was considered for a request, when `decided` is the rule of its explanation.
-    pub fn considered(
+    /// What was considered for a request by these steps, when `decided` is the rule of its explanation.
+    pub(super) fn considered(
         &self,
         agent: &Agent,
         asked: &PolicyRequest<'_>,
-        decided: Option<&str>,
+        steps: &Explained,
+        decided: Option<&RuleId>,
     ) -> Vec<ConsideredRule> {
         let evaluation = self.evaluation(agent, asked, asked.path);
-        let is_it = |it: &ConsideredRule| Some(it.rule.as_str()) == decided;
-        let mut rules = evaluation.rules();
-        let at = rules.iter().position(is_it);
-        if let Some(at) = at {
-            // A rule that replaces a binding decides although it does not fit; then the others were compared too.
-            let is_last = rules[at].fit == RuleOutcome::NotChosen;
-            rules[at].fit = RuleOutcome::Decides;
-            let later = rules.iter_mut().skip(at + 1).filter(|_| is_last);
-            later.for_each(|rule| rule.fit = RuleOutcome::NotReached);
-            let others = evaluation.bindings().into_iter().chain(evaluation.sets());
-            rules.extend(others.map(|it| ConsideredRule { fit: RuleOutcome::NotReached, ..it }));
-        } else {
-            let mut bindings = evaluation.bindings();
-            let mut sets = evaluation.sets();
-            let binding = bindings.iter_mut().find(|it| is_it(it));
-            let mut is_decided = binding.map(|it| it.fit = RuleOutcome::Decides).is_some();
-            for set in &mut sets {
-                if is_decided {
-                    set.fit = RuleOutcome::NotReached;
-                } else if is_it(set) {
-                    (set.fit, is_decided) = (RuleOutcome::Decides, true);
-                }
+        let (mut all, mut is_decided) = (Vec::new(), false);
+        // Of the sets, the first that fits decides. The rules after the deciding one are marked already.
+        for (group, is_ordered) in [
+            (evaluation.rules(steps), false),
+            (evaluation.bindings(), false),
+            (evaluation.sets(), true),
+        ] {
+            let mut is_reached = !is_decided;
+            for ConsideredRule { rule, fit } in group {
+                let decides = decided.is_some_and(|decided| *rule == *decided.as_str());
+                is_decided |= decides;
+                let fit = match (decides, is_reached) {
+                    (true, _) => RuleOutcome::Decides,
+                    (false, true) => fit,
+                    (false, false) => RuleOutcome::NotReached,
+                };
+                is_reached &= !(decides && is_ordered);
+                all.push(ConsideredRule { rule, fit });
             }
-            rules.extend(bindings.into_iter().chain(sets));
         }
-        let is_default = decided == Some(self.default_rule.as_str());
-        let fit = if is_default { RuleOutcome::Decides } else { RuleOutcome::NotReached };
-        rules.push(ConsideredRule::new(&self.default_rule, fit));
-        rules
+        let fit = match decided == Some(&self.default_rule) {
+            true => RuleOutcome::Decides,
+            false => RuleOutcome::NotReached,
+        };
+        all.push(ConsideredRule::new(&self.default_rule, fit));
+        all
     }
 }
 
 impl Evaluation<'_> {
-    fn rules(&self) -> Vec<ConsideredRule> {
+    fn rules(&self, steps: &Explained) -> Vec<ConsideredRule> {
         let all = &self.org.rules;
         let candidates = all.candidates(&self.agent.id, self.asked.target);
-        let candidate = |rule: &CompiledRule| {
-            candidates.iter().find(|it| std::ptr::eq(it.compiled, rule)).copied()
+        let is_candidate =
+            |rule: &CompiledRule| candidates.iter().any(|it| std::ptr::eq(it.compiled, rule));
+        let mut is_reached = true;
+        let part = |rule: &CompiledRule| {
+            let fit = match is_reached {
+                false => RuleOutcome::NotReached,
+                true if !rule.is_for(&self.agent.id) => RuleOutcome::Agent,
+                true if !is_candidate(rule) => RuleOutcome::Host,
+                true => steps.part(&rule.rule.id),
+            };
+            is_reached &= fit != RuleOutcome::NotChosen;
+            ConsideredRule::new(&rule.rule.id, fit)
         };
-        let fit = |rule: &CompiledRule| match (rule.is_for(&self.agent.id), candidate(rule)) {
-            (false, _) => RuleOutcome::Agent,
-            (true, None) => RuleOutcome::Host,
-            (true, Some(candidate)) => self.fit(candidate),
-        };
-        all.all.iter().map(|rule| ConsideredRule::new(&rule.rule.id, fit(rule))).collect()
-    }
-
-    fn fit(&self, candidate: RuleCandidate<'_>) -> RuleOutcome {
-        let rule = &candidate.compiled.rule;
-        match &rule.action {
-            _ if !rule.matches_method(self.asked.method) => RuleOutcome::Method,
-            RuleAction::Use(account) if account.owning(self.asked.target).is_none() => {
-                RuleOutcome::Host
-            }
-            _ if let Some(why) = self.left_by(rule) => why.into(),
-            _ if self.is_other_action(candidate) => RuleOutcome::Action,
-            // A path that is ambiguous fits none.
-            _ if !matches!(self.applies(candidate), Ok(true)) => RuleOutcome::Path,
-            _ if self.missing(candidate).is_some() => RuleOutcome::Connection,
-            _ => RuleOutcome::NotChosen,
-        }
-    }
-
-    /// Whether the rule fails to match only because of its actions.
-    fn is_other_action(&self, candidate: RuleCandidate<'_>) -> bool {
-        let rule = &candidate.compiled.rule;
-        matches!(self.covers(rule), Ok(false)) && matches!(self.has_path(rule), Ok(true))
+        all.all.iter().map(part).collect()
     }
 
     fn bindings(&self) -> Vec<ConsideredRule> {
@@ -192,7 +91,7 @@ impl Evaluation<'_> {
     fn sets(&self) -> Vec<ConsideredRule> {
         let (target, method, query) = (self.asked.target, self.asked.method, self.asked.query);
         let sets = self.held.iter().flat_map(|held| held.allow.each());
-        let fit = |set: &super::AllowedSets| match set.allowing_some(target) {
+        let fit = |set: &AllowedSets| match set.allowing_some(target) {
             None => RuleOutcome::Host,
             Some(_) if set.allowing(target, method, self.path, query).is_none() => {
                 RuleOutcome::Path
@@ -209,15 +108,14 @@ mod tests {
 
     use super::*;
     use crate::policy::tests::samples::Sample;
-    use crate::policy::{AgentAllow, AllowedSets, PolicyInput, Rule};
+    use crate::policy::{AgentAllow, PolicyInput, Rule, RuleAction};
     use keyward_base::id::AgentId;
     use keyward_base::pattern::PathPattern;
 
     /// Each rule, binding and set with its part, as `no-deletes:method`.
     fn considered(sample: &Sample, policy: &Policy, line: &str) -> String {
         Sample::ask(line, &[], None, |asked| {
-            let decided = policy.explain(&sample.agent, asked).rule;
-            let all = policy.considered(&sample.agent, asked, decided.as_deref());
+            let all = policy.explain(&sample.agent, asked).considered;
             let word = |fit: RuleOutcome| serde_json::to_value(fit).expect("a word");
             let all = all.iter().map(|it| {
                 let rule = it.rule.split_once(":con_").map_or(&*it.rule, |(kind, _)| kind);
@@ -299,5 +197,42 @@ mod tests {
         let policy = policy.expect("a policy");
         let found = considered(&sample, &policy, "GET https://x.a.test/");
         assert_eq!(found, "first:decides second:connection default:not_reached");
+    }
+
+    #[test]
+    fn a_rule_for_a_method_that_a_server_may_use_instead_decides_after_one_for_the_own_method() {
+        let sample = Sample::new();
+        let rule = |name, method, action| Rule {
+            methods: vec![method],
+            ..Sample::rule(name, &["x.a.test"], action)
+        };
+        let rules = vec![
+            rule("no-deletes", Method::DELETE, RuleAction::Deny),
+            rule("reads", Method::GET, RuleAction::Pass),
+        ];
+        let policy = Policy::compile(PolicyInput { rules, ..PolicyInput::default() });
+        let policy = policy.expect("a policy");
+        Sample::ask("GET https://x.a.test/", &[], None, |asked| {
+            let asked = PolicyRequest { overrides: &[Method::DELETE], ..*asked };
+            let told = policy.explain(&sample.agent, &asked);
+            let fits: Vec<_> = told.considered.iter().map(|it| it.fit).collect();
+            let expected = [RuleOutcome::Decides, RuleOutcome::NotChosen, RuleOutcome::NotReached];
+            assert_eq!(fits, expected);
+            assert_eq!(told.rule.as_deref(), Some("no-deletes"));
+        });
+    }
+
+    #[test]
+    fn rules_after_one_that_refuses_a_path_which_servers_read_in_two_ways_are_not_reached() {
+        let sample = Sample::new();
+        let paths = vec![PathPattern::parse("/admin/**").expect("a path")];
+        let rules = vec![
+            Rule { paths, ..Sample::rule("no-admin", &["x.a.test"], RuleAction::Deny) },
+            Sample::rule("rest", &["x.a.test"], RuleAction::Pass),
+        ];
+        let policy = Policy::compile(PolicyInput { rules, ..PolicyInput::default() });
+        let policy = policy.expect("a policy");
+        let found = considered(&sample, &policy, "GET https://x.a.test/a//b");
+        assert_eq!(found, "no-admin:decides rest:not_reached default:not_reached");
     }
 }

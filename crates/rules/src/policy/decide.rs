@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::allow::is_web_port;
 use super::matching::{
-    Reading, applies, covers, has_path, in_scopes, matches_paths, readings, sent_path, unclear,
+    Reading, has_path, in_scopes, matches_paths, misfit, readings, sent_path, unclear,
 };
 use super::permit::{Action, Permit, Terms};
 use super::rule::{Account, AccountState, DefaultAction, Rule, RuleAction};
 use super::slots::{ActionList, Blocked, Parts, Slot};
+use super::steps::{RuleOutcome, Silent, Steps};
 use super::{
     CompiledBinding, CompiledBindings, OrgPolicy, Policy, PolicyRequest, Reason, RuleCandidate,
 };
@@ -44,10 +45,21 @@ impl Policy {
     /// # Errors
     /// The reason for the refusal.
     pub fn decide(&self, agent: &Agent, asked: &PolicyRequest<'_>) -> Result<Permit, Reason> {
-        let permit = self.decide_own(agent, asked)?;
+        self.decide_by(agent, asked, &mut Silent)
+    }
+
+    /// The same, step by step.
+    pub(super) fn decide_by(
+        &self,
+        agent: &Agent,
+        asked: &PolicyRequest<'_>,
+        steps: &mut impl Steps,
+    ) -> Result<Permit, Reason> {
+        let permit = self.decide_own(agent, asked, steps)?;
         requests(asked).try_fold(permit, |permit, asked| {
-            let other = self.decide_one(agent, &asked, asked.path)?.permit;
+            let other = self.decide_one(agent, &asked, asked.path, steps)?.permit;
             if other.wanted() != permit.wanted() {
+                steps.decides(permit.rule());
                 let detail = "rules use another connection for the resource that a field names, such as `Destination` or \
                               `x-amz-copy-source`";
                 return Err(Reason::Contradiction { detail });
@@ -57,16 +69,26 @@ impl Policy {
     }
 
     /// Decides all readings of the request's own resource.
-    fn decide_own(&self, agent: &Agent, asked: &PolicyRequest<'_>) -> Result<Permit, Reason> {
-        let Decision { mut permit, account } = self.decide_one(agent, asked, asked.path)?;
+    fn decide_own(
+        &self,
+        agent: &Agent,
+        asked: &PolicyRequest<'_>,
+        steps: &mut impl Steps,
+    ) -> Result<Permit, Reason> {
+        let Decision { mut permit, account } = self.decide_one(agent, asked, asked.path, steps)?;
         let sent = account.map_or(Ok(None), |account| sent_path(account, asked, permit.rule()))?;
+        if let Some(sent) = &sent {
+            steps.sends(sent);
+        }
         if sent.is_none() && asked.overrides.is_empty() {
             return Ok(permit);
         }
         // The first reading determines the permit.
         for Reading { method, path } in readings(asked, sent.as_ref()).skip(1) {
-            let other = self.decide_one(agent, &PolicyRequest { method, ..*asked }, path)?.permit;
+            let asked_so = PolicyRequest { method, ..*asked };
+            let other = self.decide_one(agent, &asked_so, path, steps)?.permit;
             if other.wanted() != permit.wanted() {
+                steps.decides(permit.rule());
                 let detail = match std::ptr::eq(path, asked.path) {
                     true => {
                         "rules use another connection for the method that a field or \
@@ -81,27 +103,19 @@ impl Policy {
         Ok(permit)
     }
 
-    /// The path that would be sent instead of the agent's, if the request gets a connection.
-    pub(super) fn sent_path(
-        &self,
-        agent: &Agent,
-        asked: &PolicyRequest<'_>,
-    ) -> Option<DecodedPath> {
-        let Decision { permit, account } = self.decide_one(agent, asked, asked.path).ok()?;
-        sent_path(account?, asked, permit.rule()).ok()?
-    }
-
     /// Decides one reading; rules are evaluated on `path`.
-    pub(super) fn decide_one<'a>(
+    fn decide_one<'a>(
         &'a self,
         agent: &'a Agent,
         asked: &PolicyRequest<'a>,
         path: &'a DecodedPath,
+        steps: &mut impl Steps,
     ) -> Result<Decision<'a>, Reason> {
+        steps.begins();
         if is_refused(asked.method.as_str()) {
             return Err(Reason::Method);
         }
-        self.evaluation(agent, asked, path).answer()
+        self.evaluation(agent, asked, path).answer(steps)
     }
 
     /// What can decide one reading of a request.
@@ -154,9 +168,16 @@ struct AccountChoice<'a> {
 #[derive(Clone, Copy)]
 pub(super) enum BindingLookup<'a> {
     /// No rule matched. `missing`: a rule would have matched if the agent had its connection.
-    NoRule { missing: Option<&'a Arc<str>> },
+    NoRule { missing: Option<Missing<'a>> },
     /// A rule with `action: inject` matched.
     Rule(RuleCandidate<'a>),
+}
+
+/// The connection that a rule uses and the agent lacks.
+#[derive(Clone, Copy)]
+pub(super) struct Missing<'a> {
+    rule: &'a RuleId,
+    name: &'a Arc<str>,
 }
 
 impl<'a> Evaluation<'a> {
@@ -173,18 +194,34 @@ impl<'a> Evaluation<'a> {
         bound.chain(used).any(|account| account.has_slashes_in_segments)
     }
 
-    fn answer(&self) -> Result<Decision<'a>, Reason> {
+    fn answer(&self, steps: &mut impl Steps) -> Result<Decision<'a>, Reason> {
         let mut missing = None;
         for candidate in self.org.rules.candidates(&self.agent.id, self.asked.target) {
-            if !self.applies(candidate)? {
-                continue;
+            let rule = &candidate.compiled.rule;
+            match self.misfit(rule) {
+                Ok(None) => {}
+                Ok(Some(why)) => {
+                    steps.passes(&rule.id, why);
+                    continue;
+                }
+                Err(reason) => {
+                    steps.decides(&rule.id);
+                    return Err(reason);
+                }
             }
-            match self.missing(candidate) {
-                None => return self.by_rule(candidate),
-                Some(name) => missing = missing.or(Some(name)),
-            }
+            let Some(lacks) = self.missing(candidate) else {
+                steps.decides(&rule.id);
+                return self.by_rule(candidate, steps);
+            };
+            steps.passes(&rule.id, RuleOutcome::Connection);
+            missing = missing.or(Some(lacks));
         }
-        let decided = self.by_bindings(BindingLookup::NoRule { missing });
+        let decided = self.by_bindings(BindingLookup::NoRule { missing }, steps);
+        if let (Err(Reason::ConnectionMissing { name }), Some(missing)) = (&decided, missing)
+            && name == missing.name
+        {
+            steps.decides(missing.rule);
+        }
         match decided {
             Err(reason @ (Reason::Narrowed { .. } | Reason::DefaultDeny { .. })) => {
                 Err(self.beyond_branches().unwrap_or(reason))
@@ -193,14 +230,10 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    pub(super) fn applies(&self, candidate: RuleCandidate<'a>) -> Result<bool, Reason> {
-        let rule = &candidate.compiled.rule;
-        Ok(applies(rule, &self.asked, self.path)? && self.left_by(rule).is_none())
-    }
-
-    /// Whether the request belongs to one of the rule's actions.
-    pub(super) fn covers(&self, rule: &Rule) -> Result<bool, Reason> {
-        covers(rule, &self.asked, self.path)
+    /// What keeps the rule from deciding about the request, apart from a connection that the agent lacks.
+    fn misfit(&self, rule: &Rule) -> Result<Option<RuleOutcome>, Reason> {
+        let misfit = misfit(rule, &self.asked, self.path)?;
+        Ok(misfit.or_else(|| self.left_by(rule).map(RuleOutcome::from)))
     }
 
     /// Whether the rule's paths match the path.
@@ -209,9 +242,9 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The connection that the rule uses and the agent lacks; a rule that is no grant needs a binding.
-    pub(super) fn missing(&self, candidate: RuleCandidate<'a>) -> Option<&'a Arc<str>> {
+    fn missing(&self, candidate: RuleCandidate<'a>) -> Option<Missing<'a>> {
         let compiled = candidate.compiled;
-        match &compiled.rule.action {
+        let name = match &compiled.rule.action {
             RuleAction::Use(account) | RuleAction::UseRefused(account)
                 if !compiled.is_grant(self.agent) =>
             {
@@ -220,10 +253,15 @@ impl<'a> Evaluation<'a> {
             }
             RuleAction::UseMissing(name) if !compiled.is_grant(self.agent) => Some(name),
             _ => None,
-        }
+        };
+        name.map(|name| Missing { rule: &compiled.rule.id, name })
     }
 
-    fn by_rule(&self, candidate: RuleCandidate<'a>) -> Result<Decision<'a>, Reason> {
+    fn by_rule(
+        &self,
+        candidate: RuleCandidate<'a>,
+        steps: &mut impl Steps,
+    ) -> Result<Decision<'a>, Reason> {
         let rule = &candidate.compiled.rule;
         match &rule.action {
             RuleAction::Deny => Err(Reason::Denied { rule: rule.id.clone() }),
@@ -249,7 +287,7 @@ impl<'a> Evaluation<'a> {
                 let terms = self.terms(&BindingLookup::Rule(candidate), owning);
                 self.inject(&AccountChoice { rule: &rule.id, account, terms })
             }
-            RuleAction::Inject => self.by_bindings(BindingLookup::Rule(candidate)),
+            RuleAction::Inject => self.by_bindings(BindingLookup::Rule(candidate), steps),
         }
     }
 
@@ -267,27 +305,31 @@ impl<'a> Evaluation<'a> {
         self.forward(&compiled.rule.id, pattern)
     }
 
-    fn by_bindings(&self, cause: BindingLookup<'a>) -> Result<Decision<'a>, Reason> {
+    fn by_bindings(
+        &self,
+        cause: BindingLookup<'a>,
+        steps: &mut impl Steps,
+    ) -> Result<Decision<'a>, Reason> {
         let binding = match self.selected()? {
             Some(selected) => Some(selected),
-            None => self.unselected()?,
+            None => self.unselected(steps)?,
         };
         if let Some(binding) = binding {
-            return self.by_binding(binding, cause);
+            return self.by_binding(binding, cause, steps);
         }
-        if let Some(decided) = self.by_untaken(cause) {
+        if let Some(decided) = self.by_untaken(cause, steps) {
             return decided;
         }
         match cause {
             BindingLookup::Rule(candidate) => {
                 Err(Reason::Unbound { rule: candidate.compiled.rule.id.clone() })
             }
-            BindingLookup::NoRule { missing: Some(name) } => {
+            BindingLookup::NoRule { missing: Some(Missing { name, .. }) } => {
                 Err(Reason::ConnectionMissing { name: name.clone() })
             }
             BindingLookup::NoRule { missing: None } => match self.empty_slot() {
                 Some(blocked) => Err(Reason::PluginBlocked(blocked.clone())),
-                None => self.by_default(),
+                None => self.by_default(steps),
             },
         }
     }
@@ -365,16 +407,18 @@ impl<'a> Evaluation<'a> {
         &self,
         binding: &'a CompiledBinding,
         cause: BindingLookup<'a>,
+        steps: &mut impl Steps,
     ) -> Result<Decision<'a>, Reason> {
         let account = &*binding.account;
-        if let Some(rule) = self.narrowing(binding) {
-            return Err(rule.narrowed(account));
-        }
-        self.is_within(binding)?;
         let rule = match cause {
             BindingLookup::NoRule { .. } => &binding.id,
             BindingLookup::Rule(candidate) => &candidate.compiled.rule.id,
         };
+        steps.decides(rule);
+        if let Some(rule) = self.narrowing(binding) {
+            return Err(rule.narrowed(account));
+        }
+        self.is_within(binding)?;
         let terms = self.terms(&cause, account.owning(self.asked.target));
         self.inject(&AccountChoice { rule, account, terms })
     }
@@ -394,7 +438,8 @@ impl<'a> Evaluation<'a> {
         Some(passed.and_then(|()| self.forward(allowed.rule, allowed.pattern)))
     }
 
-    fn by_default(&self) -> Result<Decision<'a>, Reason> {
+    fn by_default(&self, steps: &mut impl Steps) -> Result<Decision<'a>, Reason> {
+        steps.decides(&self.policy.default_rule);
         if let Some(decided) = self.by_sets() {
             return decided;
         }

@@ -1,8 +1,10 @@
-//! [`Explanation`]: what would happen to a request, and why. It calls the same two functions as the data path.
+//! [`Explanation`]: what would happen to a request, and why. It repeats the two decisions of the data path, and sees
+//! their steps.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::steps::{ConsideredRule, Explained};
 use super::{Action, Permit, Policy, PolicyRequest, Reason, Route, WayIn};
 use keyward_base::agent::Agent;
 use keyward_base::codes::{Code, RefusalText};
@@ -38,6 +40,8 @@ pub struct Explanation {
     pub hint: Option<String>,
     /// What would allow a host that nothing allows.
     pub way_in: Option<WayIn>,
+    /// Every rule, binding and set of the agent's organisation that can decide, in their order.
+    pub considered: Vec<ConsideredRule>,
 }
 
 /// The result of a CONNECT.
@@ -69,78 +73,34 @@ named_enum! {
 impl Policy {
     /// Explains a request: by CONNECT for `https`, absolute-form for `http`.
     pub fn explain(&self, agent: &Agent, asked: &PolicyRequest<'_>) -> Explanation {
-        let decided = || self.decided(agent, asked);
-        if asked.target.scheme() == Scheme::Http {
-            return decided();
-        }
-        match self.route(agent, asked.target) {
-            Route::Deny(reason) => {
-                Explanation { route: Some(RouteKind::Deny), ..self.refused(agent, asked, &reason) }
+        let mut steps = Explained::default();
+        let decided = self.decide_by(agent, asked, &mut steps);
+        let by_connect = asked.target.scheme() == Scheme::Https;
+        let (route, rule, told) = match by_connect.then(|| self.route(agent, asked.target)) {
+            Some(Route::Deny { rule, reason }) => {
+                (Some(RouteKind::Deny), rule, refused(agent, &reason))
             }
-            Route::Tunnel(permit) => Explanation {
-                route: Some(RouteKind::Tunnel),
-                ..self.found(agent, asked, ActionKind::Tunnel, permit.rule())
-            },
-            Route::Intercept(_) => Explanation { route: Some(RouteKind::Intercept), ..decided() },
-        }
-    }
-
-    fn decided(&self, agent: &Agent, asked: &PolicyRequest<'_>) -> Explanation {
-        let explained = match self.decide(agent, asked) {
-            Ok(permit) => self.permitted(agent, asked, &permit),
-            Err(reason) => self.refused(agent, asked, &reason),
+            Some(Route::Tunnel(permit)) => {
+                let told = Explanation::of(ActionKind::Tunnel);
+                (Some(RouteKind::Tunnel), Some(permit.rule().clone()), told)
+            }
+            inspected => {
+                let (rule, told) = match decided {
+                    Ok(permit) => (Some(permit.rule().clone()), permitted(&permit, &steps)),
+                    Err(reason) => (steps.refusing(&reason), refused(agent, &reason)),
+                };
+                let sent_path = steps.sent_path.as_ref().map(shown);
+                let route = inspected.map(|_| RouteKind::Intercept);
+                (route, rule, Explanation { sent_path, ..told })
+            }
         };
-        let sent_path = self.sent_path(agent, asked).map(|path| shown(&path));
-        Explanation { sent_path, ..explained }
-    }
-
-    fn permitted(&self, agent: &Agent, asked: &PolicyRequest<'_>, permit: &Permit) -> Explanation {
-        match permit.action() {
-            Action::Inject(wanted) => Explanation {
-                connection: Some(wanted.name.to_string()),
-                connection_id: Some(wanted.connection.clone()),
-                passed_over: self.passed_over(agent, asked, &wanted.connection),
-                ..self.found(agent, asked, ActionKind::Inject, permit.rule())
-            },
-            Action::Pass => self.found(agent, asked, ActionKind::Pass, permit.rule()),
-        }
-    }
-
-    fn passed_over(
-        &self,
-        agent: &Agent,
-        asked: &PolicyRequest<'_>,
-        used: &ConnectionId,
-    ) -> Vec<String> {
-        let others = self.evaluation(agent, asked, asked.path).passed_over(used);
-        others.iter().map(ToString::to_string).collect()
-    }
-
-    fn refused(&self, agent: &Agent, asked: &PolicyRequest<'_>, reason: &Reason) -> Explanation {
-        let found = match self.deciding_rule(agent, asked, reason) {
-            Some(rule) => self.found(agent, asked, ActionKind::Deny, &rule),
-            None => Explanation::of(ActionKind::Deny),
-        };
-        let RefusalText { code, message, hint } = reason.text_for(agent);
         Explanation {
-            connection: reason.connection().map(ToString::to_string),
-            code: Some(code),
-            message: Some(message),
-            hint,
-            way_in: reason.way_in().cloned(),
-            ..found
+            route,
+            host: rule.as_ref().and_then(|rule| self.host_of(agent, asked, rule)),
+            considered: self.considered(agent, asked, &steps, rule.as_ref()),
+            rule: rule.map(|rule| rule.to_string()),
+            ..told
         }
-    }
-
-    fn found(
-        &self,
-        agent: &Agent,
-        asked: &PolicyRequest<'_>,
-        action: ActionKind,
-        rule: &RuleId,
-    ) -> Explanation {
-        let host = self.host_of(agent, asked, rule);
-        Explanation { rule: Some(rule.to_string()), host, ..Explanation::of(action) }
     }
 
     /// The pattern of a rule, binding or set that matches the target.
@@ -157,6 +117,30 @@ impl Policy {
         }
         let allowed = held.allow.allowing(asked.target, asked.method, asked.path, asked.query);
         Some(allowed.filter(|by| by.rule == rule)?.pattern?.to_string())
+    }
+}
+
+fn permitted(permit: &Permit, steps: &Explained) -> Explanation {
+    match permit.action() {
+        Action::Inject(wanted) => Explanation {
+            connection: Some(wanted.name.to_string()),
+            connection_id: Some(wanted.connection.clone()),
+            passed_over: steps.passed_over.clone(),
+            ..Explanation::of(ActionKind::Inject)
+        },
+        Action::Pass => Explanation::of(ActionKind::Pass),
+    }
+}
+
+fn refused(agent: &Agent, reason: &Reason) -> Explanation {
+    let RefusalText { code, message, hint } = reason.text_for(agent);
+    Explanation {
+        connection: reason.connection().map(ToString::to_string),
+        code: Some(code),
+        message: Some(message),
+        hint,
+        way_in: reason.way_in().cloned(),
+        ..Explanation::of(ActionKind::Deny)
     }
 }
 
@@ -180,6 +164,7 @@ impl Explanation {
             message: None,
             hint: None,
             way_in: None,
+            considered: Vec::new(),
         }
     }
 }

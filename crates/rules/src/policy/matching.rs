@@ -6,6 +6,7 @@
 use http::Method;
 
 use super::rule::{Account, Rule, RuleAction};
+use super::steps::RuleOutcome;
 use super::{OrgPolicy, Policy, PolicyRequest, Reason};
 use crate::actions::{ActionScope, ScopeShare, ScopedRequest, Unclear, belongs};
 use crate::git_push::RequestedPush;
@@ -13,25 +14,26 @@ use keyward_base::host::Target;
 use keyward_base::id::RuleId;
 use keyward_base::pattern::{DecodedPath, PathPattern};
 
-/// Whether the rule matches the request's method, and its path read as `path`, and its connection owns the host and the
-/// agent's path.
-pub(super) fn applies(
+/// Which of the request's method, its path read as `path`, its actions, and the hosts and paths of the rule's connection
+/// the rule does not match; `None`: it matches all of them.
+pub(super) fn misfit(
     rule: &Rule,
     asked: &PolicyRequest<'_>,
     path: &DecodedPath,
-) -> Result<bool, Reason> {
+) -> Result<Option<RuleOutcome>, Reason> {
     if !rule.matches_method(asked.method) {
-        return Ok(false);
+        return Ok(Some(RuleOutcome::Method));
     }
     if let RuleAction::Use(account) = &rule.action
         && account.owning(asked.target).is_none()
     {
-        return Ok(false);
+        return Ok(Some(RuleOutcome::Host));
     }
     let owned = rule.account_paths(asked.target);
-    Ok(has_path(rule, path)?
-        && matches_paths(asked.path, owned, rule.share(), &rule.id)?
-        && covers(rule, asked, path)?)
+    if !has_path(rule, path)? || !matches_paths(asked.path, owned, rule.share(), &rule.id)? {
+        return Ok(Some(RuleOutcome::Path));
+    }
+    Ok((!covers(rule, asked, path)?).then_some(RuleOutcome::Action))
 }
 
 /// Whether the rule's paths match `path`.
@@ -62,11 +64,7 @@ pub(super) fn matches_paths(
 
 /// Whether the actions and branches of the rule match the request at `path`; a rule without them matches all requests.
 /// If a request has several parts, one part is enough for a rule that denies.
-pub(super) fn covers(
-    rule: &Rule,
-    asked: &PolicyRequest<'_>,
-    path: &DecodedPath,
-) -> Result<bool, Reason> {
+fn covers(rule: &Rule, asked: &PolicyRequest<'_>, path: &DecodedPath) -> Result<bool, Reason> {
     Ok(covers_actions(rule, asked, path)? && in_branches(rule, asked, path)?)
 }
 

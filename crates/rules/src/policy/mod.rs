@@ -1,6 +1,6 @@
 //! Policy: pure decisions about routes of targets and permits of requests. No async, no clock, no I/O;
-//! `explain` calls the same two functions as the data path. `state::rulebook` resolves names and provides the
-//! data.
+//! `explain` and the audit log repeat the two decisions of the data path, and see their steps. `state::rulebook` resolves
+//! names and provides the data.
 
 mod allow;
 mod base_url;
@@ -12,7 +12,6 @@ mod compile;
 mod considered;
 mod database;
 mod decide;
-mod deciding_rule;
 mod denial;
 mod edit;
 pub mod explain;
@@ -27,6 +26,7 @@ mod route;
 pub mod rule;
 mod slots;
 mod ssh;
+mod steps;
 mod taken;
 mod test_request;
 #[cfg(test)]
@@ -57,7 +57,6 @@ pub use crate::inject::named_resources::{NamedResource, UnclearResource, named_r
 pub use crate::inject::own_authorization::OwnAuthorization;
 pub use allow::{AllowedSets, hosts_of_sets, set_for};
 pub use bindings::BindingSource;
-pub use considered::{ConsideredRule, RuleOutcome};
 pub use database::DatabasePermit;
 pub use explain::Explanation;
 pub use overrides::{NoMethod, overrides};
@@ -71,6 +70,7 @@ pub use rule::{
 };
 pub use slots::{ActionList, Blocked, EmptySlot, Extent, Parts, Slot, SlotProblem};
 pub use ssh::SshPermit;
+pub use steps::{ConsideredRule, RuleOutcome};
 pub use way_in::WayIn;
 
 /// Compiled rules and bindings of all orgs. The cost of a decision depends only on the rules and the agent's

@@ -14,7 +14,12 @@ pub use super::reason::Reason;
 #[derive(Debug)]
 pub enum Route {
     /// No request would be allowed, and no leaf is minted for this name.
-    Deny(Reason),
+    Deny {
+        /// The rule or default that refuses.
+        rule: Option<RuleId>,
+        /// Why.
+        reason: Reason,
+    },
     /// Copy bytes without inspection.
     Tunnel(TunnelPermit),
     /// Terminate TLS with a leaf and decide each request. Known names are also refused inside TLS.

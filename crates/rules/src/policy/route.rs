@@ -18,8 +18,8 @@ enum RouteOutcome {
     Inspect,
     /// A rule tunnels.
     Splice(RuleId),
-    /// Every request would be refused.
-    Refuse(Reason),
+    /// Every request would be refused, by this rule or the default.
+    Refuse(Option<RuleId>, Reason),
 }
 
 /// The effect of one rule on all requests.
@@ -41,10 +41,10 @@ impl Policy {
             RouteOutcome::Inspect => Route::Intercept(InterceptPermit::new(target.clone())),
             RouteOutcome::Splice(rule) => Route::Tunnel(TunnelPermit::new(target.clone(), rule)),
             // The name is literal, so leaves for it are bounded, and every client sees the reason.
-            RouteOutcome::Refuse(_) if self.is_known(org, target) => {
+            RouteOutcome::Refuse(..) if self.is_known(org, target) => {
                 Route::Intercept(InterceptPermit::new(target.clone()))
             }
-            RouteOutcome::Refuse(reason) => Route::Deny(reason),
+            RouteOutcome::Refuse(rule, reason) => Route::Deny { rule, reason },
         }
     }
 
@@ -60,7 +60,10 @@ impl Policy {
             match effect(candidate, agent, held, target) {
                 RuleEffect::Settled(outcome) => return outcome,
                 RuleEffect::RefusesSome => looks = true,
-                RuleEffect::Lacks(reason) => missing = missing.or(Some(reason)),
+                RuleEffect::Lacks(reason) => {
+                    let rule = &candidate.compiled.rule.id;
+                    missing = missing.or(Some((rule, reason)));
+                }
                 RuleEffect::Passes => {}
             }
         }
@@ -69,8 +72,10 @@ impl Policy {
         }
         let empty = held.and_then(|held| held.empty.matching(target).next());
         match (missing, empty) {
-            (Some(reason), _) => RouteOutcome::Refuse(reason),
-            (None, Some(empty)) => RouteOutcome::Refuse(Reason::PluginBlocked(empty.value.clone())),
+            (Some((rule, reason)), _) => RouteOutcome::Refuse(Some(rule.clone()), reason),
+            (None, Some(empty)) => {
+                RouteOutcome::Refuse(None, Reason::PluginBlocked(empty.value.clone()))
+            }
             (None, None) if held.is_some_and(|held| held.allow.allowing_some(target).is_some()) => {
                 RouteOutcome::Inspect
             }
@@ -87,11 +92,15 @@ impl Policy {
     ) -> RouteOutcome {
         match self.default {
             DefaultAction::Deny => {
-                RouteOutcome::Refuse(self.default_denial(agent, held, target, None))
+                let reason = self.default_denial(agent, held, target, None);
+                // The binding that would have decided is gone.
+                let is_default = !matches!(reason, Reason::ConnectionRemoved { .. });
+                RouteOutcome::Refuse(is_default.then(|| self.default_rule.clone()), reason)
             }
             _ if !is_web_port(target.port()) => {
                 let rule = Some(self.default_rule.clone());
-                RouteOutcome::Refuse(Reason::PortRefused { port: target.port(), rule })
+                let reason = Reason::PortRefused { port: target.port(), rule: rule.clone() };
+                RouteOutcome::Refuse(rule, reason)
             }
             DefaultAction::Tunnel if !looks => RouteOutcome::Splice(self.default_rule.clone()),
             DefaultAction::Tunnel | DefaultAction::Pass => RouteOutcome::Inspect,
@@ -109,7 +118,7 @@ fn effect(
     let rule = &compiled.rule;
     let refuse = |reason| match rule.is_conditional() {
         true => RuleEffect::RefusesSome,
-        false => RuleEffect::Settled(RouteOutcome::Refuse(reason)),
+        false => RuleEffect::Settled(RouteOutcome::Refuse(Some(rule.id.clone()), reason)),
     };
     let port_refused = pattern.is_none() && !is_web_port(target.port());
     match &rule.action {

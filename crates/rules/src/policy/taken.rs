@@ -9,6 +9,7 @@ use keyward_base::pattern::{DecodedPath, HostPattern};
 
 use super::decide::{BindingLookup, Decision, Evaluation, in_segments};
 use super::rule::{Account, Rule, RuleAction};
+use super::steps::{RuleOutcome, Steps};
 use super::{PolicyRequest, Reason};
 use crate::aws_host;
 use crate::inject::own_authorization::{OwnAuthorization, SentAuthorization, Signs};
@@ -23,6 +24,15 @@ pub(super) enum NotTaken {
     NoPlace,
     /// The request has an authorization of its own.
     OwnAuthorization,
+}
+
+impl From<NotTaken> for RuleOutcome {
+    fn from(why: NotTaken) -> Self {
+        match why {
+            NotTaken::NoPlace => Self::NoPlace,
+            NotTaken::OwnAuthorization => Self::OwnAuthorization,
+        }
+    }
 }
 
 impl Account {
@@ -98,6 +108,7 @@ impl<'a> Evaluation<'a> {
     pub(super) fn by_untaken(
         &self,
         cause: BindingLookup<'a>,
+        steps: &mut impl Steps,
     ) -> Option<Result<Decision<'a>, Reason>> {
         self.asked.own?;
         let (held, is_own) = (self.held?, Some(NotTaken::OwnAuthorization));
@@ -112,8 +123,11 @@ impl<'a> Evaluation<'a> {
                 (&candidate.compiled.rule.id, Some(&candidate.compiled.rule))
             }
         };
-        let is_left = self.is_left(self.own(rule, &binding.account));
-        (!is_left).then(|| self.with_own_authorization(&binding.account, rule, id))
+        if self.is_left(self.own(rule, &binding.account)) {
+            return None;
+        }
+        steps.decides(id);
+        Some(self.with_own_authorization(&binding.account, rule, id))
     }
 
     /// Decides a request with an authorization of its own, which the account would replace.

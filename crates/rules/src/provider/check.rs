@@ -15,17 +15,15 @@ use super::document::{Document, Problem, Problems, item_of, key_of};
 use super::extends::{self, EXTENDS};
 use super::host_template::HostTemplate;
 use super::keys::ClearsText;
-use super::methods::{field_name, header_name};
+use super::methods::header_name;
 use super::own_hosts::{self, OwnHosts, hosts, is_day, is_word, path_pattern, paths, split_https};
-use super::schema::{AuthText, ProviderText, RetryText, TemplateText, VariableText};
+use super::schema::{AuthText, ProviderText};
 use super::{
-    AuthMethod, Field, Provider, ProviderInfo, Variable, check_auth, check_protocol, mistakes,
-    scope_words,
+    AuthMethod, Field, OAuth, Provider, Variable, check_auth, check_protocol, mistakes, scope_words,
 };
 use crate::inject::body::BodyPath;
 use crate::inject::credential::Clears;
 use crate::inject::sign::oauth1;
-use crate::rate_limit::RateLimitFields;
 use keyward_base::pattern::PathPattern;
 use keyward_base::threads;
 
@@ -135,7 +133,14 @@ pub fn provider(
     }
     let is_extended = extended.is_some();
     let value = extended.as_ref().unwrap_or(value);
-    let text: ProviderText = decode(value, path, problems)?;
+    let mut text: ProviderText = decode(value, path, problems)?;
+    let methods = key_of(path, "auth");
+    let items = std::mem::take(&mut text.auth);
+    let each = items.iter().enumerate();
+    let read = each.map(|(at, raw)| check_auth::read(raw, &item_of(&methods, at), problems));
+    // All are read, so that each problem is reported.
+    let methods: Vec<_> = read.collect();
+    let methods: Vec<AuthText> = methods.into_iter().collect::<Option<_>>()?;
     if reserved.get(&text.id).is_some() {
         problems.add(
             &key_of(path, "id"),
@@ -143,15 +148,15 @@ pub fn provider(
             "choose another id",
         );
     }
-    let provider =
-        ProviderCheck { path, text: &text, raw: value, is_extended }.provider(problems)?;
+    let provider = ProviderCheck { path, text: &Arc::new(text), methods: &methods, is_extended }
+        .provider(problems)?;
     (problems.count() == before).then_some(provider)
 }
 
 struct ProviderCheck<'a> {
     path: &'a str,
-    text: &'a ProviderText,
-    raw: &'a Value,
+    text: &'a Arc<ProviderText>,
+    methods: &'a [AuthText],
     /// Whether the definition extends a built-in provider.
     is_extended: bool,
 }
@@ -176,7 +181,7 @@ impl ProviderCheck<'_> {
         let endpoints = self.endpoints(&own, problems);
         check_protocol::check(self.text, &variables, &auth, self.path, problems);
         let git = own_hosts::subset(&self.text.git, &self.at("git"), &own, problems);
-        let ProviderText { actions, indirect, .. } = self.text;
+        let ProviderText { actions, indirect, .. } = &**self.text;
         let actions = ActionTexts { actions, indirect, at: self.path }.check(&own, problems);
         let mut clears = clears(&self.text.clears, &self.at("clears"), problems);
         clears.repeats = self.repeats(problems);
@@ -193,7 +198,6 @@ impl ProviderCheck<'_> {
         if auth.iter().any(|auth| auth.kind == super::AuthKind::Oauth1) {
             clears.queries.extend(oauth1::PARAMETERS.map(Into::into));
         }
-        let rate_limit = rate_limit(&self.text.retry_headers, &self.at("retry_headers"), problems);
         if let Some(test) = &self.text.test {
             let fields: Vec<&Field> = auth.iter().flat_map(|auth| &auth.fields).collect();
             test_request(test, &fields, &self.at("test"), &own, problems);
@@ -216,8 +220,8 @@ impl ProviderCheck<'_> {
             oauth_endpoints,
             endpoints,
             clears,
-            rate_limit: Arc::new(rate_limit),
-            about: self.about(),
+            rate_limit: Arc::new(self.text.retry_headers.clone()),
+            about: Arc::clone(self.text),
             hosts,
             variables,
         })
@@ -232,25 +236,6 @@ impl ProviderCheck<'_> {
         paths
     }
 
-    fn about(&self) -> ProviderInfo {
-        let text = self.text;
-        ProviderInfo {
-            docs_url: text.docs_url.clone(),
-            key_url: text.key_url.clone(),
-            test: text.test.clone(),
-            templates: text.templates.iter().map(template).collect(),
-            scope_words: text.scope_words.clone(),
-            default_headers: text.default_headers.clone(),
-            upgrades: text.upgrades.clone(),
-            webhook_scheme: text.webhook_scheme.clone(),
-            quirks: text.quirks.clone(),
-            sources: text.sources.clone(),
-            confidence: text.confidence,
-            checked: text.checked.clone(),
-            mcp: text.mcp.clone(),
-        }
-    }
-
     fn names(&self, problems: &mut Problems<'_>) {
         if !is_id(&self.text.id) {
             let remedy = "write 1 to 64 lower-case letters, digits and hyphens";
@@ -263,11 +248,11 @@ impl ProviderCheck<'_> {
             problems.add(&self.at("id"), message, remedy);
         }
         let is_ssh = |auth: &AuthText| auth.kind == super::AuthKind::SshKey;
-        if self.text.hosts.is_empty() && !self.text.auth.iter().all(is_ssh) {
+        if self.text.hosts.is_empty() && !self.methods.iter().all(is_ssh) {
             problems.add(&self.at("hosts"), "there is no host", "name at least one");
         }
         self.mcp(problems);
-        if self.text.auth.is_empty() {
+        if self.methods.is_empty() {
             problems.add(&self.at("auth"), "there is no auth method", "describe at least one");
         }
         for (key, url) in [("key_url", &self.text.key_url), ("docs_url", &self.text.docs_url)] {
@@ -297,9 +282,10 @@ impl ProviderCheck<'_> {
             Some(_) => {}
         }
         let is_consent = |auth: &AuthText| {
-            auth.kind == super::AuthKind::Oauth2 && auth.token.is_none() && auth.issuer.is_none()
+            let OAuth { token, issuer, .. } = &auth.oauth;
+            auth.kind == super::AuthKind::Oauth2 && token.is_none() && issuer.is_none()
         };
-        if self.text.auth.len() != 1 || !self.text.auth.iter().all(is_consent) {
+        if self.methods.len() != 1 || !self.methods.iter().all(is_consent) {
             let remedy = "keep one of kind `oauth2`, without endpoints";
             problems.add(&self.at("auth"), "an MCP server names its endpoints itself", remedy);
         }
@@ -318,16 +304,14 @@ impl ProviderCheck<'_> {
                 problems.add(&name, format_args!("`{}` is declared twice", text.name), "keep one");
                 continue;
             }
-            let within = text.within.as_deref();
-            if within.is_some_and(|within| !text.captured || within.matches("{}").count() != 1) {
-                let remedy = "write `{}` once, for a variable with `captured: true`";
-                problems.add(
-                    &key_of(&at, "within"),
-                    "it is not the template of a captured variable",
-                    remedy,
-                );
+            if text.within.is_some() && !text.captured {
+                let message = "only captured values have text around them";
+                problems.add(&key_of(&at, "within"), message, "add `captured: true`, or remove it");
             }
-            let variable = variable(text);
+            let mut variable = text.clone();
+            if variable.label.is_empty() {
+                variable.label = text.name.replace('_', " ");
+            }
             if let Some(Err(error)) = text.default.as_deref().map(|d| variable.accept(d)) {
                 problems.add(&key_of(&at, "default"), error, "correct the default");
             }
@@ -338,14 +322,13 @@ impl ProviderCheck<'_> {
 
     fn auth(&self, own: &OwnHosts<'_>, problems: &mut Problems<'_>) -> Vec<AuthMethod> {
         let mut found: Vec<AuthMethod> = Vec::new();
-        for (index, text) in self.text.auth.iter().enumerate() {
+        for (index, text) in self.methods.iter().enumerate() {
             let at = item_of(&self.at("auth"), index);
             if found.iter().any(|other| other.id == text.id) {
                 let message = format!("auth `{}` is defined twice", text.id);
                 problems.add(&key_of(&at, "id"), message, "rename or remove one");
             }
-            let raw = self.raw.get("auth").and_then(|list| list.get(index));
-            found.push(check_auth::method(text, raw, &at, own, problems));
+            found.push(check_auth::method(text, &at, own, problems));
         }
         found
     }
@@ -357,7 +340,7 @@ impl ProviderCheck<'_> {
         problems: &mut Problems<'_>,
     ) -> Vec<(HostTemplate, PathPattern)> {
         let mut found = Vec::new();
-        for (index, auth) in self.text.auth.iter().enumerate() {
+        for (index, auth) in self.methods.iter().enumerate() {
             let at = item_of(&self.at("auth"), index);
             for (key, url, is_endpoint) in urls(auth) {
                 let Some((host, path)) = own.url(url, &key_of(&at, key), problems) else {
@@ -376,52 +359,26 @@ impl ProviderCheck<'_> {
     }
 }
 
-fn template(text: &TemplateText) -> super::Template {
-    super::Template {
-        id: text.id.clone(),
-        label: text.label.clone(),
-        scopes: text.scopes.clone(),
-        settings: serde_json::to_value(&text.settings).unwrap_or_default(),
-    }
-}
-
 /// The URLs of an auth method: key, URL, whether injection is refused there.
 fn urls(auth: &AuthText) -> impl Iterator<Item = (&'static str, &str, bool)> {
+    let oauth = &auth.oauth;
     [
         ("request_token", &auth.request_token, true),
-        ("authorize", &auth.authorize, false),
-        ("token", &auth.token, true),
-        ("renew", &auth.renew, true),
-        ("lengthen", &auth.lengthen, true),
-        ("device", &auth.device, false),
-        ("revoke", &auth.revoke, true),
+        ("authorize", &oauth.authorize, false),
+        ("token", &oauth.token, true),
+        ("renew", &oauth.renew, true),
+        ("lengthen", &oauth.lengthen, true),
+        ("device", &oauth.device, false),
+        ("revoke", &oauth.revoke, true),
         ("introspect", &auth.introspect, false),
-        ("register", &auth.register, true),
-        ("push", &auth.push, true),
-        ("userinfo", &auth.userinfo, false),
+        ("register", &oauth.register, true),
+        ("push", &oauth.push, true),
+        ("userinfo", &oauth.userinfo, false),
     ]
     .into_iter()
-    .filter_map(|(key, url, is_endpoint)| Some((key, url.as_deref()?, is_endpoint)))
+    .filter_map(|(key, url, is_endpoint)| Some((key, url.as_ref()?.as_str(), is_endpoint)))
     .chain(auth.login.iter().map(|login| ("login", &*login.url, true)))
     .chain(auth.renewal.iter().map(|renewal| ("renewal", &*renewal.url, true)))
-}
-
-fn variable(text: &VariableText) -> Variable {
-    Variable {
-        name: text.name.clone(),
-        kind: text.kind,
-        label: text.label.clone().unwrap_or_else(|| text.name.replace('_', " ")),
-        help: text.help.clone(),
-        example: text.example.clone(),
-        default: text.default.clone(),
-        choices: text.choices.clone(),
-        captured: text.captured,
-        within: text
-            .within
-            .as_deref()
-            .and_then(|text| text.split_once("{}"))
-            .map(|(before, after)| (before.to_owned(), after.to_owned())),
-    }
 }
 
 fn clears(text: &ClearsText, path: &str, problems: &mut Problems<'_>) -> Clears {
@@ -433,22 +390,6 @@ fn clears(text: &ClearsText, path: &str, problems: &mut Problems<'_>) -> Clears 
     let boxed = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect();
     let (queries, cookies) = (boxed(&text.queries), boxed(&text.cookies));
     Clears { headers, queries, cookies, ..Clears::default() }
-}
-
-fn rate_limit(text: &RetryText, path: &str, problems: &mut Problems<'_>) -> RateLimitFields {
-    let mut names = |key: &str, names: &[String]| {
-        let at = key_of(path, key);
-        let parsed = names.iter().enumerate();
-        parsed
-            .filter_map(|(index, name)| field_name(name, &item_of(&at, index), problems))
-            .collect()
-    };
-    RateLimitFields {
-        after: names("after", &text.after),
-        reset_after: names("reset_after", &text.reset_after),
-        reset_at: names("reset_at", &text.reset_at),
-        remaining: names("remaining", &text.remaining),
-    }
 }
 
 /// Whether the text is a valid provider id: lower-case letters, digits and hyphens.
@@ -582,6 +523,10 @@ mod tests {
             "p.yaml:4: auth[0].token: `token` does not go with kind `bearer`; remove it, or change the kind",
         ),
         (
+            "[{ id: a, kind: bearer, colour: red }]",
+            "p.yaml:4: auth[0].colour: unknown key `colour`; known here: id, kind, label, note, placement, place, placements, fields, key, env, test, tls",
+        ),
+        (
             "[{ id: a, kind: oauth2, token: 'http://api.acme.test/t' }]",
             "p.yaml:4: auth[0].token: this is not an https URL; write `https://host/path`",
         ),
@@ -655,6 +600,14 @@ mod tests {
             "hosts: [a.test]\npaths: [api]",
             "p.yaml:4: paths[0]: `api` is not a path pattern: begin with `/`; `*` means one \
              segment or a part of it, and `**`, as a whole segment, any number of them",
+        ),
+        (
+            "hosts: [a.test]\nvariables: [{ name: x, captured: true, within: 'a{}{}' }]",
+            "p.yaml:4: variables[0].within: this is not the text around a value; write `{}` once, where the value is",
+        ),
+        (
+            "hosts: [a.test]\nretry_headers: { after: ['X Y'] }",
+            "p.yaml:4: retry_headers.after[0]: this is not a header field's name; write letters and hyphens",
         ),
         (
             "hosts: [a.test]\nkey_url: acme.test",

@@ -6,27 +6,41 @@ use std::sync::Arc;
 
 use serde_yaml::Value;
 
-use super::auth_method::{AuthMethod, AwsScope, Field, KeyPattern};
+use super::auth_method::{AuthMethod, AwsScope};
 use super::check_minted;
 use super::check_oauth;
 use super::check_oauth1;
 use super::check_test_request::test_request;
+use super::decode::{decode, did_you_mean};
 use super::document::{Problems, item_of, key_of};
 use super::environment;
+use super::field::Field;
 use super::kinds::{AuthKind, COMMON, OTHER, keys, usual_fields, usual_label};
 use super::oauth::OAuth;
 use super::own_hosts::{OwnHosts, is_day, is_word, split_https};
 use super::placing::{MINTED, PlacementParser};
-use super::schema::{AppSourceText, AuthText, FieldText, KeyText};
+use super::schema::{AppSourceText, AuthText, KeyText};
 use crate::inject::placeholder::{Letters, has_mark};
 
 /// The placeholder of the app's redirect URI in a step.
 const REDIRECT_URI: &str = " {redirect_uri}";
 
-/// Checks one auth method. `raw` is its YAML, which shows the keys that were written.
+/// Reads one auth method: its keys, and those of OAuth beside them.
+pub(super) fn read(raw: &Value, path: &str, problems: &mut Problems<'_>) -> Option<AuthText> {
+    let text: Option<AuthText> = decode(raw, path, problems);
+    let kind = text.as_ref().map(|text| text.kind);
+    keys_fit(kind, raw, path, problems);
+    let has_tokens = kind.is_none_or(|kind| kind.mints() || kind.asks_people());
+    let oauth = match has_tokens && raw.is_mapping() {
+        true => decode(raw, path, problems),
+        false => Some(OAuth::standard()),
+    };
+    Some(AuthText { oauth: oauth?, ..text? })
+}
+
+/// Checks one auth method.
 pub(super) fn method(
     text: &AuthText,
-    raw: Option<&Value>,
     path: &str,
     own: &OwnHosts<'_>,
     problems: &mut Problems<'_>,
@@ -35,7 +49,6 @@ pub(super) fn method(
         let remedy = "write letters, digits, `-` and `_`";
         problems.add(&key_of(path, "id"), "this is not an id", remedy);
     }
-    keys_fit(text.kind, raw, path, problems);
     let mut fields = fields(text, path, problems);
     if text.kind == AuthKind::Oauth1 && text.request_token.is_some() {
         check_oauth1::leave_to_consent(&mut fields);
@@ -84,13 +97,25 @@ pub(super) fn method(
     }
 }
 
-fn keys_fit(kind: AuthKind, raw: Option<&Value>, path: &str, problems: &mut Problems<'_>) {
-    let written = raw.and_then(Value::as_mapping).into_iter().flat_map(|map| map.keys());
-    for key in written.filter_map(Value::as_str) {
-        let known = COMMON.contains(&key) || keys(kind).iter().any(|keys| keys.contains(&key));
-        if !known && OTHER.iter().any(|keys| keys.contains(&key)) {
-            let message = format!("`{key}` does not go with kind `{}`", kind.as_str());
-            problems.add(&key_of(path, key), message, "remove it, or change the kind");
+/// Reports unknown keys, and those that do not go with the kind, if that is known.
+fn keys_fit(kind: Option<AuthKind>, raw: &Value, path: &str, problems: &mut Problems<'_>) {
+    let of_kind = kind.map(keys).into_iter().flatten().flatten();
+    let fitting: Vec<&str> = COMMON.iter().chain(of_kind).copied().collect();
+    let others = || OTHER.iter().copied().flatten().copied();
+    let written = raw.as_mapping().into_iter().flat_map(|map| map.keys());
+    for key in written.filter_map(Value::as_str).filter(|key| !fitting.contains(key)) {
+        let at = key_of(path, key);
+        match kind {
+            _ if others().all(|other| other != key) => {
+                let remedy = did_you_mean(key, fitting.iter().copied().chain(others()))
+                    .unwrap_or_else(|| format!("known here: {}", fitting.join(", ")));
+                problems.add(&at, format_args!("unknown key `{key}`"), remedy);
+            }
+            Some(kind) => {
+                let message = format!("`{key}` does not go with kind `{}`", kind.as_str());
+                problems.add(&at, message, "remove it, or change the kind");
+            }
+            None => {}
         }
     }
 }
@@ -104,7 +129,7 @@ fn is_id(text: &str) -> bool {
 fn fields(text: &AuthText, path: &str, problems: &mut Problems<'_>) -> Vec<Field> {
     let mut fields = match &text.fields {
         Some(declared) => declared_fields(declared, &key_of(path, "fields"), problems),
-        None => usual_fields(text.kind, text.grant)
+        None => usual_fields(text.kind, text.oauth.grant)
             .iter()
             .map(|(name, label, secret, optional)| bare(name, label, *secret, *optional))
             .collect(),
@@ -154,7 +179,7 @@ fn described(field: &mut Field, text: &AuthText, path: &str, problems: &mut Prob
     let at = key_of(path, if text.key.is_some() { "key" } else { "env" });
     let KeyText { prefixes, suffixes, length, pattern, placeholder, letters } =
         text.key.clone().unwrap_or_default();
-    field.pattern = shape(pattern.as_deref(), &key_of(&at, "pattern"), problems);
+    field.pattern = pattern;
     (field.prefixes, field.suffixes) = (prefixes, suffixes);
     field.placeholder = placeholder.map(Into::into);
     field.length = length;
@@ -181,7 +206,7 @@ fn bare(name: &str, label: &str, secret: bool, optional: bool) -> Field {
     }
 }
 
-fn declared_fields(declared: &[FieldText], path: &str, problems: &mut Problems<'_>) -> Vec<Field> {
+fn declared_fields(declared: &[Field], path: &str, problems: &mut Problems<'_>) -> Vec<Field> {
     let mut found: Vec<Field> = Vec::new();
     for (index, text) in declared.iter().enumerate() {
         let at = item_of(path, index);
@@ -193,17 +218,10 @@ fn declared_fields(declared: &[FieldText], path: &str, problems: &mut Problems<'
         if found.iter().any(|other| other.name == text.name) {
             problems.add(&name, format_args!("`{}` is declared twice", text.name), "keep one");
         }
-        let label = text.label.clone().unwrap_or_else(|| text.name.replace('_', " "));
-        let mut field = Field {
-            help: text.help.clone(),
-            from_source: text.from_source,
-            prefixes: text.prefixes.clone(),
-            suffixes: text.suffixes.clone(),
-            length: text.length,
-            pattern: shape(text.pattern.as_deref(), &key_of(&at, "pattern"), problems),
-            env: text.env.clone(),
-            ..bare(&text.name, &label, text.secret, text.optional)
-        };
+        let mut field = text.clone();
+        if field.label.is_empty() {
+            field.label = text.name.replace('_', " ");
+        }
         check_shape(&mut field, &at, &key_of(&at, "env"), problems);
         if field.from_source && !(field.secret && field.env.is_empty()) {
             let message =
@@ -213,16 +231,6 @@ fn declared_fields(declared: &[FieldText], path: &str, problems: &mut Problems<'
         found.push(field);
     }
     found
-}
-
-fn shape(pattern: Option<&str>, at: &str, problems: &mut Problems<'_>) -> Option<KeyPattern> {
-    match KeyPattern::parse(pattern?) {
-        Ok(shape) => Some(shape),
-        Err(error) => {
-            problems.add(at, format_args!("not a regular expression: {error}"), "correct it");
-            None
-        }
-    }
 }
 
 /// Checks the shape of a key and its variables. What a stored definition may not have is omitted.
@@ -290,7 +298,7 @@ fn steps(text: &AuthText, path: &str, problems: &mut Problems<'_>) {
     }
     let named = text.app_steps.iter().map(|step| step.matches(REDIRECT_URI).count()).sum::<usize>();
     let ending = text.app_steps.iter().filter(|step| step.ends_with(REDIRECT_URI)).count();
-    let wanted = usize::from(!text.app_steps.is_empty() && text.authorize.is_some());
+    let wanted = usize::from(!text.app_steps.is_empty() && text.oauth.authorize.is_some());
     if (named, ending) != (wanted, wanted) {
         let remedy = "put it at the end of the step that registers the redirect URI, and in no \
                       other";

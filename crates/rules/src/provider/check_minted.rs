@@ -2,9 +2,10 @@
 //! signatures of requests.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::auth_method::Field;
 use super::document::{Problems, key_of};
+use super::field::Field;
 use super::keys::{JwtText, RequestText, SignatureText, TlsFields};
 use super::kinds::AuthKind;
 use super::own_hosts::OwnHosts;
@@ -16,10 +17,9 @@ use crate::inject::sign::jwt::{FINGERPRINT, JwtTemplate};
 use crate::inject::sign::message::SignedMessage;
 use crate::inject::sign::oauth1::OAuth1Scheme;
 use crate::inject::sign::request_signer::SigningScheme;
-use keyward_base::time::parse_duration;
 
-/// Lifetime of a token whose file names none, in seconds.
-const JWT_SECONDS: u64 = 300;
+/// Lifetime of a token whose file names none.
+const JWT_LIFE: Duration = Duration::from_secs(300);
 
 /// The parts of an auth method that make credentials from the owner's fields.
 #[derive(Clone, Debug, Default)]
@@ -147,12 +147,6 @@ impl MintingCheck<'_> {
             header.extend(self.message(value, &at, problems).map(|it| (name.clone(), it)));
         }
         let kid = text.kid.as_deref();
-        let life = text.ttl.as_deref().map(parse_duration);
-        let life = life.unwrap_or(Ok(std::time::Duration::from_secs(JWT_SECONDS)));
-        let Ok(life) = life.inspect_err(|error| problems.add(&key_of(&at, "ttl"), error, ""))
-        else {
-            return None;
-        };
         Some(JwtTemplate {
             algorithm,
             key: self.key(text.key.as_deref(), &at, problems)?.into(),
@@ -161,7 +155,7 @@ impl MintingCheck<'_> {
             key_id: kid.and_then(|kid| self.message(kid, &key_of(&at, "kid"), problems)),
             header,
             claims: self.claims(text, &at, problems)?,
-            life,
+            life: text.ttl.unwrap_or(JWT_LIFE),
         })
     }
 

@@ -1,19 +1,14 @@
 //! Checks the OAuth part of an auth method (endpoints, parameters, times, quirks) and converts it into
 //! [`OAuth`].
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use super::check_minted::Minting;
 use super::document::{Problems, key_of};
+use super::keys::JwtText;
 use super::kinds::{AuthKind, usual_fields};
-use super::oauth::{
-    ClientAuthText, Expired, ExpiresText, GrantText, JsonMembers, Jwt, OAuth, Quirks, RefreshText,
-};
+use super::oauth::{GrantText, Jwt, OAuth, Quirks, RefreshText};
 use super::own_hosts::{OwnHosts, split_https};
 use super::schema::AuthText;
 use super::url_template::{UrlTemplate, variables};
-use keyward_base::time::parse_duration;
 
 /// Checks the token endpoint of an auth method and related keys; `None` for kinds without one.
 pub(super) fn oauth(
@@ -77,71 +72,58 @@ impl OAuthCheck<'_> {
 
     pub(super) fn built(&self, problems: &mut Problems<'_>) -> OAuth {
         let text = self.text;
-        let default_grant = match text.kind {
-            AuthKind::Oauth2 | AuthKind::Oauth1 => GrantText::AuthorizationCode,
-            _ => GrantText::JwtBearer,
-        };
-        let token_path = match text.token_path.is_empty() {
-            true => vec!["access_token".to_owned()],
-            false => text.token_path.clone(),
-        };
-        OAuth {
-            grant: text.grant.unwrap_or(default_grant),
-            issuer: self.url("issuer", text.issuer.as_deref(), problems),
-            authorize: self.url("authorize", text.authorize.as_deref(), problems),
-            token: self.url("token", text.token.as_deref(), problems),
-            temporary: None,
-            renew: self.url("renew", text.renew.as_deref(), problems),
-            lengthen: self.url("lengthen", text.lengthen.as_deref(), problems),
-            device: self.url("device", text.device.as_deref(), problems),
-            revoke: self.url("revoke", text.revoke.as_deref(), problems),
-            register: self.url("register", text.register.as_deref(), problems),
-            push: self.url("push", text.push.as_deref(), problems),
-            userinfo: self.url("userinfo", text.userinfo.as_deref(), problems),
-            response_mode: text.response_mode.unwrap_or_default(),
-            scopes: text.scopes.clone(),
-            scope_separator: text.scope_separator.clone().unwrap_or_else(|| " ".to_owned()),
-            client_auth: text.client_auth.unwrap_or(ClientAuthText::Basic),
-            token_body: text.token_body.unwrap_or_default(),
-            authorize_params: text.authorize_params.clone(),
-            token_params: text.token_params.clone(),
-            renew_params: text.renew_params.clone(),
-            lengthen_params: text.lengthen_params.clone(),
-            renames: text.renames.clone(),
-            extra_headers: text.extra_headers.clone(),
-            grant_type: text.grant_type.clone(),
-            pkce: text.pkce.unwrap_or_default(),
-            refresh: text.refresh.unwrap_or_default(),
-            access_ttl: self.time("access_ttl", text.access_ttl.as_deref(), problems),
-            refresh_ttl: self.time("refresh_ttl", text.refresh_ttl.as_deref(), problems),
-            token_path,
-            expires_path: text.expires_path.clone(),
-            expires_format: text.expires_format.unwrap_or(ExpiresText::Seconds),
-            capture: text.capture.clone(),
-            callback_capture: text.callback_capture.clone(),
-            jwt: self.jwt(problems),
-            session: None,
-            signed: None,
-            apps_of: text.apps_of.clone(),
-            says: self.quirks(problems),
-            placed_bytes: 0,
+        let mut oauth = text.oauth.clone();
+        for (key, url) in [
+            ("issuer", &oauth.issuer),
+            ("authorize", &oauth.authorize),
+            ("token", &oauth.token),
+            ("renew", &oauth.renew),
+            ("lengthen", &oauth.lengthen),
+            ("device", &oauth.device),
+            ("revoke", &oauth.revoke),
+            ("register", &oauth.register),
+            ("push", &oauth.push),
+            ("userinfo", &oauth.userinfo),
+        ] {
+            self.url(key, url.as_ref(), problems);
         }
+        if !text.kind.asks_people() {
+            oauth.grant = GrantText::JwtBearer;
+        }
+        if oauth.token_path.is_empty() {
+            oauth.token_path = OAuth::standard().token_path;
+        }
+        oauth.jwt = text.jwt.clone().map(
+            |JwtText { alg, kid, iss, aud, sub, scope_claim, ttl, .. }| Jwt {
+                alg,
+                kid,
+                iss,
+                aud,
+                sub,
+                scope_claim,
+                ttl,
+            },
+        );
+        oauth.says = Quirks {
+            keeps_unsafe: !text.replay_unsafe,
+            revoke_via: text.revoke_via,
+            access_page: text.access_page.clone(),
+            account: text.account.clone(),
+            keep_alive: text.keep_alive,
+            renew_scopes: text.renew_scopes,
+            ..oauth.says
+        };
+        oauth
     }
 
-    pub(super) fn url(
-        &self,
-        key: &str,
-        url: Option<&str>,
-        problems: &mut Problems<'_>,
-    ) -> Option<UrlTemplate> {
-        let url = url?;
+    pub(super) fn url(&self, key: &str, url: Option<&UrlTemplate>, problems: &mut Problems<'_>) {
+        let Some(url) = url.map(UrlTemplate::as_str) else { return };
         let at = key_of(self.path, key);
         // Scheme and host are checked with all endpoints of the provider.
         if url.contains('#') {
             problems.add(&at, "an endpoint has no fragment", "remove all from `#` on");
         }
         self.names(url, &at, problems);
-        Some(UrlTemplate::new(url))
     }
 
     /// Checks that variables in templates are known when a token is requested.
@@ -151,7 +133,8 @@ impl OAuthCheck<'_> {
             return;
         }
         let given = self.text.fields.iter().flatten().map(|field| field.name.as_str());
-        let usual = usual_fields(self.text.kind, self.text.grant).iter().map(|field| field.0);
+        let usual = usual_fields(self.text.kind, self.text.oauth.grant);
+        let usual = usual.iter().map(|field| field.0);
         let fields: Vec<&str> = given.chain(usual).collect();
         for name in variables(template) {
             let is_variable = self.own.variables.iter().any(|variable| variable.name == name);
@@ -170,13 +153,11 @@ impl OAuthCheck<'_> {
     /// Checks that tokens can be obtained: from an endpoint, or from the issuer's metadata. Only a consent
     /// without any known endpoint may leave all of them to its apps.
     fn endpoints(&self, problems: &mut Problems<'_>) {
-        let text = self.text;
-        let is_code = text.kind == AuthKind::Oauth2
-            && text.grant.is_none_or(|grant| grant == GrantText::AuthorizationCode);
-        let is_of_apps = is_code && text.authorize.is_none() && text.device.is_none();
-        let asks =
-            !matches!(text.kind, AuthKind::Session | AuthKind::SignedJwt | AuthKind::AwsRole);
-        if text.token.is_none() && text.issuer.is_none() && !is_of_apps && asks {
+        let (kind, oauth) = (self.text.kind, &self.text.oauth);
+        let is_code = kind == AuthKind::Oauth2 && oauth.grant == GrantText::AuthorizationCode;
+        let is_of_apps = is_code && oauth.authorize.is_none() && oauth.device.is_none();
+        let asks = !matches!(kind, AuthKind::Session | AuthKind::SignedJwt | AuthKind::AwsRole);
+        if oauth.token.is_none() && oauth.issuer.is_none() && !is_of_apps && asks {
             let message = "there is neither a token endpoint nor an issuer";
             let remedy = "add `token: https://…`, or `issuer: https://…` if the server publishes its endpoints";
             problems.add(self.path, message, remedy);
@@ -194,12 +175,12 @@ impl OAuthCheck<'_> {
     /// Checks parameters: those that a flow sets may not be declared, and templates may only name known
     /// variables.
     pub(super) fn params(&self, problems: &mut Problems<'_>) {
-        let text = self.text;
+        let oauth = &self.text.oauth;
         for (key, params) in [
-            ("authorize_params", &text.authorize_params),
-            ("token_params", &text.token_params),
-            ("renew_params", &text.renew_params),
-            ("lengthen_params", &text.lengthen_params),
+            ("authorize_params", &oauth.authorize_params),
+            ("token_params", &oauth.token_params),
+            ("renew_params", &oauth.renew_params),
+            ("lengthen_params", &oauth.lengthen_params),
         ] {
             for (name, value) in params {
                 let at = key_of(&key_of(self.path, key), name);
@@ -209,7 +190,7 @@ impl OAuthCheck<'_> {
                 }
                 let exchanges = match key {
                     "lengthen_params" => true,
-                    "renew_params" => text.refresh == Some(RefreshText::ExchangeAccessToken),
+                    "renew_params" => oauth.refresh == RefreshText::ExchangeAccessToken,
                     _ => false,
                 };
                 if !(exchanges && value == ACCESS_TEMPLATE) {
@@ -221,7 +202,7 @@ impl OAuthCheck<'_> {
 
     /// Checks that codes are valid (RFC 6749 §5.2).
     fn codes(&self, problems: &mut Problems<'_>) {
-        let says = &self.text.says;
+        let says = &self.text.oauth.says;
         let mut seen: Vec<&str> = Vec::new();
         for (key, codes) in [
             ("permanent", &says.permanent),
@@ -243,12 +224,12 @@ impl OAuthCheck<'_> {
                 seen.push(code);
             }
         }
-        if says.expired.as_ref().is_some_and(|it| it.json.is_empty() || it.status == 401) {
+        if says.expired.as_ref().is_some_and(|it| it.members.0.is_empty() || it.status == 401) {
             let at = key_of(&key_of(self.path, "says"), "expired");
             let remedy = "name a status that is not 401, and members of its JSON";
             problems.add(&at, "this does not tell an expired token from a good answer", remedy);
         }
-        if says.ended.iter().any(BTreeMap::is_empty) {
+        if says.ended.iter().any(|it| it.0.is_empty()) {
             let at = key_of(&key_of(self.path, "says"), "ended");
             problems.add(&at, "every answer would end the grant", "name members of its JSON");
         }
@@ -256,9 +237,9 @@ impl OAuthCheck<'_> {
 
     /// Checks captures: a captured value becomes part of a host only if it is a declared variable.
     pub(super) fn captures(&self, problems: &mut Problems<'_>) {
-        let text = self.text;
+        let oauth = &self.text.oauth;
         for (key, captured) in
-            [("capture", &text.capture), ("callback_capture", &text.callback_capture)]
+            [("capture", &oauth.capture), ("callback_capture", &oauth.callback_capture)]
         {
             for name in captured.keys() {
                 let variable = self.own.variables.iter().find(|it| it.name == *name);
@@ -270,60 +251,6 @@ impl OAuthCheck<'_> {
             }
         }
     }
-
-    fn time(&self, key: &str, time: Option<&str>, problems: &mut Problems<'_>) -> Option<Duration> {
-        match parse_duration(time?) {
-            Ok(time) => Some(time),
-            Err(error) => {
-                problems.add(&key_of(self.path, key), error, "");
-                None
-            }
-        }
-    }
-
-    fn jwt(&self, problems: &mut Problems<'_>) -> Option<Jwt> {
-        let jwt = self.text.jwt.as_ref()?;
-        Some(Jwt {
-            alg: jwt.alg.clone(),
-            kid: jwt.kid.clone(),
-            iss: jwt.iss.clone(),
-            aud: jwt.aud.clone(),
-            sub: jwt.sub.clone(),
-            scope_claim: jwt.scope_claim,
-            ttl: self.time("jwt.ttl", jwt.ttl.as_deref(), problems),
-        })
-    }
-
-    fn quirks(&self, problems: &mut Problems<'_>) -> Quirks {
-        let text = self.text;
-        Quirks {
-            permanent: text.says.permanent.clone(),
-            rejected: text.says.rejected.clone(),
-            temporary: text.says.temporary.clone(),
-            ended: text.says.ended.iter().map(members).collect(),
-            code: text.says.code.clone(),
-            expired: text
-                .says
-                .expired
-                .as_ref()
-                .map(|text| Expired { status: text.status, members: members(&text.json) }),
-            keeps_unsafe: !text.replay_unsafe,
-            revoke_via: text.revoke_via,
-            access_page: text.access_page.clone(),
-            account: text.account.clone(),
-            keep_alive: self.time("keep_alive", text.keep_alive.as_deref(), problems),
-            renew_scopes: text.renew_scopes,
-        }
-    }
-}
-
-fn members(text: &BTreeMap<String, serde_yaml::Value>) -> JsonMembers {
-    let json = |value: &serde_yaml::Value| serde_json::to_value(value).unwrap_or_default();
-    let any = |value: &serde_yaml::Value| match json(value) {
-        serde_json::Value::Array(any) => any,
-        one => vec![one],
-    };
-    JsonMembers(text.iter().map(|(path, of)| (path.clone(), any(of))).collect())
 }
 
 #[cfg(test)]

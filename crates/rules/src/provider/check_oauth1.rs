@@ -19,8 +19,8 @@ pub(super) fn consent(
 ) -> Option<OAuth> {
     let endpoints = [
         ("request_token", text.request_token.is_some()),
-        ("authorize", text.authorize.is_some()),
-        ("token", text.token.is_some()),
+        ("authorize", text.oauth.authorize.is_some()),
+        ("token", text.oauth.token.is_some()),
     ];
     if endpoints.iter().all(|(_, is_named)| !is_named) {
         without_consent(text, path, problems);
@@ -36,7 +36,8 @@ pub(super) fn consent(
     check.params(problems);
     check.captures(problems);
     check.access_page(problems);
-    let url = check.url("request_token", text.request_token.as_deref(), problems)?;
+    let url = text.request_token.clone()?;
+    check.url("request_token", Some(&url), problems);
     let confirms = !text.unconfirmed_callback;
     let temporary = TemporaryEndpoint { url, confirms, takes_state: text.authorize_state };
     Some(OAuth { temporary: Some(temporary), ..check.built(problems) })
@@ -64,15 +65,15 @@ pub(super) fn leave_to_consent(fields: &mut [Field]) {
 /// Keys that only a consent has.
 fn without_consent(text: &AuthText, path: &str, problems: &mut Problems<'_>) {
     let keys = [
-        ("revoke", text.revoke.is_some()),
+        ("revoke", text.oauth.revoke.is_some()),
         ("unconfirmed_callback", text.unconfirmed_callback),
         ("authorize_state", text.authorize_state),
         ("app_steps", !text.app_steps.is_empty()),
         ("app_source", text.app_source.is_some()),
-        ("authorize_params", !text.authorize_params.is_empty()),
+        ("authorize_params", !text.oauth.authorize_params.is_empty()),
         ("account", !text.account.is_empty()),
-        ("capture", !text.capture.is_empty()),
-        ("callback_capture", !text.callback_capture.is_empty()),
+        ("capture", !text.oauth.capture.is_empty()),
+        ("callback_capture", !text.oauth.callback_capture.is_empty()),
         ("access_page", text.access_page.is_some()),
     ];
     for (key, _) in keys.iter().filter(|(_, is_named)| *is_named) {

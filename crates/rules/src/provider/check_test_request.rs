@@ -1,7 +1,7 @@
 //! Checks the test request of a provider file: method, host and names in templates.
 
-use super::auth_method::Field;
 use super::document::{Problems, item_of, key_of};
+use super::field::Field;
 use super::methods;
 use super::own_hosts::OwnHosts;
 use super::schema::TestText;

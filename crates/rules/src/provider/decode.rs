@@ -1,12 +1,15 @@
 //! Decodes a part of a [`Document`] into a serde type and reports all errors: after each error the offending
 //! key is removed and decoding is repeated.
 
-use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
 use serde_path_to_error::Segment;
 use serde_yaml::{Mapping, Value};
 
 use super::document::{Problems, key_of};
+use keyward_base::time::{DurationText, parse_duration};
 
 /// Decodes `value`, which is at `path`. Unknown keys are reported. `None` is returned only if there is another
 /// error as well.
@@ -257,6 +260,22 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
+}
+
+/// Reads `null` as the absence of a value.
+pub(super) fn or_default<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::deserialize(from).map(Option::unwrap_or_default)
+}
+
+/// Reads a time such as `90d`.
+pub(super) fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    let text = Option::<DurationText>::deserialize(from)?;
+    let time = text.map(|DurationText(text)| parse_duration(&text)).transpose();
+    time.map_err(D::Error::custom)
 }
 
 /// Reads `x` as `[x]`; keeps the position of errors inside a list.

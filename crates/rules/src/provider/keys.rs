@@ -3,11 +3,12 @@
 //! enumerations of OAuth.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_yaml::Value;
 
-use super::decode::one_or_many;
+use super::decode::{one_or_many, time};
 use crate::graphql::OperationKind;
 use crate::inject::placement::LoginPart;
 use crate::inject::sign::hmac::{HmacAlgorithm, SignatureEncoding};
@@ -179,7 +180,8 @@ pub struct JwtText {
     /// Assertions: whether the scopes are a claim instead of a parameter.
     pub scope_claim: bool,
     /// Lifetime of a token.
-    pub ttl: Option<String>,
+    #[serde(deserialize_with = "time")]
+    pub ttl: Option<Duration>,
     /// Self-signed: further members of the header, templates.
     pub header: BTreeMap<String, String>,
     /// Self-signed: further claims, with templates in their texts.

@@ -188,13 +188,13 @@ pub(super) fn keys(kind: AuthKind) -> [&'static [&'static str]; 2] {
 type UsualFields = &'static [(&'static str, &'static str, bool, bool)];
 
 /// The default fields of a grant type of OAuth.
-fn usual_fields_of_grant(grant: Option<GrantText>) -> UsualFields {
+fn usual_fields_of_grant(grant: GrantText) -> UsualFields {
     match grant {
-        Some(GrantText::ClientCredentials) => &[],
-        Some(GrantText::JwtBearer) => {
+        GrantText::ClientCredentials => &[],
+        GrantText::JwtBearer => {
             &[("private_key", "Private key", true, false), ("subject", "Subject", false, true)]
         }
-        Some(GrantText::TokenExchange) => &[("subject_token", "Subject token", true, false)],
+        GrantText::TokenExchange => &[("subject_token", "Subject token", true, false)],
         _ => &[
             ("refresh_token", "Refresh token", true, true),
             ("access_token", "Access token", true, true),
@@ -203,7 +203,7 @@ fn usual_fields_of_grant(grant: Option<GrantText>) -> UsualFields {
 }
 
 /// The default fields of a kind.
-pub(super) fn usual_fields(kind: AuthKind, grant: Option<GrantText>) -> UsualFields {
+pub(super) fn usual_fields(kind: AuthKind, grant: GrantText) -> UsualFields {
     match kind {
         AuthKind::Oauth2 => usual_fields_of_grant(grant),
         AuthKind::ApiKey => &[("api_key", "API key", true, false)],

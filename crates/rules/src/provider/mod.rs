@@ -4,7 +4,7 @@
 //! | part | files |
 //! |---|---|
 //! | the YAML and its keys | `document`, `decode`, `schema`, `keys` |
-//! | parts of a provider | `variable`, `host_template`, `url_template`, `kinds`, `auth_method`, `oauth`, `session`, `actions`, `scope_words` |
+//! | parts of a provider | `variable`, `host_template`, `url_template`, `kinds`, `auth_method`, `field`, `oauth`, `session`, `actions`, `scope_words` |
 //! | checks, which convert YAML into these parts | `check`, `check_auth`, `check_oauth`, `check_oauth1`, `check_minted`, `check_protocol`, `check_test_request`, `environment`, `placing`, `own_hosts`, `methods`, `extends`, `mistakes` |
 //! | a provider with the variables of a connection | `form`, `database`, `connection_url`, `test_request` |
 //! | all providers | `catalogue`, `built_in`, `built_in_catalogue`, `configured` |
@@ -36,6 +36,7 @@ pub mod environment;
 pub mod error_codes;
 pub mod error_notes;
 mod extends;
+mod field;
 mod form;
 mod host_template;
 pub mod keys;
@@ -60,9 +61,6 @@ pub mod written;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 use crate::inject::credential::Clears;
 use crate::inject::own_authorization::Signs;
 use crate::inject::path_prefix::PathPrefix;
@@ -72,17 +70,17 @@ use crate::inject::sign::request_signer::SigningScheme;
 use crate::rate_limit::RateLimitFields;
 use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol};
 use keyward_base::pattern::{HostPattern, PathPattern};
-use keyward_base::settings::FieldText;
 
 pub use actions::NamedAction;
-pub use auth_method::{AuthMethod, AwsScope, Field, KeyPattern, ScopedPlaces};
+pub use auth_method::{AuthMethod, AwsScope, ScopedPlaces};
 pub use catalogue::{Catalogue, CatalogueEntry};
 pub use configured::{Configured, Definition};
+pub use field::{Field, KeyPattern};
 pub use host_template::{HostTemplate, HostTemplateError};
 pub use keys::{ActionText, IndirectText, OperationsText, RequestsText, TlsFields};
 pub use kinds::AuthKind;
 pub use oauth::OAuth;
-pub use schema::{Confidence, EncodedSlash};
+pub use schema::{Confidence, EncodedSlash, Template};
 use scope_words::ScopeWords;
 pub use test_request::{ExpectedResponse, TestRequest, TestRequestError};
 pub use variable::{FormError, Variable, VariableKind};
@@ -119,52 +117,8 @@ pub struct Provider {
     pub clears: Clears,
     /// Response fields that state the service's rate limit.
     pub rate_limit: Arc<RateLimitFields>,
-    /// Descriptions, and data used outside the request path.
-    pub about: ProviderInfo,
-}
-
-/// Descriptions, and data used outside the request path.
-#[derive(Clone, Debug, Default)]
-pub struct ProviderInfo {
-    /// URL of the documentation on authentication.
-    pub docs_url: Option<String>,
-    /// URL of the page where the owner creates a key.
-    pub key_url: Option<String>,
-    /// A harmless request that tests a credential; [`Provider::test`] returns the one for a method.
-    pub test: Option<schema::TestText>,
-    pub templates: Vec<Template>,
-    /// What scopes allow, in words for people.
-    pub scope_words: ScopeWords,
-    /// Fields added if the client sent none; templates over fields and variables.
-    pub default_headers: BTreeMap<String, String>,
-    /// Protocols that clients switch to by `Upgrade`, apart from WebSocket.
-    pub upgrades: Vec<FieldText>,
-    /// How inbound webhooks are signed.
-    pub webhook_scheme: Option<String>,
-    /// Unusual behaviour, described for people.
-    pub quirks: Vec<String>,
-    /// Sources of these data.
-    pub sources: Vec<String>,
-    /// How reliable these data are.
-    pub confidence: Option<Confidence>,
-    /// The URL of a remote MCP server, which says itself where consents are asked for.
-    pub mcp: Option<String>,
-    /// The day on which they were last compared with their sources.
-    pub checked: Option<String>,
-}
-
-/// Initial values of an app.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct Template {
-    /// The template's id.
-    pub id: String,
-    /// The display name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub label: Option<String>,
-    /// Scopes to request.
-    pub scopes: Vec<String>,
-    /// Settings of the app, as in the configuration.
-    pub settings: serde_json::Value,
+    /// The file as it was read: descriptions, and data used outside the request path.
+    pub about: Arc<schema::ProviderText>,
 }
 
 /// A provider with its variables filled in, as a connection uses it.

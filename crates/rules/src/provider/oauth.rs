@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+use super::decode::{one_or_many, or_default, time};
 pub use super::keys::{
     ClientAuthText, ExpiresText, GrantText, PkceText, RefreshText, ResponseModeText, TokenBodyText,
 };
@@ -17,9 +19,12 @@ use super::url_template::fill;
 use super::variable::FormError;
 use crate::inject::sign::jwt::JwtTemplate;
 
-/// How tokens of one auth method are obtained.
-#[derive(Clone, Debug, Default)]
+/// How tokens of one auth method are obtained: keys of the method, and what is found out when they are checked.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default = "OAuth::standard")]
 pub struct OAuth {
+    /// The grant type; of kinds without a consent, an assertion.
+    #[serde(deserialize_with = "or_default")]
     pub grant: GrantText,
     /// The issuer identifier, compared exactly (RFC 8414 §3.3, RFC 9207).
     pub issuer: Option<UrlTemplate>,
@@ -28,6 +33,7 @@ pub struct OAuth {
     /// The token endpoint.
     pub token: Option<UrlTemplate>,
     /// Where a consent of OAuth 1.0a begins; then `token` gives the token credentials, and nothing is renewed.
+    #[serde(skip)]
     pub temporary: Option<TemporaryEndpoint>,
     /// The endpoint for renewal, if it is not `token`.
     pub renew: Option<UrlTemplate>,
@@ -44,14 +50,18 @@ pub struct OAuth {
     /// The endpoint that identifies the account of an access token (OpenID Connect Core §5.3, or similar).
     pub userinfo: Option<UrlTemplate>,
     /// How the browser returns.
+    #[serde(deserialize_with = "or_default")]
     pub response_mode: ResponseModeText,
     /// The scopes requested if neither app nor connection names any.
     pub scopes: Vec<String>,
     /// The separator between scopes.
+    #[serde(deserialize_with = "separator")]
     pub scope_separator: String,
     /// How the client authenticates, unless its app overrides it.
+    #[serde(deserialize_with = "or_default")]
     pub client_auth: ClientAuthText,
     /// The encoding of token requests.
+    #[serde(deserialize_with = "or_default")]
     pub token_body: TokenBodyText,
     /// Parameters added to the authorization URL.
     pub authorize_params: BTreeMap<String, String>,
@@ -68,36 +78,50 @@ pub struct OAuth {
     /// The `grant_type` sent, if not the standard one.
     pub grant_type: Option<String>,
     /// Support of PKCE (RFC 7636).
+    #[serde(deserialize_with = "or_default")]
     pub pkce: PkceText,
     /// What happens to a refresh token when it is used.
+    #[serde(deserialize_with = "or_default")]
     pub refresh: RefreshText,
     /// Lifetime of an access token that can be renewed, if the response does not contain it; never overrides the
     /// response.
+    #[serde(deserialize_with = "time")]
     pub access_ttl: Option<Duration>,
     /// Typical lifetime of a refresh token; shown only.
+    #[serde(deserialize_with = "time")]
     pub refresh_ttl: Option<Duration>,
     /// Dotted paths of the access token in the response, tried in order; never empty.
+    #[serde(deserialize_with = "one_or_many")]
     pub token_path: Vec<String>,
     /// Dotted path of the expiry, if not `expires_in`.
     pub expires_path: Option<String>,
     /// The format of the expiry.
+    #[serde(deserialize_with = "or_default")]
     pub expires_format: ExpiresText,
     /// Host variables captured from the token response: variable → dotted path.
     pub capture: BTreeMap<String, String>,
     /// Host variables captured from the callback: variable → parameter.
     pub callback_capture: BTreeMap<String, String>,
     /// The assertion of `jwt_bearer` and similar grants.
+    #[serde(skip)]
     pub jwt: Option<Jwt>,
     /// The login of sessions; then `token` is its URL.
+    #[serde(skip)]
     pub session: Option<Arc<SessionRequests>>,
     /// The token that is signed here, without a token endpoint.
+    #[serde(skip)]
     pub signed: Option<Arc<JwtTemplate>>,
     /// The provider whose apps can be used here too; `None` for its own only.
     pub apps_of: Option<String>,
     /// The quirks of the service.
     pub says: Quirks,
     /// The length of the text beside the token where it is written, such as `Bearer `.
+    #[serde(skip)]
     pub placed_bytes: usize,
+}
+
+fn separator<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_else(|| OAuth::standard().scope_separator))
 }
 
 /// The endpoint of temporary credentials, RFC 5849 §2.1.
@@ -129,46 +153,58 @@ pub struct Jwt {
     pub ttl: Option<Duration>,
 }
 
-/// Deviations of a service from the standards. The YAML links the vendor's documentation.
-#[derive(Clone, Debug, Default)]
+/// Deviations of a service from the standards: the key `says`, and others of the method. The YAML links the vendor's
+/// documentation.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Quirks {
-    /// Additional error codes of token endpoints: the grant has ended.
+    /// Codes of token endpoints: the grant has ended; a person must connect again.
     pub permanent: Vec<String>,
-    /// Additional error codes of token endpoints: the app is rejected.
+    /// Codes of token endpoints: the app is rejected; the person who registered it must act.
     pub rejected: Vec<String>,
-    /// Additional error codes of token endpoints: the error is temporary.
+    /// Codes of token endpoints: the error is temporary.
     pub temporary: Vec<String>,
-    /// Answers of token endpoints with any status: the grant has ended.
+    /// Answers of token endpoints with any status that end the grant, where the code alone does not say so.
     pub ended: Vec<JsonMembers>,
-    /// Further dotted paths of the error code.
+    /// Dotted paths of the error code, if it is in neither `error`, `status` nor `code`.
     pub code: Vec<String>,
     /// The API's response to an expired token, if it is not 401.
     pub expired: Option<Expired>,
     /// Whether requests with unsafe methods are not sent again after a 401.
+    #[serde(skip)]
     pub keeps_unsafe: bool,
     /// How the revocation endpoint is called.
+    #[serde(skip)]
     pub revoke_via: RevokeText,
     /// URL of the page where the owner revokes access.
+    #[serde(skip)]
     pub access_page: Option<String>,
     /// Dotted paths of the account's identity, tried in order: in the token response, the captured parameters,
     /// and the response of `userinfo`.
+    #[serde(skip)]
     pub account: Vec<String>,
     /// The interval at which tokens must be renewed, so that unused refresh tokens do not expire.
+    #[serde(skip)]
     pub keep_alive: Option<Duration>,
     /// Whether renewals repeat the scopes.
+    #[serde(skip)]
     pub renew_scopes: bool,
 }
 
 /// An API response that means 401.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
 pub struct Expired {
     /// The response's status.
     pub status: u16,
+    #[serde(default, rename = "json")]
     pub members: JsonMembers,
 }
 
-/// The allowed values of JSON members, by dotted path; a number in a path is an index.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+/// The allowed values of JSON members, by dotted path, each one or a list of alternatives; a number in a path is an
+/// index.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(from = "BTreeMap<String, Value>")]
 pub struct JsonMembers(pub Vec<(String, Vec<Value>)>);
 
 impl OAuth {
@@ -218,6 +254,16 @@ impl Expired {
     pub fn is(&self, status: u16, body: &[u8]) -> bool {
         let body = serde_json::from_slice::<Map<String, Value>>(body);
         self.status == status && body.is_ok_and(|body| self.members.are_in(&body))
+    }
+}
+
+impl From<BTreeMap<String, Value>> for JsonMembers {
+    fn from(members: BTreeMap<String, Value>) -> Self {
+        let any = |value: Value| match value {
+            Value::Array(any) => any,
+            one => vec![one],
+        };
+        Self(members.into_iter().map(|(path, value)| (path, any(value))).collect())
     }
 }
 

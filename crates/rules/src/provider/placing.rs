@@ -2,8 +2,9 @@
 
 use http::HeaderName;
 
-use super::auth_method::{Field, ScopedPlaces};
+use super::auth_method::ScopedPlaces;
 use super::document::{Problems, item_of, key_of};
+use super::field::Field;
 use super::host_template::HostTemplate;
 use super::keys::{PlaceText, ScopedText};
 use super::kinds::AuthKind;

@@ -1,25 +1,30 @@
-//! The YAML schema of providers, for the catalogue and for users. It checks only names and types of keys;
-//! `check.rs` converts it into [`super::Provider`].
+//! The YAML schema of providers, for the catalogue and for users; the keys of OAuth are in [`OAuth`]. It checks only names
+//! and types of keys; `check.rs` converts it into [`super::Provider`].
 //!
 //! The schema also covers data of a service (OAuth endpoints, quirks, webhook scheme) whose features are not
 //! supported yet, so that files need not be rewritten then.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_yaml::Value;
 
-use super::decode::one_or_many;
+use super::decode::{one_or_many, time};
+use super::field::{Field, KeyPattern};
 use super::keys::{
-    ActionText, ClearsText, ClientAuthText, ExpiresText, GrantText, IndirectText, JwtText,
-    PkceText, PlaceText, RefreshText, RequestText, ResponseModeText, ScopedText, SignatureText,
-    TlsFields, TokenBodyText,
+    ActionText, ClearsText, IndirectText, JwtText, PlaceText, RequestText, ScopedText,
+    SignatureText, TlsFields,
 };
 use super::kinds::AuthKind;
+use super::oauth::OAuth;
 use super::revocation::RevokeText;
 use super::scope_words::ScopeWords;
-use super::variable::VariableKind;
+use super::url_template::UrlTemplate;
+use super::variable::Variable;
 use crate::inject::placeholder::Letters;
+use crate::rate_limit::RateLimitFields;
 use keyward_base::database::DatabaseProtocol;
 use keyward_base::settings;
 
@@ -47,9 +52,9 @@ pub struct ProviderText {
     pub encoded_slash: Option<EncodedSlash>,
     /// Variables of hosts and URLs that the owner enters.
     #[serde(default)]
-    pub variables: Vec<VariableText>,
-    /// Ways to authenticate; the first is the default.
-    pub auth: Vec<AuthText>,
+    pub variables: Vec<Variable>,
+    /// Ways to authenticate, each an [`AuthText`]; the first is the default.
+    pub auth: Vec<Value>,
     /// Hosts of repositories that git reaches over HTTPS with this credential, a subset of `hosts`.
     #[serde(default)]
     pub git: Vec<String>,
@@ -66,8 +71,8 @@ pub struct ProviderText {
     /// removed there if the body has a placeholder.
     #[serde(default)]
     pub repeats: Vec<String>,
-    #[serde(default)]
-    pub templates: Vec<TemplateText>,
+    #[serde(default, deserialize_with = "templates")]
+    pub templates: Vec<Template>,
     /// What scopes allow, in words for people: `chat:write: send messages`.
     #[serde(default)]
     pub scope_words: ScopeWords,
@@ -83,7 +88,7 @@ pub struct ProviderText {
     pub test_source: Option<String>,
     /// Response fields in which the service states its rate limit.
     #[serde(default)]
-    pub retry_headers: RetryText,
+    pub retry_headers: RateLimitFields,
     /// Protocols that clients switch to by `Upgrade`, apart from WebSocket.
     #[serde(default)]
     pub upgrades: Vec<settings::FieldText>,
@@ -113,31 +118,6 @@ pub enum EncodedSlash {
     Segment,
 }
 
-/// A variable of hosts and URLs.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VariableText {
-    /// The name, as in `{name}`.
-    pub name: String,
-    /// Which values it accepts.
-    #[serde(default)]
-    pub kind: VariableKind,
-    pub label: Option<String>,
-    pub help: Option<String>,
-    /// An example of a value.
-    pub example: Option<String>,
-    /// The value used if the owner gives none.
-    pub default: Option<String>,
-    /// The allowed values.
-    #[serde(default)]
-    pub choices: Vec<String>,
-    /// Whether it comes from the service's response instead of the owner.
-    #[serde(default)]
-    pub captured: bool,
-    /// The text around a captured value, such as `https://{}.my.salesforce.com`.
-    pub within: Option<String>,
-}
-
 /// Where the steps of an app are documented.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -148,9 +128,9 @@ pub struct AppSourceText {
     pub checked: String,
 }
 
-/// One way to authenticate. `check.rs` checks which keys a kind allows.
+/// One way to authenticate: its keys beside those of [`OAuth`]. `check_auth.rs` reads it, and checks which keys a kind
+/// allows.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct AuthText {
     /// The id, unique in the provider.
     pub id: String,
@@ -166,7 +146,7 @@ pub struct AuthText {
     /// Places by host and path; the first match applies.
     pub placements: Option<Vec<ScopedText>>,
     /// The fields that the owner enters, if not the kind's default.
-    pub fields: Option<Vec<FieldText>>,
+    pub fields: Option<Vec<Field>>,
     /// The shape of the only secret field.
     pub key: Option<KeyText>,
     /// Environment variables that SDKs read the only secret field from.
@@ -174,90 +154,20 @@ pub struct AuthText {
     pub env: Vec<String>,
     /// A test request for this method, if the provider's `test` is not suitable.
     pub test: Option<TestText>,
-    /// OAuth: the grant type.
-    pub grant: Option<GrantText>,
-    /// OAuth: the issuer identifier, RFC 8414 and RFC 9207.
-    pub issuer: Option<String>,
-    /// OAuth: the authorization endpoint.
-    pub authorize: Option<String>,
-    /// OAuth and similar: the token endpoint.
-    pub token: Option<String>,
-    /// OAuth: the endpoint for renewal, if not `token`.
-    pub renew: Option<String>,
-    /// OAuth: the endpoint that exchanges the token of a consent once, by GET, for one that lives longer.
-    pub lengthen: Option<String>,
-    /// OAuth: the device authorization endpoint, RFC 8628.
-    pub device: Option<String>,
-    /// OAuth: the revocation endpoint, RFC 7009.
-    pub revoke: Option<String>,
+    /// Endpoints, parameters and quirks of OAuth.
+    #[serde(skip)]
+    pub oauth: OAuth,
     /// OAuth: the introspection endpoint, RFC 7662.
-    pub introspect: Option<String>,
-    /// OAuth: the dynamic registration endpoint, RFC 7591.
-    pub register: Option<String>,
-    /// OAuth: the pushed authorization request endpoint, RFC 9126; then each consent sends its parameters there first.
-    pub push: Option<String>,
-    /// OAuth: the endpoint that identifies an access token's account, OpenID Connect Core §5.3.
-    pub userinfo: Option<String>,
-    /// OAuth: how the browser returns; `query` by default.
-    pub response_mode: Option<ResponseModeText>,
+    pub introspect: Option<UrlTemplate>,
     /// OAuth 1.0a: the endpoint of temporary credentials, RFC 5849 §2.1. With `authorize` and `token`, a person
     /// consents.
-    pub request_token: Option<String>,
+    pub request_token: Option<UrlTemplate>,
     /// OAuth 1.0a: whether `request_token` need not answer `oauth_callback_confirmed=true`, which RFC 5849 requires.
     #[serde(default)]
     pub unconfirmed_callback: bool,
     /// OAuth 1.0a: whether `authorize` takes a `state` that comes back, in place of one in the callback URL.
     #[serde(default)]
     pub authorize_state: bool,
-    /// Scopes requested if the owner names none.
-    #[serde(default)]
-    pub scopes: Vec<String>,
-    /// The separator between scopes; a space by default.
-    pub scope_separator: Option<String>,
-    /// How the client authenticates at `token`.
-    pub client_auth: Option<ClientAuthText>,
-    /// `form` or `json`.
-    pub token_body: Option<TokenBodyText>,
-    /// Parameters added to the authorization URL.
-    #[serde(default)]
-    pub authorize_params: BTreeMap<String, String>,
-    /// Parameters added to token requests.
-    #[serde(default)]
-    pub token_params: BTreeMap<String, String>,
-    /// Parameters of renewals, added to or replacing those of token requests. With
-    /// `refresh: exchange_access_token`, the one with the value `{access_token}` has the token.
-    #[serde(default)]
-    pub renew_params: BTreeMap<String, String>,
-    /// Parameters of the request to `lengthen`. The one with the value `{access_token}` has the token, else
-    /// `access_token`.
-    #[serde(default)]
-    pub lengthen_params: BTreeMap<String, String>,
-    /// Renamed parameters: standard name → the service's name.
-    #[serde(default)]
-    pub renames: BTreeMap<String, String>,
-    /// The `grant_type` sent, if not the standard one.
-    pub grant_type: Option<String>,
-    /// Support of PKCE (RFC 7636).
-    pub pkce: Option<PkceText>,
-    /// What happens to the refresh token when it is used.
-    pub refresh: Option<RefreshText>,
-    /// Typical lifetime of an access token that can be renewed; the token response takes precedence.
-    pub access_ttl: Option<String>,
-    /// Typical lifetime of a refresh token.
-    pub refresh_ttl: Option<String>,
-    /// Paths of the token in the response, tried in order.
-    #[serde(default, deserialize_with = "one_or_many")]
-    pub token_path: Vec<String>,
-    /// Path of the expiry in the response.
-    pub expires_path: Option<String>,
-    /// The format of the expiry.
-    pub expires_format: Option<ExpiresText>,
-    /// Variables captured from the token response: variable → path.
-    #[serde(default)]
-    pub capture: BTreeMap<String, String>,
-    /// Variables captured from the callback: variable → parameter.
-    #[serde(default)]
-    pub callback_capture: BTreeMap<String, String>,
     /// URL of the page where OAuth apps are registered.
     pub app_url: Option<String>,
     /// What to do on that page, in order. One step ends with `{redirect_uri}`, if a person consents.
@@ -265,11 +175,6 @@ pub struct AuthText {
     pub app_steps: Vec<String>,
     /// The page that has these steps.
     pub app_source: Option<AppSourceText>,
-    /// The provider whose apps can be used here too.
-    pub apps_of: Option<String>,
-    /// The meaning of the service's own error codes.
-    #[serde(default)]
-    pub says: SaysText,
     /// Paths of the account's identity in the token response or in that of `userinfo`, tried in order. The name
     /// of a captured parameter means its value.
     #[serde(default, deserialize_with = "one_or_many")]
@@ -280,7 +185,8 @@ pub struct AuthText {
     /// URL of the page where the owner revokes access.
     pub access_page: Option<String>,
     /// The interval at which tokens must be renewed, so that unused refresh tokens do not expire.
-    pub keep_alive: Option<String>,
+    #[serde(default, deserialize_with = "time")]
+    pub keep_alive: Option<Duration>,
     /// Whether requests with unsafe methods are sent again after a 401.
     #[serde(default = "yes")]
     pub replay_unsafe: bool,
@@ -291,9 +197,6 @@ pub struct AuthText {
     pub login: Option<RequestText>,
     /// Session kinds: the renewal request.
     pub renewal: Option<RequestText>,
-    /// Header fields sent with the credential.
-    #[serde(default)]
-    pub extra_headers: BTreeMap<String, String>,
     /// Self-signed tokens: header and claims.
     pub jwt: Option<JwtText>,
     /// Kinds that sign requests: what is signed, and how.
@@ -306,68 +209,6 @@ pub struct AuthText {
     pub region: Option<String>,
     /// SigV4: how keys are obtained, such as `sts:AssumeRole`.
     pub via: Option<String>,
-}
-
-/// The meaning of a service's own error codes.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SaysText {
-    /// Codes of token endpoints: the grant has ended; a person must connect again.
-    pub permanent: Vec<String>,
-    /// Codes of token endpoints: the app is rejected; the person who registered it must act.
-    pub rejected: Vec<String>,
-    /// Codes of token endpoints: the error is temporary.
-    pub temporary: Vec<String>,
-    /// Answers of token endpoints that end the grant, where the code alone does not say so: members of their JSON by
-    /// dotted path, each with a value or a list of alternatives.
-    pub ended: Vec<BTreeMap<String, Value>>,
-    /// Dotted paths of the error code, if it is in neither `error`, `status` nor `code`.
-    pub code: Vec<String>,
-    /// The API's response to an expired token, if it is not 401.
-    pub expired: Option<ExpiredText>,
-}
-
-/// An API response that means 401.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ExpiredText {
-    /// The response's status.
-    pub status: u16,
-    /// Members by dotted path, each with a value or a list of alternatives.
-    #[serde(default)]
-    pub json: BTreeMap<String, Value>,
-}
-
-/// A field that the owner enters.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FieldText {
-    /// The name, as in `--field name=…` and `{name}`.
-    pub name: String,
-    pub label: Option<String>,
-    pub help: Option<String>,
-    /// Whether the value is sealed and never shown; true by default.
-    #[serde(default = "yes")]
-    pub secret: bool,
-    /// Whether the field may be left out.
-    #[serde(default)]
-    pub optional: bool,
-    /// Whether its value must be kept in a secret source, because it expires.
-    #[serde(default)]
-    pub from_source: bool,
-    /// A regular expression that must match whole values.
-    pub pattern: Option<String>,
-    /// Known prefixes of values.
-    #[serde(default)]
-    pub prefixes: Vec<String>,
-    /// As those of a key.
-    #[serde(default)]
-    pub suffixes: Vec<String>,
-    /// The length of values in characters, if all have the same.
-    pub length: Option<usize>,
-    /// Environment variables that SDKs read it from.
-    #[serde(default)]
-    pub env: Vec<String>,
 }
 
 /// The shape of a key.
@@ -384,7 +225,7 @@ pub struct KeyText {
     /// The length in characters, prefix included and suffix not.
     pub length: Option<usize>,
     /// A regular expression that must match whole keys.
-    pub pattern: Option<String>,
+    pub pattern: Option<KeyPattern>,
     /// How placeholders begin, if SDKs check more of a key than its first prefix.
     pub placeholder: Option<String>,
     /// The letters of placeholders, if programs accept only some.
@@ -427,33 +268,42 @@ pub struct TestText {
     pub note: Option<String>,
 }
 
-/// Initial values of an app; the app's own values take precedence.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct TemplateText {
-    /// Lower-case letters, digits, `-` and `_`; unique in the catalogue.
+/// Initial values of an app.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Template {
+    /// The template's id.
     pub id: String,
+    /// The display name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     /// Scopes to request.
-    #[serde(default)]
     pub scopes: Vec<String>,
     /// Settings of the app, as in the configuration.
-    #[serde(default)]
-    pub settings: BTreeMap<String, Value>,
+    pub settings: serde_json::Value,
 }
 
-/// Response fields in which a service states its rate limit. [`crate::rate_limit::RateLimitFields`] reads them.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RetryText {
-    /// Seconds or a date, as in `Retry-After`, which is read for every service.
-    pub after: Vec<String>,
-    /// Seconds or a duration until the limit is reset.
-    pub reset_after: Vec<String>,
-    /// The time at which the limit is reset.
-    pub reset_at: Vec<String>,
-    /// The number of remaining requests. The total is in the field that has `limit` instead of `remaining` in its name.
-    pub remaining: Vec<String>,
+/// A template as it is written; the app's own values take precedence.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TemplateText {
+    /// Lower-case letters, digits, `-` and `_`; unique in the catalogue.
+    id: String,
+    label: Option<String>,
+    #[serde(default)]
+    scopes: Vec<String>,
+    #[serde(default)]
+    settings: serde_json::Map<String, serde_json::Value>,
+}
+
+fn templates<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Template>, D::Error> {
+    let all = Vec::<TemplateText>::deserialize(from)?.into_iter();
+    let template = |TemplateText { id, label, scopes, settings }| Template {
+        id,
+        label,
+        scopes,
+        settings: settings.into(),
+    };
+    Ok(all.map(template).collect())
 }
 
 /// How reliable the data of a provider are.

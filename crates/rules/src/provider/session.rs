@@ -54,7 +54,7 @@ impl RequestTemplate {
         let check = RequestCheck { names, path };
         Some(Self {
             method,
-            url: UrlTemplate::new(&text.url),
+            url: UrlTemplate::literal(&text.url),
             headers: check.headers(text, problems),
             body: check.body(text, problems)?,
         })

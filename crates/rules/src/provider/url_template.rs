@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
 
 use super::variable::FormError;
 
@@ -11,17 +12,12 @@ use super::variable::FormError;
 const UNRESERVED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
 
-/// An https URL with `{variables}`.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// An https URL with `{variables}`. Its form and variables are checked with the provider's.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct UrlTemplate(String);
 
 impl UrlTemplate {
-    /// Wraps text whose variables and form were checked.
-    pub(super) fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// Wraps an app's own endpoint, which has no variables.
+    /// Wraps a URL, such as an app's own endpoint, which has no variables.
     pub fn literal(url: &str) -> Self {
         Self(url.to_owned())
     }

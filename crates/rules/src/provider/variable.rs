@@ -2,8 +2,10 @@
 //! variables of a connection are invalid.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
+use super::decode::or_default;
 use keyward_base::agent::is_unreserved;
 use keyward_base::pattern::{HostPattern, PatternError};
 
@@ -11,12 +13,16 @@ use keyward_base::pattern::{HostPattern, PatternError};
 const MORE_HOSTS_MAX: usize = 15;
 
 /// A variable of hosts and URLs.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
 pub struct Variable {
     /// The name, as in `{name}`.
     pub name: String,
     /// Which values it accepts.
+    #[serde(default)]
     pub kind: VariableKind,
+    /// For people; made of the name where a file has none.
+    #[serde(default, deserialize_with = "or_default")]
     pub label: String,
     pub help: Option<String>,
     /// An example of a value.
@@ -24,10 +30,13 @@ pub struct Variable {
     /// The value used if the owner gives none.
     pub default: Option<String>,
     /// The allowed values; empty means all of the kind.
+    #[serde(default)]
     pub choices: Vec<String>,
     /// Whether it comes from the service's OAuth responses instead of the owner.
+    #[serde(default)]
     pub captured: bool,
-    /// The texts before and after a captured value.
+    /// The texts before and after a captured value, written as `https://{}.my.salesforce.com`.
+    #[serde(default, deserialize_with = "around")]
     pub within: Option<(String, String)>,
 }
 
@@ -81,6 +90,14 @@ impl Variable {
             VariableKind::Text => Err(FormError::Text { name: name() }),
         }
     }
+}
+
+fn around<'de, D: Deserializer<'de>>(from: D) -> Result<Option<(String, String)>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(from)? else { return Ok(None) };
+    let around = text.split_once("{}").filter(|(_, after)| !after.contains("{}"));
+    let around = around.map(|(before, after)| (before.to_owned(), after.to_owned()));
+    let wrong = "this is not the text around a value; write `{}` once, where the value is";
+    around.map(Some).ok_or_else(|| D::Error::custom(wrong))
 }
 
 /// Whether the value is a DNS label (RFC 1123 §2.1; also `_`, which real services use).

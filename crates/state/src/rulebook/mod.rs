@@ -33,7 +33,7 @@ use keyward_base::agent::Agent;
 use keyward_base::id::{OrgId, RuleId};
 use keyward_model::{Record, Resource, Rule, RuleSpec};
 use keyward_rules::policy::{
-    Account, DatabasePermit, DefaultAction, Explanation, Permit, Policy, PolicyRequest, Reason,
+    Account, DatabasePermit, DefaultAction, Permit, Policy, PolicyRequest, Reason,
 };
 
 use compiled::CompiledPolicy;
@@ -219,11 +219,6 @@ impl Rulebook {
     /// The action for hosts that no rule, binding or provider names.
     pub fn default_action(&self) -> DefaultAction {
         self.sources.load().default
-    }
-
-    /// Explains what would happen to a request now.
-    pub fn explain(&self, agent: &Agent, asked: &PolicyRequest<'_>) -> Explanation {
-        self.current().explain(agent, asked)
     }
 
     /// Permits a connection's test request.

@@ -364,7 +364,7 @@ proptest! {
         on_case(&seed, |spec, policy, agent, asked| {
             let decided = policy.decide(agent, asked);
             match policy.route(agent, asked.target) {
-                Route::Deny(_) => assert!(decided.is_err(), "{asked:?} {spec:#?}"),
+                Route::Deny { .. } => assert!(decided.is_err(), "{asked:?} {spec:#?}"),
                 // Placeholders and methods are invisible in a tunnel; nothing else may matter.
                 Route::Tunnel(permit) => match decided {
                     Ok(decided) => {

@@ -111,7 +111,7 @@ impl World {
     pub(super) fn route(&self, agent: &Agent, authority: &str) -> String {
         let target = Target::parse(Scheme::Https, authority).expect(authority);
         match self.policy().route(agent, &target) {
-            Route::Deny(reason) => format!("deny {}", reason.code()),
+            Route::Deny { reason, .. } => format!("deny {}", reason.code()),
             Route::Tunnel(permit) => format!("tunnel {}", permit.rule()),
             Route::Intercept(permit) => {
                 assert_eq!(permit.target(), &target);

@@ -116,6 +116,10 @@ const BAD: &[(&str, &str)] = &[
     ),
     ("token: 'https://a.test/t', says: { gone: [a] }", "says.gone: unknown key `gone`"),
     (
+        "token: 'https://a.test/t', scope: [a]",
+        "auth[0].scope: unknown key `scope`; did you mean `scopes`?",
+    ),
+    (
         "token: 'https://a.test/t', capture: { tenant: t }",
         "capture.tenant: `tenant` is a variable that the owner gives; declare it with `captured: \
          true`, or rename it",
@@ -142,6 +146,15 @@ fn a_request_that_exchanges_the_access_token_may_send_it_as_a_parameter() {
         let auth = format!("token: 'https://a.test/t', {exchanging}");
         assert!(read(&auth).is_ok(), "{exchanging}");
     }
+}
+
+#[test]
+fn a_key_without_a_value_means_its_default() {
+    let keys = "grant: ~, pkce: ~, scope_separator: ~, access_ttl: ~, token_path: []";
+    let provider = read(&format!("token: 'https://a.test/t', {keys}")).unwrap();
+    let oauth = provider.auth[0].oauth.as_ref().unwrap();
+    assert_eq!((oauth.scope_separator.as_str(), oauth.access_ttl), (" ", None));
+    assert_eq!(oauth.token_path, ["access_token"]);
 }
 
 /// An MCP server's app names all endpoints; an issuer's metadata does.
