@@ -1,5 +1,5 @@
-//! A store in PostgreSQL, which several replicas share. The statements are plain SQL (`postgres/sql.rs`): compare and
-//! swap of single rows, rows for leases, and a log of changes that replicas poll. `NOTIFY` only shortens the wait for
+//! A store in PostgreSQL, which several replicas share. The statements are plain SQL (`postgres/sql.rs`): commits of
+//! rows by compare and swap (`postgres/commit.rs`), rows for leases, and a log of changes that replicas poll. `NOTIFY` only shortens the wait for
 //! the next poll. Nothing relies on it, on advisory locks or on the order of sequences, so databases with PostgreSQL's
 //! protocol and dialect can be used as well.
 //!
@@ -7,6 +7,7 @@
 //! tells whether it was.
 
 mod change_notice;
+mod commit;
 mod failure;
 mod feed;
 mod pool;
@@ -28,9 +29,11 @@ use tokio_postgres::IsolationLevel;
 use super::error::{check, conflict};
 use super::shared::PARTS;
 use super::{
-    Expect, Lease, Row, RowRange, SharedStore, Snapshot, Store, StoreError, Table, Version,
+    Lease, Row, RowRange, SharedStore, Snapshot, Store, StoreError, Table, Version, Write,
 };
-use change_notice::{ChangeNotice, KnownChange, KnownChanges, Listening, POLL, random_number};
+use change_notice::{
+    ChangeNotice, KnownChange, KnownChanges, Listening, POLL, Place, random_number,
+};
 pub use failure::PostgresError;
 use failure::{PostgresFailure, failed};
 use pool::PostgresPool;
@@ -94,8 +97,8 @@ impl PostgresStore {
     }
 
     /// Remembers a committed change of this replica.
-    fn made(&self, table: Table, key: &str, change: KnownChange) {
-        self.known.lock().made((table, part_of(key)), change);
+    fn made(&self, place: Place, change: KnownChange) {
+        self.known.lock().made(place, change);
         self.notice.committed.notify_one();
     }
 }
@@ -121,9 +124,9 @@ impl PostgresStore {
         for (at, (table, row)) in rows.iter().enumerate() {
             let (part, over) = (part_of(&row.key).cast_signed(), row.version.0.cast_signed());
             let parameters: [&dyn Parameter; 5] =
-                [&table.name(), &row.key.as_bytes(), &part, &row.value.as_slice(), &over];
-            let added =
-                transaction.query_typed(sql::LOAD, &typed(&parameters)).await.map_err(of)?;
+                [&table.name(), &row.key.as_bytes(), &row.value.as_slice(), &over, &part];
+            let added = transaction.query_typed(sql::LOAD.counted, &typed(&parameters));
+            let added = added.await.map_err(of)?;
             changes.push(changed(added.first().ok_or(AddFailure::Taken(at))?));
         }
         transaction.commit().await.map_err(of)?;
@@ -241,33 +244,9 @@ impl Store for PostgresStore {
         Ok(row)
     }
 
-    async fn put(
-        &self,
-        table: Table,
-        key: &str,
-        value: &[u8],
-        expect: Expect,
-    ) -> Result<Version, StoreError> {
-        check(table, key, value)?;
-        self.version.may_write("write a row")?;
-        let (name, part) = (table.name(), part_of(key).cast_signed());
-        let action = "write a row";
-        let at = key.as_bytes();
-        let rows = match expect {
-            Expect::Absent => {
-                self.pool.query(action, sql::INSERT, &[&name, &at, &part, &value]).await?
-            }
-            Expect::Any => {
-                self.pool.query(action, sql::UPSERT, &[&name, &at, &part, &value]).await?
-            }
-            Expect::Version(over) => {
-                let over = over.0.cast_signed();
-                self.pool.query(action, sql::UPDATE, &[&name, &at, &part, &value, &over]).await?
-            }
-        };
-        let row = rows.into_iter().next().ok_or_else(|| conflict(table, key))?;
-        self.made(table, key, changed(&row));
-        Ok(version(row.get(0)))
+    async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Version>, StoreError> {
+        writes.iter().try_for_each(Write::check)?;
+        self.commit_rows(&writes).await
     }
 
     async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
@@ -280,31 +259,6 @@ impl Store for PostgresStore {
             true => Err(conflict(table, &row.key)),
             false => Ok(()),
         }
-    }
-
-    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
-        let (name, at, part) = (table.name(), key.as_bytes(), part_of(key).cast_signed());
-        let action = "delete a row";
-        self.version.may_write(action)?;
-        let rows = match expect {
-            Expect::Absent => {
-                return match self.get(table, key).await? {
-                    None => Ok(()),
-                    Some(_) => Err(conflict(table, key)),
-                };
-            }
-            Expect::Any => self.pool.query(action, sql::DELETE_ANY, &[&name, &at, &part]).await?,
-            Expect::Version(over) => {
-                let over = over.0.cast_signed();
-                self.pool.query(action, sql::DELETE, &[&name, &at, &part, &over]).await?
-            }
-        };
-        match (rows.first(), expect) {
-            (Some(row), _) => self.made(table, key, changed(row)),
-            (None, Expect::Any) => {}
-            (None, _) => return Err(conflict(table, key)),
-        }
-        Ok(())
     }
 
     async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {
@@ -378,7 +332,7 @@ impl Store for PostgresStore {
             }
         };
         for ((table, row), change) in rows.iter().zip(changes) {
-            self.made(*table, &row.key, change);
+            self.made((*table, part_of(&row.key)), change);
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::directory::rows::RowId;
 use crate::observe::change::Actor;
 use crate::observe::notice::{Notice, NoticeDetails, NoticeKind};
 use crate::store::memory::MemoryReplica;
-use crate::store::{StoreError, StoreWrapper, Version};
+use crate::store::{StoreError, StoreWrapper, Version, Write};
 use keyward_model::{Record, Webhook, WebhookFacts, WebhookSpec};
 
 /// A store in memory that refuses writes to one table.
@@ -21,23 +21,10 @@ impl StoreWrapper for Full {
         &*self.0
     }
 
-    async fn put(
-        &self,
-        table: Table,
-        key: &str,
-        value: &[u8],
-        expect: Expect,
-    ) -> Result<Version, StoreError> {
-        match table == self.1 {
-            true => Err(StoreError::KeyRefused { table: table.name() }),
-            false => self.0.put(table, key, value, expect).await,
-        }
-    }
-
-    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
-        match table == self.1 {
-            true => Err(StoreError::KeyRefused { table: table.name() }),
-            false => self.0.delete(table, key, expect).await,
+    async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Version>, StoreError> {
+        match writes.iter().any(|write| write.table() == self.1) {
+            true => Err(StoreError::KeyRefused { table: self.1.name() }),
+            false => self.0.commit(writes).await,
         }
     }
 }

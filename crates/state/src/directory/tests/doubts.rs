@@ -11,7 +11,7 @@ use super::deliveries::{hook, hooked, named_hook, pending};
 use super::*;
 use crate::observe::notice::{NoticeDetails, NoticeKind};
 use crate::store::memory::MemoryReplica;
-use crate::store::{StoreError, StoreWrapper, Version};
+use crate::store::{StoreError, StoreWrapper, Version, Write};
 
 /// A store that fails in one table.
 #[derive(Debug)]
@@ -69,19 +69,11 @@ impl FailingStore {
     }
 
     /// Fails if `count` is not 0, and decrements it.
-    fn fail(&self, table: Table, count: &AtomicUsize) -> Result<(), StoreError> {
-        let has_fault = table == self.table && count.load(SeqCst) > 0;
-        match has_fault && !counts_down(&self.passed) && counts_down(count) {
+    fn fail(&self, count: &AtomicUsize) -> Result<(), StoreError> {
+        match count.load(SeqCst) > 0 && !counts_down(&self.passed) && counts_down(count) {
             true => Err(StoreError::Io { action: "write a row", source: io_error() }),
             false => Ok(()),
         }
-    }
-
-    /// Fails if this write must not be made.
-    fn fail_write(&self, table: Table) -> Result<(), StoreError> {
-        let reached = self.fail(table, &self.unreached);
-        reached.map_err(|_| StoreError::Unreached { action: "write a row", source: io_error() })?;
-        self.fail(table, &self.refused)
     }
 }
 
@@ -103,33 +95,25 @@ impl StoreWrapper for FailingStore {
     async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
         if table == self.table {
             self.reads.acquire().await.expect("it is not closed").forget();
+            self.fail(&self.unread)?;
         }
-        self.fail(table, &self.unread)?;
         self.rows.get(table, key).await
     }
 
-    async fn put(
-        &self,
-        table: Table,
-        key: &str,
-        value: &[u8],
-        expect: Expect,
-    ) -> Result<Version, StoreError> {
-        if table == self.table {
-            self.writing.notify_one();
-            self.writes.acquire().await.expect("it is not closed").forget();
+    /// One act: it fails before it is made, or after that without an answer.
+    async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Version>, StoreError> {
+        let mut changed = writes.iter().filter_map(Write::changed);
+        if changed.all(|(table, _)| table != self.table) {
+            return self.rows.commit(writes).await;
         }
-        self.fail_write(table)?;
-        let written = self.rows.put(table, key, value, expect).await;
-        self.fail(table, &self.lost)?;
+        self.writing.notify_one();
+        self.writes.acquire().await.expect("it is not closed").forget();
+        let reached = self.fail(&self.unreached);
+        reached.map_err(|_| StoreError::Unreached { action: "write a row", source: io_error() })?;
+        self.fail(&self.refused)?;
+        let written = self.rows.commit(writes).await;
+        self.fail(&self.lost)?;
         written
-    }
-
-    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
-        self.fail_write(table)?;
-        let deleted = self.rows.delete(table, key, expect).await;
-        self.fail(table, &self.lost)?;
-        deleted
     }
 }
 
