@@ -46,6 +46,7 @@ mod sessions;
 mod shared_limits;
 mod snapshot;
 mod stored;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod usage;

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 
 use super::index::everyone;
 use super::replicas::KEPT;
+use super::tables::{RowGuard, guard_of};
 use crate::crypto::envelope::Place;
 use crate::crypto::keyring::Keyring;
 use crate::observe::metrics::Metrics;
@@ -45,20 +46,12 @@ struct SeenVersions {
     refused: HashSet<u64>,
 }
 
-/// Whether the keys of a table are used once, and its rows say what is permitted.
 fn is_guarded(table: Table) -> bool {
-    use Table::{
-        Deliveries, Flows, HookEvents, Meta, Names, Orgs, Outbox, Refreshes, Tokens, Usage,
-    };
-    !matches!(
-        table,
-        Meta | Orgs | Names | Tokens | Flows | Outbox | Refreshes | Deliveries | Usage | HookEvents
-    )
+    guard_of(table) != RowGuard::Unguarded
 }
 
-/// Whether the deletion of a row permits or conceals something.
 fn is_marked(table: Table) -> bool {
-    matches!(table, Table::Rules | Table::Plugins | Table::Honeytokens | Table::Webhooks)
+    guard_of(table) == RowGuard::Marked
 }
 
 fn mark_name(table: Table, key: &str) -> String {

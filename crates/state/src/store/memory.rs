@@ -3,7 +3,6 @@
 //! guarantees of `PostgresStore`, without a database.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -137,18 +136,6 @@ impl Store for MemoryStore {
         Ok(Snapshot::new(rows.collect()))
     }
 
-    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
-        for (table, Row { key, value, version }) in rows {
-            check(table, &key, &value)?;
-            match self.rows.lock().entry((table, key)) {
-                Entry::Vacant(free) => drop(free.insert(MemoryRow { version, value })),
-                Entry::Occupied(taken) => return Err(conflict(table, &taken.key().1)),
-            }
-            self.changes.count(table);
-        }
-        Ok(())
-    }
-
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
         Ok(self.leases.claim(name, ttl))
     }
@@ -255,15 +242,6 @@ impl Store for MemoryReplica {
 
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {
         self.shared.rows.snapshot().await
-    }
-
-    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
-        let places: Vec<_> = rows.iter().map(|(table, row)| (*table, row.key.clone())).collect();
-        self.shared.rows.load(rows).await?;
-        for (table, key) in places {
-            self.log(table, &key);
-        }
-        Ok(())
     }
 
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {

@@ -117,12 +117,17 @@ pub trait Store: fmt::Debug + Send + Sync {
         Ok(false)
     }
 
-    /// Adds rows of another store, durably and with their versions. None of them may exist here. After a failure, some
-    /// may have been added.
+    /// Adds rows of another store, durably and with their versions. None of them may exist here. After a failure of the
+    /// embedded store, some may have been added.
     ///
     /// # Errors
-    /// `Conflict` when a row exists; `ValueTooLarge`, `KeyRefused`, `Io`.
-    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError>;
+    /// As [`Store::commit`].
+    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
+        let write = |(table, Row { key, value, version }): (Table, Row)| {
+            Write::put(table, key, value, Expect::Load(version))
+        };
+        self.commit(rows.into_iter().map(write).collect()).await.map(drop)
+    }
 
     /// Acquires a lease; `None` while another holder has it. It ends when dropped, when `ttl` expires, or with
     /// the process.

@@ -142,10 +142,6 @@ impl Store for ObservedStore {
         self.observed(StoreOperation::Write, self.store.discard_damaged(table, key).await)
     }
 
-    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
-        self.written(self.store.load(rows).await)
-    }
-
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
         self.leased(self.store.lease(name, ttl).await)
     }

@@ -35,12 +35,12 @@ use change_notice::{
     ChangeNotice, KnownChange, KnownChanges, Listening, POLL, Place, random_number,
 };
 pub use failure::PostgresError;
-use failure::{PostgresFailure, failed};
+use failure::failed;
 use pool::PostgresPool;
 pub use pool::PostgresSettings;
 use presence::ReplicaPresence;
 use schema::KnownVersion;
-use sql::{Parameter, typed};
+use sql::Parameter;
 
 /// A store in PostgreSQL.
 pub struct PostgresStore {
@@ -100,37 +100,6 @@ impl PostgresStore {
     fn made(&self, place: Place, change: KnownChange) {
         self.known.lock().made(place, change);
         self.notice.committed.notify_one();
-    }
-}
-
-/// The name of the operation in errors.
-const ADD: &str = "add rows";
-
-/// Why rows were not added.
-enum AddFailure {
-    /// The row of this index exists.
-    Taken(usize),
-    Stream(StoreError),
-    Statement(PostgresFailure),
-}
-
-impl PostgresStore {
-    /// Adds rows as one transaction, and returns their changes.
-    async fn add(&self, rows: &[(Table, Row)]) -> Result<Vec<KnownChange>, AddFailure> {
-        let of = |error| AddFailure::Statement(PostgresFailure::of(error));
-        let mut stream = self.pool.stream(ADD).await.map_err(AddFailure::Stream)?;
-        let transaction = stream.transaction().await.map_err(of)?;
-        let mut changes = Vec::with_capacity(rows.len());
-        for (at, (table, row)) in rows.iter().enumerate() {
-            let (part, over) = (part_of(&row.key).cast_signed(), row.version.0.cast_signed());
-            let parameters: [&dyn Parameter; 5] =
-                [&table.name(), &row.key.as_bytes(), &row.value.as_slice(), &over, &part];
-            let added = transaction.query_typed(sql::LOAD.counted, &typed(&parameters));
-            let added = added.await.map_err(of)?;
-            changes.push(changed(added.first().ok_or(AddFailure::Taken(at))?));
-        }
-        transaction.commit().await.map_err(of)?;
-        Ok(changes)
     }
 }
 
@@ -312,29 +281,6 @@ impl Store for PostgresStore {
         }
         rows.sort_by(|(a, one), (b, other)| (a, &one.key).cmp(&(b, &other.key)));
         Ok(Snapshot::new(rows))
-    }
-
-    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
-        for (table, row) in &rows {
-            check(*table, &row.key, &row.value)?;
-        }
-        self.version.may_write(ADD)?;
-        let mut repeats = 0;
-        let changes = loop {
-            match self.add(&rows).await {
-                Ok(changes) => break changes,
-                Err(AddFailure::Taken(at)) => return Err(conflict(rows[at].0, &rows[at].1.key)),
-                Err(AddFailure::Stream(error)) => return Err(error),
-                Err(AddFailure::Statement(failure)) if !failure.repeats(&mut repeats).await => {
-                    return Err(failure.during(ADD));
-                }
-                Err(AddFailure::Statement(_)) => {}
-            }
-        };
-        for ((table, row), change) in rows.iter().zip(changes) {
-            self.made((*table, part_of(&row.key)), change);
-        }
-        Ok(())
     }
 
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {

@@ -200,15 +200,6 @@ impl Store for SledStore {
         Ok(discarded.ticket.is_some())
     }
 
-    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
-        for (table, row) in &rows {
-            check(*table, &row.key, &row.value)?;
-        }
-        let places = rows.iter().map(|(table, row)| (*table, row.key.clone())).collect();
-        let bytes = rows.iter().map(|(_, row)| row.value.len()).sum();
-        self.written(places, bytes, move |files| files.load(&rows)).await.map(drop)
-    }
-
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
         // One process owns the files, so all holders are in its memory.
         Ok(self.leases.claim(name, ttl))

@@ -71,10 +71,6 @@ impl<T: StoreWrapper> Store for T {
         self.inner().snapshot().await
     }
 
-    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
-        self.inner().load(rows).await
-    }
-
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
         self.inner().lease(name, ttl).await
     }

@@ -14,6 +14,8 @@ pub enum Expect {
     Any,
     /// The row has this version.
     Version(Version),
+    /// The row does not exist, and is added with this version: it is one of another store.
+    Load(Version),
 }
 
 /// A part of a commit.
@@ -51,14 +53,13 @@ impl Expect {
         key: &str,
         found: Option<Version>,
     ) -> Result<Version, StoreError> {
-        let met = match self {
-            Self::Absent => found.is_none(),
-            Self::Any => true,
-            Self::Version(version) => found == Some(version),
-        };
-        match met {
-            true => Ok(found.unwrap_or_default().next()),
-            false => Err(conflict(table, key)),
+        let next = found.unwrap_or_default().next();
+        match self {
+            Self::Absent if found.is_none() => Ok(next),
+            Self::Any => Ok(next),
+            Self::Version(version) if found == Some(version) => Ok(next),
+            Self::Load(version) if found.is_none() => Ok(version),
+            _ => Err(conflict(table, key)),
         }
     }
 }

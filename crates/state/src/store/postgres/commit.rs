@@ -42,7 +42,7 @@ struct RowStatement<'a> {
     table: &'static str,
     key: &'a [u8],
     value: &'a [u8],
-    over: i64,
+    version: i64,
     part: i16,
 }
 
@@ -53,12 +53,12 @@ impl<'a> RowStatement<'a> {
             Write::Delete { expect, .. } => (&[][..], *expect),
             Write::Exists { .. } | Write::NoneBelow { .. } => (&[][..], Expect::Any),
         };
-        let over = match expect {
-            Expect::Version(over) => over.0.cast_signed(),
+        let version = match expect {
+            Expect::Version(version) | Expect::Load(version) => version.0.cast_signed(),
             Expect::Absent | Expect::Any => 0,
         };
         let (key, part) = (write.key().as_bytes(), part_of(write.key()).cast_signed());
-        Self { table: write.table().name(), key, value, over, part }
+        Self { table: write.table().name(), key, value, version, part }
     }
 
     /// The change of a row, and its parameters without the part; `None` for a condition.
@@ -71,15 +71,18 @@ impl<'a> RowStatement<'a> {
                 (&sql::UPSERT, vec![&self.table, &self.key, &self.value])
             }
             Write::Put { expect: Expect::Version(_), .. } => {
-                (&sql::UPDATE, vec![&self.table, &self.key, &self.value, &self.over])
+                (&sql::UPDATE, vec![&self.table, &self.key, &self.value, &self.version])
+            }
+            Write::Put { expect: Expect::Load(_), .. } => {
+                (&sql::LOAD, vec![&self.table, &self.key, &self.value, &self.version])
             }
             Write::Delete { expect: Expect::Any, .. } => {
                 (&sql::DELETE_ANY, vec![&self.table, &self.key])
             }
             Write::Delete { expect: Expect::Version(_), .. } => {
-                (&sql::DELETE, vec![&self.table, &self.key, &self.over])
+                (&sql::DELETE, vec![&self.table, &self.key, &self.version])
             }
-            Write::Delete { expect: Expect::Absent, .. }
+            Write::Delete { expect: Expect::Absent | Expect::Load(_), .. }
             | Write::Exists { .. }
             | Write::NoneBelow { .. } => return None,
         };
@@ -229,7 +232,12 @@ fn may_lack_row(write: &Write) -> bool {
 
 /// Whether the statement of a write must find no row.
 fn must_lack_row(write: &Write) -> bool {
-    matches!(write, Write::Delete { expect: Expect::Absent, .. } | Write::NoneBelow { .. })
+    let is_absent = |expect: &Expect| matches!(expect, Expect::Absent | Expect::Load(_));
+    match write {
+        Write::Delete { expect, .. } => is_absent(expect),
+        Write::NoneBelow { .. } => true,
+        Write::Put { .. } | Write::Exists { .. } => false,
+    }
 }
 
 /// The indexes of the writes in the order in which every commit locks rows. Rows below a key are looked for last, when no

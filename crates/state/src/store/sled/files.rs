@@ -13,7 +13,7 @@ use super::commit::Commits;
 use super::store_directory::StoreDirectory;
 use crate::store::error::conflict;
 use crate::store::{
-    DamagedRow, Row, RowRange, Snapshot, StoreError, StoreScan, Table, Version, Write, row,
+    DamagedRow, Expect, Row, RowRange, Snapshot, StoreError, StoreScan, Table, Version, Write, row,
 };
 
 /// Settings for opening the files.
@@ -119,8 +119,14 @@ impl StoreFiles {
             applied.tables.insert(table);
             rows.push(AdmittedRow { table, key, bytes });
         }
+        let is_load = |write: &Write| matches!(write, Write::Put { expect: Expect::Load(_), .. });
+        if rows.len() > 1 && !writes.iter().all(is_load) {
+            self.apply_together(&rows, &applied.tables)?;
+        } else {
+            // The rows of a restore may be too many for one batch.
+            rows.iter().try_for_each(|row| self.apply(row))?;
+        }
         if !rows.is_empty() {
-            self.apply(&rows, &applied.tables)?;
             applied.ticket = Some(self.commits.applied());
         }
         Ok(applied)
@@ -139,16 +145,20 @@ impl StoreFiles {
         version.transpose()
     }
 
+    fn apply(&self, AdmittedRow { table, key, bytes }: &AdmittedRow<'_>) -> Result<(), StoreError> {
+        let done = match bytes {
+            Some(bytes) => self.tree(*table).insert(key, bytes.as_slice()),
+            None => self.tree(*table).remove(key),
+        };
+        done.map(drop).map_err(|error| self.refuse(*table, key, error))
+    }
+
     /// Several rows are one batch in sled's log, of which a restart after a crash finds all or nothing.
-    fn apply(&self, rows: &[AdmittedRow<'_>], tables: &BTreeSet<Table>) -> Result<(), StoreError> {
-        if let [AdmittedRow { table, key, bytes }] = rows {
-            let tree = self.tree(*table);
-            let done = match bytes {
-                Some(bytes) => tree.insert(key, bytes.as_slice()),
-                None => tree.remove(key),
-            };
-            return done.map(drop).map_err(|error| self.refuse(*table, key, error));
-        }
+    fn apply_together(
+        &self,
+        rows: &[AdmittedRow<'_>],
+        tables: &BTreeSet<Table>,
+    ) -> Result<(), StoreError> {
         let tables: Vec<Table> = tables.iter().copied().collect();
         let trees: Vec<&sled::Tree> = tables.iter().map(|table| self.tree(*table)).collect();
         let applied: TransactionResult<(), Infallible> = trees.as_slice().transaction(|trees| {
@@ -162,12 +172,10 @@ impl StoreFiles {
             }
             Ok(())
         });
-        match applied {
-            Err(TransactionError::Storage(error)) => {
-                Err(self.directory.refuse("write rows", error))
-            }
-            Ok(()) | Err(_) => Ok(()),
+        if let Err(TransactionError::Storage(error)) = applied {
+            return Err(self.directory.refuse("write rows", error));
         }
+        Ok(())
     }
 
     /// Replaces the bytes of exactly this row. Not durable yet.
@@ -183,15 +191,14 @@ impl StoreFiles {
         let _writing = self.writing.lock();
         let swapped = self.tree(table).compare_and_swap(at, Some(old), Some(new));
         match swapped.map_err(|error| self.refuse(table, at, error))? {
-            Ok(()) => Ok(self.applied([])),
+            Ok(()) => Ok(self.applied()),
             Err(_) => Err(conflict(table, &row.key)),
         }
     }
 
-    /// Takes a ticket for a change of these tables.
-    fn applied(&self, tables: impl IntoIterator<Item = Table>) -> Applied {
-        let (tables, ticket) = (tables.into_iter().collect(), Some(self.commits.applied()));
-        Applied { versions: Vec::new(), tables, ticket }
+    /// Takes a ticket for a change that wakes no watcher.
+    fn applied(&self) -> Applied {
+        Applied { ticket: Some(self.commits.applied()), ..Applied::default() }
     }
 
     pub(super) fn snapshot(&self) -> Result<Snapshot, StoreError> {
@@ -242,24 +249,10 @@ impl StoreFiles {
             Some(bytes) if decode(table, at, &bytes).is_err() => {
                 let removed = self.tree(table).remove(at);
                 removed.map_err(|error| self.refuse(table, at, error))?;
-                Ok(self.applied([]))
+                Ok(self.applied())
             }
             _ => Ok(Applied::default()),
         }
-    }
-
-    /// Adds rows. Not durable yet.
-    pub(super) fn load(&self, rows: &[(Table, Row)]) -> Result<Applied, StoreError> {
-        for (table, Row { key, value, version }) in rows {
-            let at = key.as_bytes();
-            let new = row::encode(*table, at, *version, value);
-            let _writing = self.writing.lock();
-            let swapped = self.tree(*table).compare_and_swap(at, None::<&[u8]>, Some(new));
-            if swapped.map_err(|error| self.refuse(*table, at, error))?.is_err() {
-                return Err(conflict(*table, key));
-            }
-        }
-        Ok(self.applied(rows.iter().map(|(table, _)| *table)))
     }
 
     pub(super) fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {

@@ -142,22 +142,23 @@ impl Link {
         }
     }
 
-    /// Makes the writes of grants in a store that does not compare versions: they overwrite concurrent writes. Returns the
-    /// other writes.
-    async fn made_unfenced(&self, writes: Vec<Write>) -> Result<Vec<Write>, StoreError> {
-        let mut others = Vec::new();
-        for write in writes {
+    /// Makes the writes of grants in a store that does not compare versions: they overwrite concurrent writes. Returns their
+    /// versions; the other writes are left.
+    async fn made_unfenced(&self, writes: &mut Vec<Write>) -> Result<Vec<Version>, StoreError> {
+        let mut versions = Vec::new();
+        for write in std::mem::take(writes) {
             match write {
                 Write::Put { table: Table::Grants, key, value, expect: Expect::Version(over) } => {
                     self.rows.delete(Table::Grants, &key, Expect::Any).await?;
                     let row = Row { key: key.clone(), version: over.next(), value };
                     self.rows.load(vec![(Table::Grants, row)]).await?;
                     self.written(&key, over.next(), Expect::Version(over));
+                    versions.push(over.next());
                 }
-                other => others.push(other),
+                other => writes.push(other),
             }
         }
-        Ok(others)
+        Ok(versions)
     }
 
     /// A grant was written.
@@ -202,21 +203,23 @@ impl Store for Link {
         let changed = writes.iter().filter_map(Write::changed);
         let changed: Vec<_> = changed.map(|(table, key)| (table, key.to_owned())).collect();
         let made = async {
-            let writes = match self.is_unfenced() {
-                true => self.made_unfenced(writes).await?,
-                false => writes,
+            let mut writes = writes;
+            let mut versions = match self.is_unfenced() {
+                true => self.made_unfenced(&mut writes).await?,
+                false => Vec::new(),
             };
             let puts = writes.iter().filter_map(|write| match write {
                 Write::Put { table, key, expect, .. } => Some((*table, key.clone(), *expect)),
                 _ => None,
             });
             let puts: Vec<_> = puts.collect();
-            let versions = self.rows.commit(writes).await?;
-            for ((table, key, expect), version) in puts.iter().zip(&versions) {
+            let others = self.rows.commit(writes).await?;
+            for ((table, key, expect), version) in puts.iter().zip(&others) {
                 if *table == Table::Grants {
                     self.written(key, *version, *expect);
                 }
             }
+            versions.extend(others);
             Ok(versions)
         };
         let done = self.operation(made).await;
@@ -236,10 +239,6 @@ impl Store for Link {
 
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {
         self.operation(self.rows.snapshot()).await
-    }
-
-    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
-        self.operation(self.rows.load(rows)).await
     }
 
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
