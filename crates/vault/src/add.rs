@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::error::VaultError;
 use super::grants::StoredGrant;
 use super::record::{GrantHeader, NewRow};
-use super::{NewConnection, Vault, grants, method, record, references};
+use super::{NewConnection, Vault, grants, method, references};
 use crate::grant::Grant;
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
@@ -15,7 +15,6 @@ use keyward_base::settings::Settings;
 use keyward_model::{ConnectionFacts, ConnectionSpec, ConnectionState, Record};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
 use keyward_state::directory::ConnectionRecord;
-use keyward_state::store::{Expect, Table};
 
 impl Vault {
     /// Whether [`Vault::add`] would accept these fields, given `catalogue`.
@@ -36,8 +35,7 @@ impl Vault {
         Ok(())
     }
 
-    /// Validates the connection, seals its grant, then stores its record. Grant and record are durable when this
-    /// returns.
+    /// Validates the connection, and stores its sealed grant and its record as one act.
     ///
     /// # Errors
     /// When provider, variables or fields do not fit, the name is taken, or the store fails.
@@ -68,19 +66,8 @@ impl Vault {
         }
         let header =
             GrantHeader { given: grants::given(&grant), untested, ..GrantHeader::of(&record) };
-        let key = record::key(&record.org, &record.id);
         let row = NewRow { header, grants: grant.encode() };
-        self.write(&record.org, &record.id, row, None).await?;
-        match self.directory.add_record(record).await {
-            Ok(record) => Ok(record),
-            // The store may have the record although it reported a failure, so the grant stays. The next start removes
-            // a grant without a record.
-            Err(failed) if failed.is_outcome_unknown() => Err(failed.into()),
-            Err(refused) => {
-                self.store.delete(Table::Grants, &key, Expect::Any).await?;
-                Err(refused.into())
-            }
-        }
+        Ok(self.directory.add_with(record, Some(row.beside())).await?)
     }
 
     pub(super) fn new_record(&self, new: NewConnection, auth: &AuthMethod) -> ConnectionRecord {

@@ -103,7 +103,7 @@ impl Vault {
         Self::check_app(&self.catalogue(org), spec, &names)
     }
 
-    /// Validates the app, seals its secret, then stores its record. Secret and record are durable when this returns.
+    /// Validates the app, and stores its sealed secret and its record as one act.
     ///
     /// # Errors
     /// When it does not fit its provider, the name is taken, or the store fails.
@@ -118,18 +118,8 @@ impl Vault {
         let facts = AppFacts { secrets, registered, ..AppFacts::default() };
         let mut record = AppRecord::new(&org, managed_by, spec, facts, self.clock.now());
         record.id = id.unwrap_or(record.id);
-        let key = record::key(&record.org, &record.id);
-        self.seal_app(&record, secret.encode(), None).await?;
-        match self.directory.add_record::<App>(record).await {
-            Ok(record) => Ok(record),
-            // The store may have the record although it reported a failure, so the secret stays. The next start removes
-            // a secret without a record.
-            Err(failed) if failed.is_outcome_unknown() => Err(failed.into()),
-            Err(refused) => {
-                self.store.delete(Table::Grants, &key, Expect::Any).await?;
-                Err(refused.into())
-            }
-        }
+        let row = NewRow { header: AppPurpose::of(&record.spec), grants: secret.encode() };
+        Ok(self.directory.add_with::<App>(record, Some(row.beside())).await?)
     }
 
     /// [`Vault::add_app`] with secrets by name.

@@ -76,6 +76,12 @@ pub(super) enum RowWrite {
     NoneOf(Table, OrgId),
 }
 
+/// A row of another table that is written with a new record, at the id of the record: its secret.
+pub struct RowBeside {
+    pub(super) table: Table,
+    pub(super) plaintext: Zeroizing<Vec<u8>>,
+}
+
 /// The store with its keys: all rows that the directory reads and writes go through it.
 #[derive(Clone, Debug)]
 pub(super) struct DirectoryRows {
@@ -144,6 +150,23 @@ pub(super) fn plaintext<T: Serialize>(
     let version = over.unwrap_or_default().next().0;
     let written = serde_json::to_vec(&WrittenRecord { version, record });
     Ok(Zeroizing::new(written.map_err(|_| at.malformed())?))
+}
+
+impl RowBeside {
+    /// A row whose content has a form of its own, for version 1.
+    pub fn new(table: Table, plaintext: Zeroizing<Vec<u8>>) -> Self {
+        Self { table, plaintext }
+    }
+
+    /// A row of JSON.
+    ///
+    /// # Errors
+    /// When it cannot be serialized.
+    pub fn json<T: Serialize>(table: Table, record: &T) -> Result<Self, DirectoryError> {
+        let written = serde_json::to_vec(&WrittenRecord { version: 1, record });
+        let malformed = |_| DirectoryError::Malformed { table: table.name(), key: String::new() };
+        Ok(Self::new(table, Zeroizing::new(written.map_err(malformed)?)))
+    }
 }
 
 impl RowWrite {

@@ -14,7 +14,7 @@ use super::commit::{RecordChange, Viewed};
 use super::error::DirectoryError;
 use super::holders::NamedConnections;
 use super::index::{Index, NameKind, Unique};
-use super::rows::{ReadRecord, RowId};
+use super::rows::{ReadRecord, RowBeside, RowId, RowWrite};
 use super::view::{OrgView, View};
 use super::{Directory, DirectoryWriter, check, run_to_completion};
 use crate::store::{StoreError, Table, Version};
@@ -235,7 +235,7 @@ impl Directory {
         self.add_record(Record::new(org, managed_by, spec, facts, self.shared.clock.now())).await
     }
 
-    /// Adds a record whose id is already used for its other rows.
+    /// Adds a record that is made already.
     ///
     /// # Errors
     /// When the spec is refused, the name is taken, or there are too many.
@@ -243,8 +243,20 @@ impl Directory {
         &self,
         record: Record<R>,
     ) -> Result<Arc<Record<R>>, DirectoryError> {
+        self.add_with(record, None).await
+    }
+
+    /// Adds a record and, in the same act, a row beside it.
+    ///
+    /// # Errors
+    /// As [`Directory::add_record`]. Unless the outcome is unknown, neither was added then.
+    pub async fn add_with<R: Stored>(
+        &self,
+        record: Record<R>,
+        beside: Option<RowBeside>,
+    ) -> Result<Arc<Record<R>>, DirectoryError> {
         R::check(&record.spec)?;
-        self.write(|writer| async move { writer.add(record).await }).await
+        self.write(|writer| async move { writer.add_with(record, beside).await }).await
     }
 
     /// Changes a record. Without a difference, nothing is written; else `updated` is set.
@@ -332,8 +344,20 @@ impl DirectoryWriter {
         &self,
         record: Record<R>,
     ) -> Result<Arc<Record<R>>, DirectoryError> {
+        self.add_with(record, None).await
+    }
+
+    async fn add_with<R: Stored>(
+        &self,
+        record: Record<R>,
+        beside: Option<RowBeside>,
+    ) -> Result<Arc<Record<R>>, DirectoryError> {
         let mut change = RecordChange::default();
         let added = self.add_in(&mut change, record)?;
+        if let Some(RowBeside { table, plaintext }) = beside {
+            let at = RowId::new(table, &added.org, &added.id);
+            change.add(RowWrite::Put { at, plaintext, over: None });
+        }
         self.commit(change).await?;
         Ok(added)
     }
