@@ -75,20 +75,12 @@ impl CheckedStore {
     }
 
     async fn check(&self) -> anyhow::Result<StoreCheck> {
-        if self.store.shared().is_none() {
-            return self.look().await;
-        }
-        let (store, keyring) = (&self.store, &self.keyring);
-        Ok(StoreCheck::run_beside_writers(store, keyring, &keyward_api::check_content).await?)
-    }
-
-    async fn look(&self) -> anyhow::Result<StoreCheck> {
         Ok(StoreCheck::run(&self.store, &self.keyring, &keyward_api::check_content).await?)
     }
 
     async fn repair(&self, config: &Config) -> anyhow::Result<RepairedStore> {
         let lease = self.alone().await?;
-        let check = self.look().await?;
+        let check = self.check().await?;
         let changes = check.repairable().map_err(|fault| {
             anyhow!(
                 "nothing was changed: {} row {} {}, so its index rows are not known; {}",
@@ -108,7 +100,7 @@ impl CheckedStore {
         let changed = check.repair(&self.store, &self.keyring).await.with_context(|| {
             format!("the repair is not complete; a copy from before it is {}", copy.display())
         })?;
-        Ok(RepairedStore { changed, copy: Some(copy), check: self.look().await? })
+        Ok(RepairedStore { changed, copy: Some(copy), check: self.check().await? })
     }
 
     /// No gateway uses the store, and none starts until the lease is dropped.

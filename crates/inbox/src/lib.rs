@@ -33,7 +33,7 @@ use keyward_hooks::{BODY_BYTES_MAX, Scheme};
 use keyward_model::{Hook, HookFacts, HookSpec, ManagedBy, Record, Reference};
 use keyward_net::call::HttpClient;
 use keyward_state::crypto::keyring::Keyring;
-use keyward_state::directory::{Directory, OpenedRow};
+use keyward_state::directory::{Directory, OpenedRow, RowBeside};
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::store::{Lease, Store, StoreError, Table};
 use keyward_vault::{RowError, SealedRows, Vault};
@@ -200,7 +200,7 @@ impl Inbox {
         Record::new(org, by, spec, HookFacts::default(), self.clock.now())
     }
 
-    /// Adds a hook. Its keys are stored before it, because it refuses all requests without them.
+    /// Adds a hook with its keys.
     ///
     /// # Errors
     /// When the spec or the secret is refused, the name is taken, there are too many, or the store fails.
@@ -209,17 +209,10 @@ impl Inbox {
         hook: Record<Hook>,
         keys: NewKeys,
     ) -> Result<Arc<Record<Hook>>, InboxError> {
-        let (org, id) = (hook.org.clone(), hook.id.clone());
-        self.set_keys(&hook, keys).await?;
-        match self.directory.add_record(hook).await {
-            Ok(hook) => Ok(hook),
-            // The record may be there, and needs its keys.
-            Err(failed) if failed.is_outcome_unknown() => Err(failed.into()),
-            Err(refused) => {
-                self.keys.delete(&org, id.as_str()).await?;
-                Err(refused.into())
-            }
-        }
+        self.check_secret(&hook, &keys)?;
+        let keys = HookKeys::default().with(&keys, self.clock.now());
+        let row = RowBeside::json(Table::HookKeys, &keys)?;
+        Ok(self.directory.add_with(hook, Some(row)).await?)
     }
 
     /// Stores new keys of a hook. Those before stay valid for a day.

@@ -17,9 +17,7 @@ use super::services::services_over;
 use super::*;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::store::memory::MemoryStore;
-use keyward_state::store::{
-    Expect, Row, RowRange, Store, StoreError, StoreWrapper, Table, Version,
-};
+use keyward_state::store::{Row, RowRange, Store, StoreError, StoreWrapper, Table, Version, Write};
 use keyward_vault::keys::KeyLocation;
 
 /// A store in memory.
@@ -48,17 +46,11 @@ impl StoreWrapper for FailingStore {
         &self.rows
     }
 
-    async fn put(
-        &self,
-        table: Table,
-        key: &str,
-        value: &[u8],
-        expect: Expect,
-    ) -> Result<Version, StoreError> {
+    async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Version>, StoreError> {
         let failure = *self.failure.lock();
         match failure {
             Some(failure) => Err(failure()),
-            None => self.rows.put(table, key, value, expect).await,
+            None => self.rows.commit(writes).await,
         }
     }
 

@@ -8,9 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use keyward_state::store::memory::MemoryStore;
-use keyward_state::store::{
-    Expect, Row, RowRange, Store, StoreError, StoreWrapper, Table, Version,
-};
+use keyward_state::store::{Row, RowRange, Store, StoreError, StoreWrapper, Table, Version, Write};
 
 #[derive(Debug, Default)]
 pub(crate) struct HeldStore {
@@ -83,19 +81,14 @@ impl StoreWrapper for HeldStore {
         Ok(row)
     }
 
-    async fn put(
-        &self,
-        table: Table,
-        key: &str,
-        value: &[u8],
-        expect: Expect,
-    ) -> Result<Version, StoreError> {
-        let held = (table == Table::HookEvents).then(|| self.hold.lock().take()).flatten();
+    async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Version>, StoreError> {
+        let is_event = |write: &Write| matches!(write, Write::Put { table: Table::HookEvents, .. });
+        let held = writes.iter().any(is_event).then(|| self.hold.lock().take()).flatten();
         if let Some(Hold { begun, go }) = held {
             begun.send(()).expect("the test waits");
             go.await.expect("the test ends the wait");
         }
-        self.rows.put(table, key, value, expect).await
+        self.rows.commit(writes).await
     }
 
     async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {

@@ -1,12 +1,12 @@
 //! Agents as a [`Stored`] resource: the checks of their owner and environment, and their tokens. The hash of a token is
-//! unique in the whole store, by an index row that is written before the agent's row and deleted after it.
-//! `bindings.rs` binds connections.
+//! unique in the whole store, by an index row. `bindings.rs` binds connections.
 
 use std::iter;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::commit::RecordChange;
 use super::error::DirectoryError;
 use super::holders::NamedConnections;
 use super::index::{Index, NameKind, Unique};
@@ -78,11 +78,13 @@ impl Stored for Agent {
         check::named_by_no_rule(record, view)
     }
 
-    async fn after_removal(
-        writer: DirectoryWriter,
-        record: Record<Self>,
+    /// Its plugins are removed with it.
+    async fn removal<'a>(
+        writer: &'a DirectoryWriter,
+        record: &'a Record<Self>,
+        change: &'a mut RecordChange,
     ) -> Result<(), DirectoryError> {
-        writer.remove_plugins_of(&record.org, &record.id).await
+        writer.remove_plugins_of(record, change).await
     }
 }
 

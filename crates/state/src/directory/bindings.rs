@@ -1,8 +1,10 @@
 //! Bindings: the connections that an agent may use. They are stored in the agent's row.
 
+use super::commit::RecordChange;
 use super::error::DirectoryError;
-use super::records::{AgentRecord, BindingRecord, ManagedBy};
-use super::rows::RowId;
+use super::records::{AgentRecord, BindingRecord, ConnectionRecord, ManagedBy};
+use super::rows::{RowId, RowWrite};
+use super::stored::{EDIT_TRIES, overtaken};
 use super::{Directory, DirectoryWriter, check};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
@@ -95,7 +97,7 @@ impl Directory {
                 check::editable(agent, ManagedBy::Store)?;
                 edit(agent)
             };
-            let (_, after) = writer.edit::<Agent>(&org, &agent, &change).await?;
+            let after = writer.edit::<Agent>(&org, &agent, &change).await?;
             let bound = after.facts.binding(&connection).cloned();
             bound.ok_or_else(|| DirectoryError::not_found("binding", &connection))
         })
@@ -173,38 +175,50 @@ impl DirectoryWriter {
         connection: &ConnectionId,
         by: ManagedBy,
     ) -> Result<(), DirectoryError> {
-        self.read_plugins_of(org, agent).await?;
-        let view = self.view.load_full();
-        let plugins = || view.plugins_of(org, agent);
-        let slot = plugins().find_map(|it| Some((it, it.slots_with(connection).next()?)));
-        let change = |agent: &mut AgentRecord| {
-            let at =
-                agent.facts.bindings.iter().position(|binding| binding.connection == *connection);
-            let at = at.ok_or_else(|| DirectoryError::not_found("binding", connection))?;
-            let managed_by = agent.facts.bindings[at].managed_by;
-            check::editor(managed_by, by, "binding", connection.as_str())?;
-            match slot {
-                None => drop(agent.facts.bindings.remove(at)),
-                Some(_) if agent.facts.bindings[at].direct => {
-                    agent.facts.bindings[at].direct = false;
-                    agent.facts.bindings[at].limits = BindingLimits::default();
-                }
-                Some((plugin, slot)) => {
-                    return Err(DirectoryError::BoundBySlot {
-                        connection: view.connection(org, connection).map_or_else(
-                            || connection.to_string(),
-                            |connection| connection.name.clone(),
-                        ),
-                        plugin: plugin.name().to_owned(),
-                        slot: slot.slot.clone(),
-                    });
-                }
+        let at = RowId::new(Table::Agents, org, agent);
+        for _ in 0..EDIT_TRIES {
+            let read = self.read::<Agent>(&at).await?;
+            // A plugin of another replica that is added after this changes the agent's row, so that this change conflicts.
+            self.read_plugins_of(org, agent).await?;
+            let after = self.unbound(&read.record, connection, by)?;
+            match self.put_changed(&read, after).await {
+                Err(error) if error.is_conflict() => {}
+                other => return other.map(drop),
             }
-            Ok(())
-        };
-        let (before, after) = self.edit::<Agent>(org, agent, &change).await?;
-        self.give_back(&before, &after).await;
-        Ok(())
+        }
+        Err(overtaken(&at))
+    }
+
+    /// The agent without a direct binding. A plugin's slot keeps its own.
+    fn unbound(
+        &self,
+        agent: &AgentRecord,
+        connection: &ConnectionId,
+        by: ManagedBy,
+    ) -> Result<AgentRecord, DirectoryError> {
+        let (mut after, view) = (agent.clone(), self.view.load_full());
+        let mut plugins = view.plugins_of(&agent.org, &agent.id);
+        let slot = plugins.find_map(|it| Some((it, it.slots_with(connection).next()?)));
+        let bindings = &mut after.facts.bindings;
+        let at = bindings.iter().position(|binding| binding.connection == *connection);
+        let at = at.ok_or_else(|| DirectoryError::not_found("binding", connection))?;
+        check::editor(bindings[at].managed_by, by, "binding", connection.as_str())?;
+        match slot {
+            None => drop(bindings.remove(at)),
+            Some(_) if bindings[at].direct => {
+                bindings[at].direct = false;
+                bindings[at].limits = BindingLimits::default();
+            }
+            Some((plugin, slot)) => {
+                let found = view.connection(&agent.org, connection);
+                return Err(DirectoryError::BoundBySlot {
+                    connection: found.map_or_else(|| connection.to_string(), |it| it.name.clone()),
+                    plugin: plugin.name().to_owned(),
+                    slot: slot.slot.clone(),
+                });
+            }
+        }
+        Ok(after)
     }
 
     async fn bind(
@@ -215,32 +229,53 @@ impl DirectoryWriter {
         limits: &LimitsChange,
     ) -> Result<BindingRecord, DirectoryError> {
         let at = RowId::new(Table::Connections, org, &new.connection);
-        let connection = self.read::<Connection>(&at).await?.record;
-        let change = |agent: &mut AgentRecord| {
-            check::editable(agent, new.managed_by)?;
-            check::may_bind(agent, &connection)?;
-            agent.facts.forget_lost(&connection.provider);
-            let known =
-                agent.facts.bindings.iter().position(|bound| bound.connection == new.connection);
-            match known {
-                Some(at) => {
-                    let bound = &mut agent.facts.bindings[at];
-                    bound.direct = true;
-                    bound.limits = bound.limits.changed(limits);
-                    if new.managed_by == ManagedBy::File {
-                        bound.managed_by = ManagedBy::File;
-                    }
-                }
-                None => {
-                    check::room_for_binding(agent)?;
-                    let limits = new.limits.changed(limits);
-                    agent.facts.bindings.push(BindingRecord { limits, ..new.clone() });
-                }
+        for _ in 0..EDIT_TRIES {
+            let connection = self.read::<Connection>(&at).await?.record;
+            let read = self.read::<Agent>(&RowId::new(Table::Agents, org, agent)).await?;
+            let (after, bound) = bound(&read.record, &connection, &new, limits)?;
+            if after == read.record {
+                return Ok(bound);
             }
-            Ok(())
-        };
-        let (_, after) = self.edit::<Agent>(org, agent, &change).await?;
-        let bound = after.facts.binding(&new.connection).cloned();
-        bound.ok_or_else(|| DirectoryError::not_found("binding", &new.connection))
+            let mut change = RecordChange::default();
+            self.change_in(&mut change, &read, after)?;
+            // It is not removed meanwhile.
+            change.add(RowWrite::Exists(at.clone()));
+            match self.commit(change).await {
+                Err(error) if error.is_conflict() => {}
+                made => return made.map(|()| bound),
+            }
+        }
+        Err(overtaken(&at))
     }
+}
+
+/// The agent with a direct binding to a connection, and that binding.
+fn bound(
+    agent: &AgentRecord,
+    connection: &ConnectionRecord,
+    new: &BindingRecord,
+    limits: &LimitsChange,
+) -> Result<(AgentRecord, BindingRecord), DirectoryError> {
+    check::editable(agent, new.managed_by)?;
+    check::may_bind(agent, connection)?;
+    let mut after = agent.clone();
+    after.facts.forget_lost(&connection.provider);
+    let mut bindings = after.facts.bindings.iter_mut();
+    let bound = match bindings.find(|bound| bound.connection == new.connection) {
+        Some(bound) => {
+            bound.direct = true;
+            bound.limits = bound.limits.changed(limits);
+            if new.managed_by == ManagedBy::File {
+                bound.managed_by = ManagedBy::File;
+            }
+            bound.clone()
+        }
+        None => {
+            check::room_for_binding(agent)?;
+            let bound = BindingRecord { limits: new.limits.changed(limits), ..new.clone() };
+            after.facts.bindings.push(bound.clone());
+            bound
+        }
+    };
+    Ok((after, bound))
 }

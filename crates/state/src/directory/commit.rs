@@ -1,23 +1,21 @@
-//! Commits the change of a record: writes the events for webhooks, then the row, then replaces the view. Only the
-//! [`DirectoryWriter`] does this, which holds the write lock.
+//! [`RecordChange`]: a change of one or several records, with their index rows and the deliveries of its events. It is one
+//! commit of the store: all of it is made, or nothing. Only the [`DirectoryWriter`] makes it, which holds the write lock,
+//! and then shows it in the view.
 //!
-//! A write that is reported as failed may have been made. Then the events and index rows of the change stay. In a store
-//! of one process, the row is read before the next change to find out. In a store of several replicas, the statement
-//! may still be in progress: if it succeeds, the feed shows the row and its events are adopted. Else a reserved name
-//! stays reserved until a replica starts alone, or `keyward store check --repair` deletes the reservation.
+//! A commit that is reported as failed may have been made. In a store of one process, one of its rows is read before the
+//! next change to find out. In a store of several replicas, the feed shows the rows if it was made.
 
 use std::io;
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use zeroize::Zeroizing;
 
 use super::changes::ViewChange;
-use super::directory_event::{DeliveryCause, DirectoryEvent, UncertainChange};
+use super::directory_event::{DirectoryEvent, UncertainChange};
 use super::error::DirectoryError;
-use super::index::IndexChange;
-use super::rows::{ReadRecord, RowId, plaintext};
+use super::index::{Claim, Unique};
+use super::rows::{ReadRecord, RowId, RowWrite};
 use super::view::View;
 use super::{DirectoryWriter, Shared};
 use crate::store::{StoreError, Version};
@@ -35,116 +33,128 @@ impl Viewed for Record<Org> {
     }
 }
 
-/// What a change does to its row.
-enum RowChange {
-    /// Writes a record, if it could be serialized.
-    Write(Result<Zeroizing<Vec<u8>>, DirectoryError>),
-    Delete,
+/// A change that is not made yet.
+#[doc(hidden)]
+#[derive(Default)]
+pub struct RecordChange {
+    rows: Vec<RowWrite>,
+    /// The records that differ after the change, whose events are sent.
+    records: Vec<RowId>,
+    shown: Vec<Box<dyn FnOnce(&mut View) + Send>>,
+    /// The refusal for each row whose precondition the caller can understand.
+    refusals: Vec<(RowId, DirectoryError)>,
 }
 
-impl DirectoryWriter {
-    /// Writes a record over the one that was read, or a new one over none, and shows it. Deletes the index rows that are
-    /// not needed then.
-    pub(super) async fn commit<T: Viewed>(
-        &self,
-        at: &RowId,
-        record: T,
+impl RecordChange {
+    /// Adds a row with its precondition.
+    pub(super) fn add(&mut self, row: RowWrite) {
+        self.rows.push(row);
+    }
+
+    /// Adds what the view shows after the change.
+    pub(super) fn show(&mut self, show: impl FnOnce(&mut View) + Send + 'static) {
+        self.shown.push(Box::new(show));
+    }
+
+    /// The row must exist when the change is made; else the change is refused so.
+    pub(super) fn need(&mut self, at: RowId, refusal: DirectoryError) {
+        self.rows.push(RowWrite::Exists(at.clone()));
+        self.refusals.push((at, refusal));
+    }
+
+    /// Puts a record in place of the one that was read, or as a new one.
+    pub(super) fn write<T: Viewed + 'static>(
+        &mut self,
+        at: RowId,
         read: Option<&ReadRecord<T>>,
-        index: IndexChange,
+        record: T,
     ) -> Result<Arc<T>, DirectoryError> {
-        let record = Arc::new(record);
-        let after = self.viewed(|view| T::show(Arc::clone(&record), view));
-        let over = read.map(|read| read.version);
-        let version = Some(over.unwrap_or_default().next());
-        let row = RowChange::Write(match read {
-            Some(read) => read.plaintext_of(at, &record),
-            None => plaintext(at, &*record, None),
+        self.rows.push(match read {
+            Some(read) => RowWrite::Put {
+                plaintext: read.plaintext_of(&at, &record)?,
+                over: Some(read.version),
+                at: at.clone(),
+            },
+            None => RowWrite::put(at.clone(), &record, None)?,
         });
-        self.make(self.change(at, version, &after, index), over, row, after).await?;
+        if read.is_none_or(|read| read.record != record) {
+            self.records.push(at);
+        }
+        let record = Arc::new(record);
+        let shown = Arc::clone(&record);
+        self.show(move |view| shown.show(view));
         Ok(record)
     }
 
-    /// Deletes a row, only in the version `over` if given, and shows the view without its record. Deletes its index rows
-    /// `freed` then.
-    pub(super) async fn erase(
-        &self,
-        at: &RowId,
-        over: Option<Version>,
-        freed: Vec<RowId>,
-        after: View,
-    ) -> Result<(), DirectoryError> {
-        let index = IndexChange { reserved: Vec::new(), freed };
-        let change = self.change(at, None, &after, index);
-        self.make(change, over, RowChange::Delete, after).await
+    /// Deletes a record, only in the version `over` if given. The caller adds what the view shows.
+    pub(super) fn delete(&mut self, at: RowId, over: Option<Version>) {
+        self.rows.push(RowWrite::Delete { at: at.clone(), over });
+        self.records.push(at);
     }
 
-    fn change(
-        &self,
-        at: &RowId,
-        version: Option<Version>,
-        after: &View,
-        index: IndexChange,
-    ) -> UncertainChange {
-        let events = self.events(at, after, DeliveryCause::of(at, version));
-        UncertainChange { at: at.clone(), version, events, index }
+    /// Reserves a unique value for a record.
+    pub(super) fn reserve(&mut self, unique: Unique, owner: &str) -> Result<(), DirectoryError> {
+        let Unique { at, refusal, .. } = unique;
+        self.rows.push(RowWrite::put(at.clone(), &Claim::of(owner), None)?);
+        self.refusals.push((at, refusal.into()));
+        Ok(())
     }
 
-    /// Makes a change and shows the view after it. It is compiled once, not for each type of records.
-    async fn make(
-        &self,
-        change: UncertainChange,
-        over: Option<Version>,
-        row: RowChange,
-        after: View,
-    ) -> Result<(), DirectoryError> {
-        self.store_change_events(&change).await?;
-        let made = match row {
-            RowChange::Write(Ok(plaintext)) => {
-                self.rows.write_row(&change.at, &plaintext, over).await.map(drop)
-            }
-            RowChange::Write(Err(error)) => Err(error),
-            RowChange::Delete => self.rows.delete(&change.at, over).await.map_err(From::from),
+    /// Frees unique values.
+    pub(super) fn free(&mut self, values: impl IntoIterator<Item = RowId>) {
+        self.rows.extend(values.into_iter().map(|at| RowWrite::Delete { at, over: None }));
+    }
+}
+
+impl DirectoryWriter {
+    /// Makes a change, and shows it.
+    pub(super) async fn commit(&self, change: RecordChange) -> Result<(), DirectoryError> {
+        let RecordChange { mut rows, mut records, shown, refusals } = change;
+        let after = self.viewed(|view| shown.into_iter().for_each(|show| show(view)));
+        // Events of records that others name come first.
+        records.sort_by_key(|at| at.table);
+        let events = self.events(&records, &after);
+        let deliveries = events.iter().flat_map(|event| &event.deliveries);
+        let deliveries: Result<Vec<_>, _> = deliveries.map(|it| it.delivery.new_row()).collect();
+        rows.extend(deliveries?);
+        let Err(error) = self.rows.commit(&rows).await else {
+            self.show(after);
+            self.send_events(events).await;
+            return Ok(());
         };
-        match made {
-            Ok(()) => {
-                self.show(after);
-                self.send_events(change.events).await;
-                self.release_all(&change.index.freed, &change.at.id).await;
-                Ok(())
-            }
-            Err(error) => {
-                self.give_up(change, &error).await;
-                Err(error)
-            }
+        if error.is_outcome_unknown() {
+            let changed = rows.iter().filter_map(RowWrite::changed);
+            let changed = changed.filter(|(at, _)| records.contains(at));
+            let rows = changed.map(|(at, version)| (at.clone(), version)).collect();
+            self.add_uncertain_change(UncertainChange { rows, events });
         }
+        let mut refusals = refusals.into_iter();
+        let refusal = refusals.find(|(at, _)| error.is_conflict_of(at.table, &at.key()));
+        Err(refusal.map_or(error, |(_, refusal)| refusal))
     }
 
-    /// Stores the events of a change before it is made. If that fails, the change is not made, and its stored events
-    /// are deleted at once. They are deleted again before the next change if an event may have been written since.
-    async fn store_change_events(&self, change: &UncertainChange) -> Result<(), DirectoryError> {
-        let stored = self.store_deliveries(&change.events).await;
-        if let Err(error) = &stored {
-            let is_undone = self.undo(change).await;
-            if error.is_outcome_unknown() || !is_undone {
-                self.add_uncertain_change(change.clone());
-            }
+    /// The events of a change, with their deliveries to subscribed webhooks.
+    fn events(&self, changed: &[RowId], after: &View) -> Vec<DirectoryEvent> {
+        let before = self.view.load_full();
+        let (by, now) = (&self.actor.by, self.clock.now());
+        let mut events = Vec::new();
+        for at in changed {
+            let catalogue = after.catalogue(&at.org, &self.catalogue.load());
+            let view_change = ViewChange { before: &before, after, by, now, catalogue: &catalogue };
+            let notices = view_change.notices(at);
+            let change = view_change.change(at).filter(|_| notices.is_empty());
+            let request = self.actor.request.as_ref();
+            events.extend(Shared::events_with_deliveries(notices, request, after));
+            events.extend(change.map(|change| DirectoryEvent {
+                org: at.org.clone(),
+                at: now,
+                notice: None,
+                deliveries: Vec::new(),
+                change: Some(change),
+                request: None,
+            }));
         }
-        stored
-    }
-
-    /// Handles a failed write: keeps a change that may have been made, and withdraws one that was not. If the
-    /// withdrawal fails, the next change repeats it.
-    async fn give_up(&self, change: UncertainChange, error: &DirectoryError) {
-        // After a conflict, the version of the row does not tell whose change was made.
-        if error.is_outcome_unknown() || !self.undo(&change).await && !error.is_conflict() {
-            self.add_uncertain_change(change);
-        }
-    }
-
-    /// Withdraws the events and the index rows of a change that was not made. False if some stay.
-    async fn undo(&self, change: &UncertainChange) -> bool {
-        let is_withdrawn = self.withdraw_events(&change.events).await;
-        self.release_all(&change.index.reserved, &change.at.id).await && is_withdrawn
+        events
     }
 
     pub(super) fn has_uncertain_changes(&self) -> bool {
@@ -154,7 +164,8 @@ impl DirectoryWriter {
     /// Refuses a change of a row that may have been changed and cannot be read: the new change would get the version of
     /// the earlier one.
     pub(super) fn refuse_if_uncertain(&self, at: &RowId) -> Result<(), DirectoryError> {
-        match self.uncertain_changes.lock().iter().any(|change| change.at == *at) {
+        let is_its = |change: &UncertainChange| change.rows.iter().any(|(row, _)| row == at);
+        match self.uncertain_changes.lock().iter().any(is_its) {
             false => Ok(()),
             true => {
                 let source = io::Error::other("its last write failed, and it cannot be read since");
@@ -163,87 +174,46 @@ impl DirectoryWriter {
         }
     }
 
-    /// Settles changes that may have been made, before another change is made. Changes whose rows cannot be read stay
-    /// in doubt.
+    /// Finds out which changes were made that may have been, before another change is made. Changes whose rows cannot be
+    /// read stay in doubt.
     pub(super) async fn resolve_uncertain_changes(&self) {
         let uncertain_changes = self.uncertain_changes.lock().clone();
         for change in uncertain_changes {
-            let row = change.at.key();
             if let Err(error) = self.resolve_uncertain_change(change).await {
-                tracing::debug!(row, %error, "whether a change was made cannot be read yet");
+                tracing::debug!(%error, "whether a change was made cannot be read yet");
             }
         }
     }
 
-    /// Completes or withdraws a change. It stays in doubt until the view shows its row and its index rows are deleted.
-    /// If events cannot be withdrawn after that, the next start deletes them.
+    /// Shows a change if it was made. One row tells that.
     async fn resolve_uncertain_change(
         &self,
         change: UncertainChange,
     ) -> Result<(), DirectoryError> {
-        let UncertainChange { at, version, events, index } = change;
-        let now = self.rows.version(&at).await?;
-        let is_made = match version {
-            Some(version) => now >= Some(version),
-            None => now.is_none(),
+        let UncertainChange { rows, events } = change;
+        let is_made = match rows.first() {
+            Some((at, Some(version))) => self.rows.version(at).await? >= Some(*version),
+            Some((at, None)) => self.rows.version(at).await?.is_none(),
+            None => false,
         };
         if is_made {
-            self.follow_row(at.table, &at.key()).await?;
-        }
-        let released = if is_made { index.freed } else { index.reserved };
-        for row in released {
-            match self.rows.release(&row, &at.id).await {
-                Err(DirectoryError::Store(error)) if error.is_io() => return Err(error.into()),
-                Err(error) => {
-                    tracing::warn!(row = row.key(), %error, "an index row stays until a start without other replicas");
-                }
-                Ok(()) => {}
+            for (at, _) in &rows {
+                self.follow_row(at.table, &at.key()).await?;
             }
         }
-        self.uncertain_changes.lock().retain(|other| other.at != at || other.version != version);
-        match is_made {
-            true => self.send_events(events).await,
-            false => {
-                self.withdraw_events(&events).await;
-            }
+        self.uncertain_changes.lock().retain(|other| other.rows != rows);
+        if is_made {
+            self.send_events(events).await;
         }
         Ok(())
-    }
-
-    /// The events of a change, with their deliveries to subscribed webhooks.
-    fn events(&self, at: &RowId, after: &View, cause: DeliveryCause) -> Vec<DirectoryEvent> {
-        let before = self.view.load_full();
-        let (by, now) = (&self.actor.by, self.clock.now());
-        let catalogue = after.catalogue(&at.org, &self.catalogue.load());
-        let view_change = ViewChange { before: &before, after, by, now, catalogue: &catalogue };
-        let notices = view_change.notices(at);
-        let change = view_change.change(at).filter(|_| notices.is_empty());
-        let mut events = Shared::events_with_deliveries(
-            notices,
-            self.actor.request.as_ref(),
-            after,
-            Some(cause),
-        );
-        let org = at.org.clone();
-        events.extend(change.map(|change| DirectoryEvent {
-            org,
-            at: now,
-            notice: None,
-            deliveries: Vec::new(),
-            change: Some(change),
-            request: None,
-        }));
-        events
     }
 }
 
 impl Shared {
     /// Keeps a change that may have been made, until [`DirectoryWriter::resolve_uncertain_changes`].
-    pub(super) fn add_uncertain_change(&self, change: UncertainChange) {
-        tracing::warn!(
-            row = change.at.key(),
-            "the store failed: a change, its events or its index row may have been written"
-        );
+    fn add_uncertain_change(&self, change: UncertainChange) {
+        let row = change.rows.first().map(|(at, _)| at.key());
+        tracing::warn!(row, "the store failed: a change may have been made");
         if self.rows.store.shared().is_none() {
             self.uncertain_changes.lock().push(change);
         }
@@ -255,7 +225,7 @@ impl Shared {
         self.show(self.viewed(change));
     }
 
-    pub(super) fn viewed(&self, change: impl FnOnce(&mut View)) -> View {
+    fn viewed(&self, change: impl FnOnce(&mut View)) -> View {
         let mut view = View::clone(&self.view.load());
         change(&mut view);
         view

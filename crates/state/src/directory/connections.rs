@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use super::commit::RecordChange;
 use super::error::DirectoryError;
 use super::index::NameKind;
 use super::records::{AgentRecord, ConnectionRecord, Selection};
+use super::rows::RowId;
 use super::stored::{Stored, stored_in};
 use super::view::View;
 use super::{Directory, DirectoryWriter, check, plain_kinds};
@@ -69,15 +71,12 @@ impl Stored for Connection {
         plain_kinds::named_by_none(record, by, view)
     }
 
-    /// Removes the bindings first: a crash in between leaves a connection without agents, not a binding without a
-    /// connection.
-    fn before_removal<'a>(
+    /// Its bindings are removed with it.
+    async fn removal<'a>(
         writer: &'a DirectoryWriter,
         record: &'a Record<Self>,
-    ) -> impl Future<Output = Result<(), DirectoryError>> + Send + 'a {
-        let view = writer.view.load_full();
-        let bound = bound_agents(&view, &record.org, &record.id);
-        let bound: Vec<AgentId> = bound.map(|agent| agent.id.clone()).collect();
+        change: &'a mut RecordChange,
+    ) -> Result<(), DirectoryError> {
         let lost = LostConnection {
             name: record.name.clone(),
             provider: record.provider.clone(),
@@ -85,16 +84,20 @@ impl Stored for Connection {
             variables: record.host_variables(),
             placeholders: None,
         };
-        async move {
-            for agent in bound {
-                let unbind = |agent: &mut AgentRecord| {
-                    agent.facts.unbind_removed(&record.id, lost.clone());
-                    Ok(())
-                };
-                writer.edit::<Agent>(&record.org, &agent, &unbind).await?;
-            }
-            Ok(())
+        let view = writer.view.load_full();
+        let bound = bound_agents(&view, &record.org, &record.id);
+        let bound: Vec<AgentId> = bound.map(|agent| agent.id.clone()).collect();
+        for agent in bound {
+            let at = RowId::new(Table::Agents, &record.org, &agent);
+            let read = match writer.read::<Agent>(&at).await {
+                Err(DirectoryError::NotFound { .. }) => continue,
+                read => read?,
+            };
+            let mut after = read.record.clone();
+            after.facts.unbind_removed(&record.id, lost.clone());
+            writer.change_in(change, &read, after)?;
         }
+        Ok(())
     }
 }
 

@@ -1,6 +1,5 @@
-//! Deliveries of events to webhooks, one row for each event and webhook. A row is written before the change that causes
-//! the event, so that a crash loses no event. It names that change, so that after a crash an event is delivered only if
-//! its change was made.
+//! Deliveries of events to webhooks, one row for each event and webhook. They are written with the change that causes the
+//! event. Earlier versions wrote them before it: their deliveries name the change, and are delivered only if it was made.
 
 use std::sync::Arc;
 
@@ -8,7 +7,7 @@ use futures_util::{StreamExt, stream};
 use jiff::SignedDuration;
 use tokio::sync::mpsc;
 
-use super::directory_event::{Delivery, DeliveryCause, DirectoryEvent, StoredDelivery};
+use super::directory_event::{Delivery, DirectoryEvent, StoredDelivery};
 use super::error::DirectoryError;
 use super::follow_state::Leftovers;
 use super::rows::{ReadRecord, RowId};
@@ -23,7 +22,7 @@ use keyward_model::Webhook;
 /// Events that wait for the receiver. When there are more, changes wait.
 const EVENTS_QUEUED_MAX: usize = 1_024;
 
-/// How long after its event a change may be made. A replica that is paused in between for longer may lose the event.
+/// How long after its event a replica of an earlier version may make the change. Other replicas see a webhook sooner.
 const MADE_WITHIN: SignedDuration = SignedDuration::from_mins(10);
 
 /// Rows that are deleted concurrently.
@@ -53,19 +52,17 @@ impl Directory {
             let notice = Notice::new(kind, &org, &actor.by, shared.clock.now(), about);
             let view = shared.view.load_full();
             let events =
-                Shared::events_with_deliveries(vec![notice], actor.request.as_ref(), &view, None);
-            if let Err(error) = shared.store_deliveries(&events).await {
-                // The caller may announce it again.
-                shared.withdraw_events(&events).await;
-                return Err(error);
-            }
+                Shared::events_with_deliveries(vec![notice], actor.request.as_ref(), &view);
+            let deliveries = events.iter().flat_map(|event| &event.deliveries);
+            let rows: Result<Vec<_>, _> = deliveries.map(|it| it.delivery.new_row()).collect();
+            shared.rows.commit(&rows?).await?;
             shared.send_events(events).await;
             Ok(())
         }))
         .await
     }
 
-    /// All stored deliveries. Deletes those whose change was lost in a crash.
+    /// All stored deliveries. Deletes those of removed webhooks, and those of an earlier version whose change was not made.
     ///
     /// # Errors
     /// When the store fails, or a row does not open.
@@ -74,24 +71,23 @@ impl Directory {
         for (at, ReadRecord { record, version, .. }) in
             self.shared.rows.all::<Delivery>(Table::Deliveries).await?
         {
-            let there = self.view().one::<Webhook>(&record.notice.org, &record.webhook).is_some();
+            let has_webhook =
+                self.view().one::<Webhook>(&record.notice.org, &record.webhook).is_some();
             if record.at() != at {
                 return Err(at.malformed());
             }
-            if there && self.shared.happened(&record).await? {
+            if has_webhook && self.shared.happened(&record).await? {
                 all.push(StoredDelivery { delivery: record, version });
-            } else if self.may_be_made_now(&record) {
-                // Kept: the process that makes the change delivers it.
-            } else {
+            } else if !self.may_be_used_soon(&record) {
                 self.shared.rows.delete(&at, Some(version)).await?;
             }
         }
         Ok(all)
     }
 
-    /// Whether the change of this event may be in progress, in this process or in another replica. Another replica may
-    /// have begun it before this process opened the store, unless there was no other replica then.
-    fn may_be_made_now(&self, delivery: &Delivery) -> bool {
+    /// Whether another replica may have added the webhook just now, or may make the change of this event now. If there was
+    /// no other replica when this process opened the store, that holds only for events since then.
+    fn may_be_used_soon(&self, delivery: &Delivery) -> bool {
         let age = self.shared.clock.now().duration_since(delivery.notice.at);
         let is_of_now = delivery.notice.at > self.shared.opened;
         (is_of_now || self.leftovers() == Leftovers::Keep) && age < MADE_WITHIN
@@ -126,18 +122,16 @@ impl Directory {
     /// # Errors
     /// When the store fails.
     pub async fn delete_delivery(&self, stored: &StoredDelivery) -> Result<(), DirectoryError> {
-        Ok(self.shared.rows.delete(&stored.delivery.at(), None).await?)
+        self.shared.rows.delete(&stored.delivery.at(), None).await
     }
 }
 
 impl Shared {
-    /// Events with their deliveries to subscribed webhooks of `view`. [`Self::store_deliveries`] stores the deliveries before
-    /// the change of `cause` is made.
+    /// Events with their deliveries to subscribed webhooks of `view`.
     pub(super) fn events_with_deliveries(
         notices: Vec<Notice>,
         request: Option<&RequestEvents>,
         view: &View,
-        cause: Option<DeliveryCause>,
     ) -> Vec<DirectoryEvent> {
         let mut events = Vec::with_capacity(notices.len());
         for notice in notices {
@@ -149,7 +143,7 @@ impl Shared {
                     tries: 0,
                     next: notice.at,
                     since: None,
-                    cause: cause.clone(),
+                    cause: None,
                 };
                 StoredDelivery { delivery, version: Version::default().next() }
             });
@@ -167,17 +161,6 @@ impl Shared {
             });
         }
         events
-    }
-
-    /// Stores new deliveries. After an error, some may be stored.
-    pub(super) async fn store_deliveries(
-        &self,
-        events: &[DirectoryEvent],
-    ) -> Result<(), DirectoryError> {
-        for stored in events.iter().flat_map(|event| &event.deliveries) {
-            self.rows.write(&stored.delivery.at(), &stored.delivery, None).await?;
-        }
-        Ok(())
     }
 
     /// Deletes the deliveries of a removed webhook. Those that cannot be deleted are deleted at the next start.
@@ -199,18 +182,6 @@ impl Shared {
         stream::iter(all).for_each_concurrent(TOGETHER, drop_one).await;
     }
 
-    /// Deletes the deliveries of a change that was not made. False if some stay.
-    pub(super) async fn withdraw_events(&self, events: &[DirectoryEvent]) -> bool {
-        let mut is_done = true;
-        for stored in events.iter().flat_map(|event| &event.deliveries) {
-            if let Err(error) = self.rows.delete(&stored.delivery.at(), None).await {
-                tracing::warn!(%error, "a delivery of a change that was not made cannot be deleted: it is deleted at the next start");
-                is_done = false;
-            }
-        }
-        is_done
-    }
-
     /// Sends the notices and records of a committed change to the receiver of events.
     pub(super) async fn send_events(&self, events: Vec<DirectoryEvent>) {
         for (request, notice) in
@@ -225,6 +196,7 @@ impl Shared {
         }
     }
 
+    /// Whether the change of a delivery was made, which an earlier version stored before the change.
     async fn happened(&self, delivery: &Delivery) -> Result<bool, DirectoryError> {
         let Some(cause) = delivery.cause.as_ref().filter(|_| delivery.tries == 0) else {
             return Ok(true);

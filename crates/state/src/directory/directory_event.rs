@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::index::IndexChange;
-use super::rows::RowId;
+use super::error::DirectoryError;
+use super::rows::{RowId, RowWrite};
 use crate::observe::change::{Change, RequestEvents};
 use crate::observe::notice::Notice;
 use crate::store::{Table, Version};
@@ -27,11 +27,11 @@ pub struct Delivery {
     pub next: Timestamp,
     /// The time of the first attempt; `None` before it.
     pub since: Option<Timestamp>,
-    /// The change that caused the event; `None` if no record was changed.
+    /// Written by earlier versions, which stored a delivery before the change that caused the event.
     pub(super) cause: Option<DeliveryCause>,
 }
 
-/// The change of a row.
+/// A change of a row that may not have been made.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct DeliveryCause {
     pub(super) table: String,
@@ -67,22 +67,17 @@ impl Delivery {
         let id = format!("{}.{}", self.notice.id, self.webhook);
         RowId::new(Table::Deliveries, &self.notice.org, id)
     }
-}
 
-impl DeliveryCause {
-    pub(super) fn of(at: &RowId, version: Option<Version>) -> Self {
-        let table = at.table.name().to_owned();
-        Self { table, id: at.id.clone(), version: version.map(|version| version.0) }
+    /// Its row, which is written with the change that causes the event.
+    pub(super) fn new_row(&self) -> Result<RowWrite, DirectoryError> {
+        RowWrite::put(self.at(), self, None)
     }
 }
 
-/// A change of a row of which it is not known whether it was made.
+/// A change of which it is not known whether it was made.
 #[derive(Clone, Debug)]
 pub(super) struct UncertainChange {
-    pub(super) at: RowId,
-    /// The version of the row after the change; `None`: the change removes the row.
-    pub(super) version: Option<Version>,
-    /// Its events, which are stored.
+    /// The rows of its records, with their versions after the change; `None`: the row is gone then.
+    pub(super) rows: Vec<(RowId, Option<Version>)>,
     pub(super) events: Vec<DirectoryEvent>,
-    pub(super) index: IndexChange,
 }

@@ -2,7 +2,7 @@
 
 use crate::crypto::envelope::EnvelopeError;
 use crate::crypto::keyring::KeyId;
-use crate::store::StoreError;
+use crate::store::{StoreError, Table};
 use keyward_model::Refusal;
 
 /// Why the directory refuses. Names things and rows, never a token or a secret.
@@ -310,6 +310,11 @@ impl DirectoryError {
 
     pub(super) fn is_conflict(&self) -> bool {
         matches!(self, Self::Store(StoreError::Conflict { .. }))
+    }
+
+    /// Whether the precondition of a write of this row was not met.
+    pub(super) fn is_conflict_of(&self, table: Table, key: &str) -> bool {
+        matches!(self, Self::Store(error) if error.is_conflict_of(table, key))
     }
 
     /// Whether the row was read, but its content cannot be used.

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use super::error::DirectoryError;
 use super::follow_state::{Leftovers, Outage};
-use super::orgs::viewed;
 use super::rows::RowId;
 use super::stored::Stored;
+use super::tables::viewed;
 use super::view::View;
 use super::{Directory, DirectoryWriter, orgs};
 use crate::store::shared::ReplicaChanges;

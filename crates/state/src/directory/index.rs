@@ -14,9 +14,9 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::error::DirectoryError;
-use super::rows::{DirectoryRows, RowId};
+use super::rows::RowId;
 use crate::crypto::token::TokenHash;
-use crate::store::{Expect, StoreError, Table};
+use crate::store::Table;
 use keyward_base::id::OrgId;
 use keyward_base::names::labelled_enum;
 
@@ -29,15 +29,6 @@ pub struct Index(Arc<Zeroizing<[u8; 32]>>);
 #[serde(deny_unknown_fields)]
 pub(super) struct Claim {
     pub owner: String,
-}
-
-/// The index rows of a change of a record.
-#[derive(Clone, Debug, Default)]
-pub(super) struct IndexChange {
-    /// Reserved for the change.
-    pub reserved: Vec<RowId>,
-    /// Not needed after the change.
-    pub freed: Vec<RowId>,
 }
 
 /// A value that only one record may have: its index row, and the refusal of a second record.
@@ -146,30 +137,6 @@ impl Index {
             Sha256::new().chain_update(label).chain_update([0]).chain_update(text).finalize();
         let outer = Sha256::new().chain_update(**self.0).chain_update(inner).finalize();
         HEXLOWER.encode(&outer)
-    }
-}
-
-impl DirectoryRows {
-    /// Deletes an index row if it names this owner. A delete that may have been made is repeated only if the row still
-    /// names the owner: all index rows have version 1, so the version does not show that another record has reserved the
-    /// value since.
-    pub(super) async fn release(&self, at: &RowId, owner: &str) -> Result<(), DirectoryError> {
-        match self.delete_claim(at, owner).await {
-            Err(first) if first.is_outcome_unknown() => {
-                self.delete_claim(at, owner).await.map_err(|_| first)
-            }
-            released => released,
-        }
-    }
-
-    async fn delete_claim(&self, at: &RowId, owner: &str) -> Result<(), DirectoryError> {
-        let read = self.read::<Claim>(at).await?;
-        let Some(read) = read.filter(|read| read.record.owner == owner) else { return Ok(()) };
-        match self.store.delete(at.table, &at.key(), Expect::Version(read.version)).await {
-            // The row has been deleted since.
-            Ok(()) | Err(StoreError::Conflict { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
     }
 }
 

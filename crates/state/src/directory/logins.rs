@@ -283,7 +283,7 @@ impl DirectoryWriter {
     /// Ends a login, unless a request has ended it.
     async fn end_login(&self, login: &Record<Login>) -> Result<(), DirectoryError> {
         let at = RowId::new(Table::Logins, &login.org, &login.id);
-        let removed = self.remove::<Login>(&at, ManagedBy::Store, |_| true).await;
+        let removed = self.remove::<Login>(&at, ManagedBy::Store, &|_| true).await;
         DirectoryError::unless_removed(removed)
     }
 
@@ -301,14 +301,6 @@ impl DirectoryWriter {
         }
         self.end_login(login).await?;
         Err(DirectoryError::Changed { what: "user", name: user.name().to_owned() })
-    }
-
-    /// Ends the logins of a removed user.
-    pub(super) async fn end_logins_of(&self, user: &Record<User>) -> Result<(), DirectoryError> {
-        for login in self.view.load_full().logins_of(&user.org, &user.id) {
-            self.end_login(login).await?;
-        }
-        Ok(())
     }
 }
 

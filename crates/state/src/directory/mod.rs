@@ -46,6 +46,7 @@ mod sessions;
 mod shared_limits;
 mod snapshot;
 mod stored;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -90,6 +91,7 @@ pub use records::{
     TokenRecord, UserCredential,
 };
 pub use remedy::{Remedies, RemedyCause};
+pub use rows::RowBeside;
 pub use seen_rows::SeenRows;
 pub use sessions::{NewSession, SessionAccess};
 pub use shared_limits::PublishedLimits;

@@ -1,9 +1,12 @@
-//! Opens the directory of a store: checks the sentinel row, which detects a wrong master key, reads all records, and
-//! repairs index rows. An index row is written before its record and deleted after it. After a crash it may have no
-//! record: then it is deleted. A record without its index row gets one.
+//! Opens the directory of a store: checks the sentinel row, which detects a wrong master key, and reads all records.
+//!
+//! Earlier versions wrote the rows of a change one after the other, so that a crash left some of them. If no other replica
+//! has the store open, an index row without its record is deleted, a record without its index row gets one, and a plugin
+//! without its agent is deleted. A binding for a slot without its plugin allows nothing, and the next change of a plugin of
+//! its agent removes it.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -20,10 +23,10 @@ use super::error::DirectoryError;
 use super::follow_state::{FollowState, Leftovers};
 use super::index::{Claim, Index, Unique, everyone};
 use super::orgs;
-use super::records::AgentRecord;
-use super::rows::{DirectoryRows, ReadRecord, RowId};
+use super::rows::{DirectoryRows, ReadRecord, RowId, RowWrite};
 use super::scan::RecordScan;
 use super::stored::Stored;
+use super::tables::{KeepsOrg, keeps_org, viewed};
 use super::view::View;
 use super::{Directory, Shared};
 use crate::crypto::envelope::EnvelopeError;
@@ -31,12 +34,9 @@ use crate::crypto::keyring::Keyring;
 use crate::crypto::source;
 use crate::crypto::token::TokenHash;
 use crate::store::{Store, Table, Version};
-use keyward_base::id::{AgentId, ConnectionId, Id};
+use keyward_base::id::Id;
 use keyward_base::time::Clock;
-use keyward_model::{
-    Agent, App, ConnectSession, Connection, DatabaseListener, Honeytoken, Hook, Login, Org,
-    OwnProvider, Plugin, Record, Rule, Session, Source, User, Webhook,
-};
+use keyward_model::{Agent, Connection, Org, Plugin, Record, User};
 
 /// The records of a store, and its index.
 struct LoadedRecords {
@@ -104,19 +104,16 @@ async fn load(
     // Connections are read before agents, whose bindings share the ids of connections.
     known.take_all::<Connection>(rows).await?;
     known.take_agents(rows).await?;
-    known.take_all::<App>(rows).await?;
-    known.take_all::<OwnProvider>(rows).await?;
-    known.take_all::<Source>(rows).await?;
-    known.take_all::<Rule>(rows).await?;
-    // Read after the kinds above: an organisation that has a record of these kinds was not removed, although its row
-    // may be lost.
-    known.take_unless_orphaned::<Webhook>(rows).await?;
-    known.take_unless_orphaned::<Hook>(rows).await?;
-    known.take_unless_orphaned::<DatabaseListener>(rows).await?;
-    known.take_unless_orphaned::<Honeytoken>(rows).await?;
-    known.take_all::<Session>(rows).await?;
-    known.take_all::<ConnectSession>(rows).await?;
-    known.take_all::<Login>(rows).await?;
+    known.take_plugins(rows).await?;
+    // An organisation that has a record of the other kinds was not removed, although its row may be lost.
+    let is_last = |table: &Table| keeps_org(*table) == Some(KeepsOrg::Since);
+    let (last, others): (Vec<_>, Vec<_>) = Table::ALL.into_iter().partition(is_last);
+    for table in others.into_iter().chain(last) {
+        match table {
+            Table::Users | Table::Connections | Table::Agents | Table::Plugins => {}
+            table => viewed!(table, R => known.take_all::<R>(rows).await?, ()),
+        }
+    }
     if leftovers == Leftovers::Remove {
         repair(rows, wanted).await?;
     }
@@ -131,8 +128,6 @@ struct UniqueValues<R: Stored> {
     unique: Vec<Unique>,
 }
 
-type Slots = HashMap<AgentId, HashSet<ConnectionId>>;
-
 /// The rows of the records that claim index rows. The keys of index rows are hashes with a secret key.
 type Claims = HashMap<RowId, RowId, RandomState>;
 
@@ -145,26 +140,14 @@ struct LoadingIndex<'a> {
 }
 
 impl LoadingIndex<'_> {
+    /// Takes all records of a kind. Those that an earlier version left in the store when it removed their organisation are
+    /// deleted, so that a later organisation of the same name does not get them.
     async fn take_all<R: Stored>(&mut self, rows: &DirectoryRows) -> Result<(), DirectoryError> {
+        let may_be_left = keeps_org(R::TABLE) == Some(KeepsOrg::Since);
         let mut scan = self.scan::<R>(rows);
         while let Some(page) = scan.next().await? {
             for taken in page {
-                self.take(rows, taken).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes records of a kind that earlier versions left in the store when they removed an organisation. These
-    /// leftovers are deleted, so that a later organisation of the same name does not get them.
-    async fn take_unless_orphaned<R: Stored>(
-        &mut self,
-        rows: &DirectoryRows,
-    ) -> Result<(), DirectoryError> {
-        let mut scan = self.scan::<R>(rows);
-        while let Some(page) = scan.next().await? {
-            for taken in page {
-                match self.view.was_removed(&taken.record.org) {
+                match may_be_left && self.view.was_removed(&taken.record.org) {
                     true => drop_orphan(rows, taken).await?,
                     false => self.take(rows, taken).await?,
                 }
@@ -244,68 +227,45 @@ impl LoadingIndex<'_> {
         Ok(unique.iter().any(|unique| unique.at == *value))
     }
 
-    /// Loads agents and their plugins.
     async fn take_agents(&mut self, rows: &DirectoryRows) -> Result<(), DirectoryError> {
-        let mut agents = Vec::new();
         let mut scan = self.scan::<Agent>(rows);
         while let Some(page) = scan.next().await? {
-            agents.extend(page);
-        }
-        let owners: HashSet<_> = agents.iter().map(|taken| taken.record.id.clone()).collect();
-        let slots = self.take_plugins(rows, &owners).await?;
-        for mut taken in agents {
-            let UniqueValues { at, record, .. } = &mut taken;
-            if self.leftovers == Leftovers::Remove && drop_inert(record, &slots) {
-                tracing::warn!(row = at.key(), "dropping bindings for slots that no plugin has");
-                if let Some(read) = rows.read::<AgentRecord>(at).await? {
-                    let text = read.plaintext_of(at, record)?;
-                    rows.write_row(at, &text, Some(read.version)).await?;
+            for mut taken in page {
+                let UniqueValues { at, record, .. } = &mut taken;
+                if record.facts.tokens.iter().any(|it| TokenHash::from_hex(&it.hash).is_none()) {
+                    return Err(at.malformed());
                 }
-            }
-            if record.facts.tokens.iter().any(|it| TokenHash::from_hex(&it.hash).is_none()) {
-                return Err(at.malformed());
-            }
-            // Lists are read with spare capacity, which is a sixth of the memory of a large installation.
-            record.facts.tokens.shrink_to_fit();
-            record.facts.bindings.shrink_to_fit();
-            for binding in &mut record.facts.bindings {
-                if let Some(connection) = self.view.connection(&record.org, &binding.connection) {
-                    binding.connection = connection.id.clone();
+                // Lists are read with spare capacity, which is a sixth of the memory of a large installation.
+                record.facts.tokens.shrink_to_fit();
+                record.facts.bindings.shrink_to_fit();
+                for binding in &mut record.facts.bindings {
+                    let known = self.view.connection(&record.org, &binding.connection);
+                    if let Some(connection) = known {
+                        binding.connection = connection.id.clone();
+                    }
                 }
+                self.take(rows, taken).await?;
             }
-            self.take(rows, taken).await?;
         }
         Ok(())
     }
 
-    /// Takes plugins, and returns the connections that each agent has in slots. A plugin without its agent is a
-    /// leftover of an interrupted removal.
-    async fn take_plugins(
-        &mut self,
-        rows: &DirectoryRows,
-        owners: &HashSet<AgentId>,
-    ) -> Result<Slots, DirectoryError> {
-        let mut slots = Slots::new();
+    /// A plugin without its agent is a leftover of an earlier version, or its agent is added or removed now.
+    async fn take_plugins(&mut self, rows: &DirectoryRows) -> Result<(), DirectoryError> {
         let mut scan = self.scan::<Plugin>(rows);
-        let mut plugins = Vec::new();
         while let Some(page) = scan.next().await? {
-            plugins.extend(page);
-        }
-        for taken in plugins {
-            let UniqueValues { at, record, version, .. } = &taken;
-            let agent = record.agent.id().ok_or_else(|| at.malformed())?.clone();
-            if !owners.contains(&agent) && self.leftovers == Leftovers::Keep {
-                continue;
+            for taken in page {
+                let UniqueValues { at, record, version, .. } = &taken;
+                let agent = record.agent.id().ok_or_else(|| at.malformed())?;
+                if self.view.agent(&record.org, agent).is_some() {
+                    self.take(rows, taken).await?;
+                } else if self.leftovers == Leftovers::Remove {
+                    tracing::warn!(row = at.key(), "dropping a plugin whose agent was removed");
+                    rows.delete(at, Some(*version)).await?;
+                }
             }
-            if !owners.contains(&agent) {
-                tracing::warn!(row = at.key(), "dropping a plugin whose agent was removed");
-                rows.delete(at, Some(*version)).await?;
-                continue;
-            }
-            slots.entry(agent).or_default().extend(record.connections().cloned());
-            self.take(rows, taken).await?;
         }
-        Ok(slots)
+        Ok(())
     }
 
     /// Takes organisations and users. They come first, because other records name their owners.
@@ -332,15 +292,11 @@ async fn drop_orphan<R: Stored>(
         return Ok(());
     }
     tracing::warn!(row = at.key(), "dropping a row of an organisation that was removed");
-    // Deleted before the record, because a start after a crash finds them only by the record.
-    for beside in places_beside(rows, &at).await? {
-        rows.delete(&beside, None).await?;
-    }
-    rows.delete(&at, None).await?;
-    for unique in unique {
-        rows.release(&unique.at, Id::as_str(&record.id)).await?;
-    }
-    Ok(())
+    let mut gone = places_beside(rows, &at).await?;
+    gone.extend(unique.into_iter().map(|unique| unique.at));
+    gone.push(at);
+    let deletes: Vec<_> = gone.into_iter().map(|at| RowWrite::Delete { at, over: None }).collect();
+    rows.commit(&deletes).await
 }
 
 /// The places of the keys and events of a webhook or hook.
@@ -356,15 +312,6 @@ async fn places_beside(rows: &DirectoryRows, at: &RowId) -> Result<Vec<RowId>, D
         }
         _ => Ok(Vec::new()),
     }
-}
-
-/// Drops bindings for slots that no plugin has, which an interrupted change left. Returns whether there were any.
-fn drop_inert(record: &mut AgentRecord, slots: &Slots) -> bool {
-    let before = record.facts.bindings.len();
-    let slots = slots.get(&record.id);
-    let has_slot = |it: &ConnectionId| slots.is_some_and(|slots| slots.contains(it));
-    record.facts.bindings.retain(|it| it.direct || has_slot(&it.connection));
-    record.facts.bindings.len() != before
 }
 
 /// The index with the key of the sentinel, which is created in an empty store.

@@ -1,39 +1,19 @@
-//! Adds and removes organisations. The default organisation always exists and has no row. `viewed!` has the tables
-//! whose records the view has, with the kind of each.
+//! Adds and removes organisations. The default organisation always exists and has no row.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::commit::RecordChange;
 use super::error::DirectoryError;
-use super::index::IndexChange;
-use super::rows::RowId;
+use super::rows::{RowId, RowWrite};
 use super::stored::Stored;
+use super::tables::{keeps_org, viewed};
 use super::view::View;
 use super::{Directory, DirectoryWriter};
 use crate::store::Table;
 use keyward_base::id::OrgId;
 use keyward_model::{ManagedBy, NoMembers, Org, OrgSpec, Record};
-
-/// `$shown`, with the kind of the records of a table in the view; `$other` for tables that the view does not have.
-macro_rules! viewed {
-    ($table:expr, $kind:ident => $shown:expr, $other:expr) => {
-        viewed!(@ $table, $kind, $shown, $other; Users User, Agents Agent, Connections Connection, Apps App,
-            Plugins Plugin, Webhooks Webhook, Honeytokens Honeytoken, Providers OwnProvider, Rules Rule,
-            Sessions Session, ConnectSessions ConnectSession, Logins Login, Hooks Hook,
-            Sources Source, DatabaseListeners DatabaseListener)
-    };
-    (@ $table:expr, $kind:ident, $shown:expr, $other:expr; $($of:ident $record:ident),*) => {
-        match $table {
-            $($crate::store::Table::$of => {
-                type $kind = keyward_model::$record;
-                $shown
-            })*
-            _ => $other,
-        }
-    };
-}
-pub(super) use viewed;
 
 pub(super) fn default_org() -> Record<Org> {
     record(OrgId::default_org(), ManagedBy::Store, Timestamp::UNIX_EPOCH)
@@ -67,8 +47,6 @@ impl Directory {
     /// # Errors
     /// When it is not empty, is the default one, or does not exist.
     pub async fn remove_org(&self, org: &OrgId) -> Result<(), DirectoryError> {
-        // Another replica may have just added something to it.
-        self.catch_up().await?;
         let org = org.clone();
         self.write(|writer| async move { writer.remove_org(org).await }).await
     }
@@ -90,32 +68,51 @@ impl DirectoryWriter {
             self.remove_rows_of(&org, table).await?;
         }
         let record = record(org.clone(), managed_by, self.clock.now());
-        match self.commit(&at(&org), record, None, IndexChange::default()).await {
+        let mut change = RecordChange::default();
+        let added = change.write(at(&org), None, record)?;
+        match self.commit(change).await {
             Err(error) if error.is_conflict() => Err(taken()),
-            added => added,
+            made => made.map(|()| added),
         }
     }
 
+    /// A record that is added to the organisation by another replica is added before the removal, which fails then, or not
+    /// at all ([`Self::need_org`]).
     async fn remove_org(&self, org: OrgId) -> Result<(), DirectoryError> {
-        self.needs_org(&org)?;
+        if self.view.load().org(&org).is_none() {
+            return Err(no_org(&org));
+        }
         if org == OrgId::default_org() {
             return Err(DirectoryError::OrgIsDefault);
         }
-        let view = self.view.load_full();
-        if let Some((what, name)) = view.record_preventing_removal(&org) {
-            let org = org.name().to_owned();
-            return Err(DirectoryError::OrgInUse { org, what, name });
+        self.refuse_if_used(&org)?;
+        let mut change = RecordChange::default();
+        change.delete(at(&org), None);
+        for table in Table::ALL.into_iter().filter(|table| keeps_org(*table).is_some()) {
+            change.add(RowWrite::NoneOf(table, org.clone()));
         }
-        let after = self.viewed(|view| view.remove_org(&org));
-        self.erase(&at(&org), None, Vec::new(), after).await?;
-        if let (Some(_), Some(removed)) = (self.rows.store.shared(), view.org(&org)) {
-            self.restore_if_used(removed).await?;
+        let removed = org.clone();
+        change.show(move |view| view.remove_org(&removed));
+        let removed = self.commit(change).await;
+        if removed.as_ref().is_err_and(DirectoryError::is_conflict) {
+            self.follow_org_records(&org).await?;
+            self.refuse_if_used(&org)?;
         }
+        removed?;
         // Consents of connections that were removed before.
         if let Err(error) = self.remove_rows_of(&org, Table::Flows).await {
             tracing::warn!(%error, "consents of a removed organisation stay in the store");
         }
         Ok(())
+    }
+
+    fn refuse_if_used(&self, org: &OrgId) -> Result<(), DirectoryError> {
+        match self.view.load().record_preventing_removal(org) {
+            None => Ok(()),
+            Some((what, name)) => {
+                Err(DirectoryError::OrgInUse { org: org.name().to_owned(), what, name })
+            }
+        }
     }
 
     /// Removes the rows of a table that have no place in the view, of an organisation that does not exist.
@@ -126,48 +123,24 @@ impl DirectoryWriter {
         Ok(())
     }
 
-    /// Adds a removed organisation again if another replica has added a record to it that this one had not seen. A
-    /// record that is added after the removal is withdrawn by its replica ([`Self::add_to_org`]).
-    async fn restore_if_used(&self, removed: &Record<Org>) -> Result<(), DirectoryError> {
-        let org = &removed.id;
-        self.follow_org_records(org).await?;
-        let Some((what, name)) = self.view.load().record_preventing_removal(org) else {
-            self.publish(|view| view.remove_org(org));
-            return Ok(());
-        };
-        self.commit(&at(org), removed.clone(), None, IndexChange::default()).await?;
-        Err(DirectoryError::OrgInUse { org: org.name().to_owned(), what, name })
-    }
-
-    /// Adds a record, and withdraws it if another replica has removed its organisation meanwhile: the next organisation
-    /// of that name would get it.
-    pub(super) async fn add_to_org<R: Stored>(
+    /// Refuses a change unless the organisation exists when it is made.
+    pub(super) fn need_org(
         &self,
-        record: Record<R>,
-    ) -> Result<Arc<Record<R>>, DirectoryError> {
-        let added = self.add(record).await?;
-        let org = &added.org;
-        let is_shared = self.rows.store.shared().is_some();
-        if !is_shared
-            || *org == OrgId::default_org()
-            || self.rows.version(&at(org)).await?.is_some()
-        {
-            return Ok(added);
+        change: &mut RecordChange,
+        org: &OrgId,
+    ) -> Result<(), DirectoryError> {
+        if self.view.load().org(org).is_none() {
+            return Err(no_org(org));
         }
-        let row = RowId::new(R::TABLE, org, &added.id);
-        let index = R::unique(&added, &self.index).into_iter().map(|unique| unique.at).collect();
-        let after = self.viewed(|view| view.take_out::<R>(org, &added.id));
-        self.erase(&row, None, index, after).await?;
-        Err(DirectoryError::not_found("organisation", org.name()))
+        if *org != OrgId::default_org() {
+            change.need(at(org), no_org(org));
+        }
+        Ok(())
     }
+}
 
-    /// Refuses an organisation that does not exist.
-    pub(super) fn needs_org(&self, org: &OrgId) -> Result<(), DirectoryError> {
-        match self.view.load().org(org) {
-            Some(_) => Ok(()),
-            None => Err(DirectoryError::not_found("organisation", org.name())),
-        }
-    }
+fn no_org(org: &OrgId) -> DirectoryError {
+    DirectoryError::not_found("organisation", org.name())
 }
 
 impl View {

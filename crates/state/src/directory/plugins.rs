@@ -1,17 +1,16 @@
 //! Plugins: a manifest, installed for an agent, and the connection that is in each of its slots.
 //!
-//! A binding that exists only for slots allows nothing unless a plugin of its agent has the connection in a slot. So
-//! the agent's row is written first: a crash before the plugin's row is written leaves a binding that allows nothing,
-//! which `open.rs` removes. Changes of two plugins by two replicas are not exclusive: each replica looks for the plugins
-//! of the other one after it has removed a binding, and for its bindings after it has written a plugin.
+//! Each connection in a slot has a binding in the agent's row. A change of a plugin writes both rows as one act, also if the
+//! bindings stay as they are: so changes of an agent's plugins by two replicas conflict, and the later one sees the earlier.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::commit::RecordChange;
 use super::error::DirectoryError;
 use super::holders::NamedConnections;
-use super::index::{Index, IndexChange, NameKind, TakenReason, Unique};
+use super::index::{Index, NameKind, TakenReason, Unique};
 use super::records::{AgentRecord, BindingRecord, ManagedBy, PluginRecord};
 use super::rows::{ReadRecord, RowId};
 use super::stored::{EDIT_TRIES, Stored, overtaken, stored_in};
@@ -72,12 +71,18 @@ impl Stored for Plugin {
         }
     }
 
-    async fn after_removal(
-        writer: DirectoryWriter,
-        record: Record<Self>,
+    /// Its bindings are removed with it.
+    async fn removal<'a>(
+        writer: &'a DirectoryWriter,
+        record: &'a Record<Self>,
+        change: &'a mut RecordChange,
     ) -> Result<(), DirectoryError> {
-        writer.withdraw(&record, &used([&record])).await;
-        Ok(())
+        let agent = match writer.read_agent_of(record).await {
+            Err(DirectoryError::NotFound { .. }) => return Ok(()),
+            agent => agent?,
+        };
+        let bound = writer.with_slots(&agent.record, &record.id, None, &[])?;
+        writer.change_in(change, &agent, bound).map(drop)
     }
 }
 
@@ -95,7 +100,7 @@ impl Directory {
         let NewPlugin { spec, bindings, by } = new;
         let facts = PluginFacts::default();
         let record = PluginRecord::new(org, by, spec, facts, self.shared.clock.now());
-        self.write(|writer| async move { writer.add_plugin(record, bindings).await }).await
+        self.write(|writer| async move { writer.add_plugin(record, &bindings).await }).await
     }
 
     /// Replaces the manifest and the connections of a plugin by what `change` makes of it; it is called again after a
@@ -139,30 +144,21 @@ impl DirectoryWriter {
     async fn add_plugin(
         &self,
         record: PluginRecord,
-        bindings: Vec<BindingRecord>,
+        bindings: &[BindingRecord],
     ) -> Result<Arc<PluginRecord>, DirectoryError> {
-        self.check_plugin(&record, record.managed_by).await?;
-        let at = RowId::new(Table::Plugins, &record.org, &record.id);
-        let reserved = self.reserve_unique(Plugin::unique(&record, &self.index), &at, None).await?;
-        let added = match self.offer(&record, bindings).await {
-            Ok(offered) => {
-                let index = IndexChange { reserved, freed: Vec::new() };
-                let added = self.commit(&at, record.clone(), None, index).await;
-                if added.is_ok() {
-                    self.offer_again(&record, &offered).await;
-                }
-                added
+        for _ in 0..EDIT_TRIES {
+            let agent = self.read_agent_of(&record).await?;
+            self.check_plugin(&agent.record, &record, record.managed_by)?;
+            let mut change = RecordChange::default();
+            let bound = self.with_slots(&agent.record, &record.id, Some(&record), bindings)?;
+            self.change_in(&mut change, &agent, bound)?;
+            let added = self.add_in(&mut change, record.clone())?;
+            match self.commit(change).await {
+                Err(error) if error.is_conflict() => {}
+                made => return made.map(|()| added),
             }
-            Err(error) => {
-                self.release_all(&reserved, &at.id).await;
-                Err(error)
-            }
-        };
-        // If the plugin may have been added, its bindings stay.
-        if added.as_ref().is_err_and(|error| !error.is_outcome_unknown()) {
-            self.withdraw(&record, &used([&record])).await;
         }
-        added
+        Err(overtaken(&RowId::new(Table::Plugins, &record.org, &record.id)))
     }
 
     async fn change_plugin(
@@ -180,60 +176,50 @@ impl DirectoryWriter {
                 given: after.name().to_owned(),
             });
         }
-        self.check_plugin(&after, new.by).await?;
-        let offered = self.offer(&after, new.bindings).await?;
-        let mut touched = used([before, &after]);
-        touched.extend(offered.iter().map(|it| it.connection.clone()));
-        let changed = self.put_changed(&read, after).await;
-        if changed.is_ok() {
-            self.offer_again(before, &offered).await;
-        }
-        let knows_slots = match &changed {
-            Ok(_) => true,
-            Err(error) if error.is_conflict() => self.knows_slots(before).await,
-            Err(error) => !error.is_outcome_unknown(),
-        };
-        if knows_slots {
-            self.withdraw(before, &touched).await;
-        }
-        changed
+        let agent = self.read_agent_of(&after).await?;
+        self.check_plugin(&agent.record, &after, new.by)?;
+        let mut change = RecordChange::default();
+        let bound = self.with_slots(&agent.record, &after.id, Some(&after), &new.bindings)?;
+        self.change_in(&mut change, &agent, bound)?;
+        let changed = self.change_in(&mut change, &read, after)?;
+        self.commit(change).await.map(|()| changed)
     }
 
-    /// Reads a plugin that another replica has changed: a binding must stay for a slot that the other replica filled.
-    async fn knows_slots(&self, plugin: &PluginRecord) -> bool {
-        let at = RowId::new(Table::Plugins, &plugin.org, &plugin.id);
-        let read = self.read::<Plugin>(&at).await;
-        matches!(read, Ok(_) | Err(DirectoryError::NotFound { .. }))
-    }
-
-    /// Removes the plugins of a removed agent.
+    /// Adds the removal of an agent's plugins to the removal of the agent.
     pub(super) async fn remove_plugins_of(
         &self,
-        org: &OrgId,
-        agent: &AgentId,
+        agent: &AgentRecord,
+        change: &mut RecordChange,
     ) -> Result<(), DirectoryError> {
-        let plugins: Vec<_> = self.view.load().plugins_of(org, agent).cloned().collect();
-        for plugin in plugins {
-            let at = RowId::new(Table::Plugins, org, &plugin.id);
-            let index = Plugin::unique(&plugin, &self.index);
-            let index = index.into_iter().map(|unique| unique.at).collect();
-            let after = self.viewed(|view| view.take_out::<Plugin>(org, &plugin.id));
-            self.erase(&at, None, index, after).await?;
+        self.read_plugins_of(&agent.org, &agent.id).await?;
+        for plugin in self.view.load_full().plugins_of(&agent.org, &agent.id) {
+            self.remove_in::<Plugin>(change, plugin, None);
         }
         Ok(())
     }
 
+    /// The agent of a plugin, and then its plugins. One that another replica adds, changes or removes after this changes the
+    /// agent's row too.
+    async fn read_agent_of(
+        &self,
+        plugin: &PluginRecord,
+    ) -> Result<ReadRecord<AgentRecord>, DirectoryError> {
+        let id = plugin.agent.id();
+        let id = id.ok_or_else(|| DirectoryError::not_found("agent", &plugin.agent))?;
+        let agent = self.read::<Agent>(&RowId::new(Table::Agents, &plugin.org, id)).await?;
+        self.read_plugins_of(&plugin.org, id).await?;
+        Ok(agent)
+    }
+
     /// Checks that the agent may have the plugin, and that each connection fits its slot. A slot may keep the id of a
     /// connection that was removed.
-    async fn check_plugin(
+    fn check_plugin(
         &self,
+        agent: &AgentRecord,
         record: &PluginRecord,
         by: ManagedBy,
     ) -> Result<(), DirectoryError> {
-        let agent =
-            self.read::<Agent>(&RowId::new(Table::Agents, &record.org, agent_of(record)?)).await?;
-        let agent = agent.record;
-        check::editable(&agent, by)?;
+        check::editable(agent, by)?;
         let view = self.view.load();
         let others = view.plugins_of(&record.org, &agent.id);
         if others.filter(|other| other.id != record.id).count() >= PLUGINS_MAX {
@@ -260,104 +246,35 @@ impl DirectoryWriter {
                     provider: connection.provider.clone(),
                 });
             }
-            check::may_bind(&agent, connection)?;
+            check::may_bind(agent, connection)?;
         }
         Ok(())
     }
 
-    /// Adds bindings that allow nothing yet to the agent; existing ones stay unchanged. Returns the agent's bindings to these
-    /// connections.
-    async fn offer(
+    /// The agent with a binding for each connection in a slot, and with no other that exists only for slots. `after`: the
+    /// plugin after its change; `None`: it is removed. A binding that the agent has stays as it is.
+    fn with_slots(
         &self,
-        plugin: &PluginRecord,
-        bindings: Vec<BindingRecord>,
-    ) -> Result<Vec<BindingRecord>, DirectoryError> {
-        let agent = self.add_for_slots(&plugin.org, agent_of(plugin)?, &bindings).await?;
-        let offered = bindings.iter().filter_map(|it| agent.facts.binding(&it.connection));
-        Ok(offered.cloned().collect())
-    }
-
-    /// Adds those of the bindings that the agent lacks, for slots alone.
-    async fn add_for_slots(
-        &self,
-        org: &OrgId,
-        agent: &AgentId,
-        bindings: &[BindingRecord],
-    ) -> Result<Arc<AgentRecord>, DirectoryError> {
-        let change = |agent: &mut AgentRecord| {
-            for binding in bindings {
-                if agent.facts.binding(&binding.connection).is_none() {
-                    check::room_for_binding(agent)?;
-                    let limits = BindingLimits::default();
-                    let binding = BindingRecord { direct: false, limits, ..binding.clone() };
-                    agent.facts.bindings.push(binding);
-                }
-            }
-            Ok(())
-        };
-        self.edit::<Agent>(org, agent, &change).await.map(|(_, after)| after)
-    }
-
-    /// Offers the bindings of a written plugin again: another replica may have removed them before the plugin's row was
-    /// written.
-    async fn offer_again(&self, plugin: &PluginRecord, offered: &[BindingRecord]) {
-        let Some(agent) = plugin.agent.id() else { return };
-        if self.rows.store.shared().is_some()
-            && let Err(error) = self.add_for_slots(&plugin.org, agent, offered).await
-        {
-            tracing::warn!(%agent, plugin = plugin.name(), %error, "a slot may lack its binding: change the plugin again");
-        }
-    }
-
-    /// Removes those bindings of its agent to `connections` that are in no slot. They already allow nothing. A binding that
-    /// cannot be removed now is removed when the store is opened again.
-    async fn withdraw(&self, plugin: &PluginRecord, connections: &HashSet<ConnectionId>) {
-        let (org, Some(agent)) = (&plugin.org, plugin.agent.id()) else { return };
-        let withdrawn = async {
-            let used = self.used_by(org, agent).await?;
-            let stays = |it: &BindingRecord| {
-                it.direct || used.contains(&it.connection) || !connections.contains(&it.connection)
-            };
-            let change = |agent: &mut AgentRecord| {
-                agent.facts.bindings.retain(stays);
-                Ok(())
-            };
-            self.edit::<Agent>(org, agent, &change).await
-        };
-        match withdrawn.await {
-            Ok((before, after)) => self.give_back(&before, &after).await,
-            Err(error) => {
-                tracing::warn!(%agent, %error, "a binding that allows nothing stays until the next start");
+        agent: &AgentRecord,
+        plugin: &PluginId,
+        after: Option<&PluginRecord>,
+        offered: &[BindingRecord],
+    ) -> Result<AgentRecord, DirectoryError> {
+        let (mut bound, view) = (agent.clone(), self.view.load_full());
+        let others = view.plugins_of(&agent.org, &agent.id).filter(|other| other.id != *plugin);
+        let plugins = others.map(|other| &**other).chain(after);
+        let used: HashSet<ConnectionId> =
+            plugins.flat_map(|plugin| plugin.connections().cloned()).collect();
+        bound.facts.bindings.retain(|it| it.direct || used.contains(&it.connection));
+        for binding in offered.iter().filter(|it| used.contains(&it.connection)) {
+            if bound.facts.binding(&binding.connection).is_none() {
+                check::room_for_binding(&bound)?;
+                let limits = BindingLimits::default();
+                let binding = BindingRecord { direct: false, limits, ..binding.clone() };
+                bound.facts.bindings.push(binding);
             }
         }
-    }
-
-    /// Gives an agent those of its removed bindings again whose connections another replica has put into slots meanwhile.
-    pub(super) async fn give_back(&self, before: &AgentRecord, after: &AgentRecord) {
-        let mut removed = before.facts.bindings.clone();
-        removed.retain(|it| after.facts.binding(&it.connection).is_none());
-        if removed.is_empty() || self.rows.store.shared().is_none() {
-            return;
-        }
-        let (org, agent) = (&before.org, &before.id);
-        let given = async {
-            let used = self.used_by(org, agent).await?;
-            removed.retain(|it| used.contains(&it.connection));
-            self.add_for_slots(org, agent, &removed).await
-        };
-        if let Err(error) = given.await {
-            tracing::warn!(%agent, %error, "a slot may lack its binding: change its plugin again");
-        }
-    }
-
-    /// The connections that are in slots of the agent's plugins.
-    async fn used_by(
-        &self,
-        org: &OrgId,
-        agent: &AgentId,
-    ) -> Result<HashSet<ConnectionId>, DirectoryError> {
-        self.read_plugins_of(org, agent).await?;
-        Ok(used(self.view.load().plugins_of(org, agent).map(|it| &**it)))
+        Ok(bound)
     }
 
     /// Brings the agent's plugins into the view as they are stored, if other replicas may have changed them.
@@ -378,14 +295,4 @@ impl DirectoryWriter {
         }
         Ok(())
     }
-}
-
-/// The id of its agent, which every stored plugin has.
-fn agent_of(plugin: &PluginRecord) -> Result<&AgentId, DirectoryError> {
-    plugin.agent.id().ok_or_else(|| DirectoryError::not_found("agent", &plugin.agent))
-}
-
-/// The connections that are in slots of these plugins.
-fn used<'a>(plugins: impl IntoIterator<Item = &'a PluginRecord>) -> HashSet<ConnectionId> {
-    plugins.into_iter().flat_map(|plugin| plugin.connections().cloned()).collect()
 }

@@ -15,8 +15,8 @@ use zeroize::Zeroizing;
 
 use super::error::DirectoryError;
 use crate::crypto::envelope::{EnvelopeError, Place, is_same_sealing};
-use crate::crypto::keyring::Keyring;
-use crate::store::{Expect, Row, RowRange, Store, StoreError, Table, Version};
+use crate::crypto::keyring::{Keyring, Sealing};
+use crate::store::{Expect, Row, RowRange, Store, StoreError, Table, Version, Write};
 use keyward_base::id::OrgId;
 
 /// Rows per page when all records are loaded.
@@ -62,6 +62,24 @@ struct OpenedRecord<T> {
 struct OpenedRow {
     plaintext: Zeroizing<Vec<u8>>,
     version: Version,
+}
+
+/// A part of a commit, before it is sealed.
+pub(super) enum RowWrite {
+    /// Writes a record over the version that was read, or as a new row.
+    Put { at: RowId, plaintext: Zeroizing<Vec<u8>>, over: Option<Version> },
+    /// Deletes the version that was read, or any version.
+    Delete { at: RowId, over: Option<Version> },
+    /// The row exists.
+    Exists(RowId),
+    /// The organisation has no row in the table.
+    NoneOf(Table, OrgId),
+}
+
+/// A row of another table that is written with a new record, at the id of the record: its secret.
+pub struct RowBeside {
+    pub(super) table: Table,
+    pub(super) plaintext: Zeroizing<Vec<u8>>,
 }
 
 /// The store with its keys: all rows that the directory reads and writes go through it.
@@ -132,6 +150,60 @@ pub(super) fn plaintext<T: Serialize>(
     let version = over.unwrap_or_default().next().0;
     let written = serde_json::to_vec(&WrittenRecord { version, record });
     Ok(Zeroizing::new(written.map_err(|_| at.malformed())?))
+}
+
+impl RowBeside {
+    /// A row whose content has a form of its own, for version 1.
+    pub fn new(table: Table, plaintext: Zeroizing<Vec<u8>>) -> Self {
+        Self { table, plaintext }
+    }
+
+    /// A row of JSON.
+    ///
+    /// # Errors
+    /// When it cannot be serialized.
+    pub fn json<T: Serialize>(table: Table, record: &T) -> Result<Self, DirectoryError> {
+        let written = serde_json::to_vec(&WrittenRecord { version: 1, record });
+        let malformed = |_| DirectoryError::Malformed { table: table.name(), key: String::new() };
+        Ok(Self::new(table, Zeroizing::new(written.map_err(malformed)?)))
+    }
+}
+
+impl RowWrite {
+    /// Writes a record.
+    pub(super) fn put<T: Serialize>(
+        at: RowId,
+        record: &T,
+        over: Option<Version>,
+    ) -> Result<Self, DirectoryError> {
+        let plaintext = plaintext(&at, record, over)?;
+        Ok(Self::Put { at, plaintext, over })
+    }
+
+    /// The row that it changes, and its version then; `None`: the row is gone.
+    pub(super) fn changed(&self) -> Option<(&RowId, Option<Version>)> {
+        match self {
+            Self::Put { at, over, .. } => Some((at, Some(over.unwrap_or_default().next()))),
+            Self::Delete { at, .. } => Some((at, None)),
+            Self::Exists(_) | Self::NoneOf(..) => None,
+        }
+    }
+
+    fn sealed(&self, sealing: &Sealing) -> Result<Write, DirectoryError> {
+        Ok(match self {
+            Self::Put { at, plaintext, over } => {
+                let key = at.key();
+                let place = Place { org: &at.org, table: at.table.name(), key: &key };
+                let sealed = sealing.seal(&place, plaintext).map_err(DirectoryError::Seal)?;
+                Write::put(at.table, key, sealed, over.map_or(Expect::Absent, Expect::Version))
+            }
+            Self::Delete { at, over } => {
+                Write::delete(at.table, at.key(), over.map_or(Expect::Any, Expect::Version))
+            }
+            Self::Exists(at) => Write::Exists { table: at.table, key: at.key() },
+            Self::NoneOf(table, org) => Write::NoneBelow { table: *table, key: format!("{org}/") },
+        })
+    }
 }
 
 impl DirectoryRows {
@@ -210,80 +282,85 @@ impl DirectoryRows {
         Ok(self.store.list(table, RowRange::first(1)).await?.is_empty())
     }
 
-    /// Writes a record over the version that was read, or a new one over none. A write that may have been made is
-    /// attempted twice before an error is returned.
+    /// Writes a record over the version that was read, or a new one over none: a [`Self::commit`] of one row.
     pub(super) async fn write<T: Serialize>(
         &self,
         at: &RowId,
         record: &T,
         over: Option<Version>,
     ) -> Result<Version, DirectoryError> {
-        self.write_row(at, &plaintext(at, record, over)?, over).await
+        self.commit(&[RowWrite::put(at.clone(), record, over)?]).await?;
+        Ok(over.unwrap_or_default().next())
     }
 
-    /// [`Self::write`] of a record that is serialized already.
-    pub(super) async fn write_row(
+    /// Deletes the version that was read, or any version if `over` is `None`.
+    pub(super) async fn delete(
         &self,
         at: &RowId,
-        plaintext: &[u8],
         over: Option<Version>,
-    ) -> Result<Version, DirectoryError> {
-        let key = at.key();
-        let place = Place { org: &at.org, table: at.table.name(), key: &key };
+    ) -> Result<(), DirectoryError> {
+        self.commit(&[RowWrite::Delete { at: at.clone(), over }]).await
+    }
+
+    /// Seals the rows and writes them as one act. A commit that may have been made is attempted twice before an error is
+    /// returned.
+    pub(super) async fn commit(&self, rows: &[RowWrite]) -> Result<(), DirectoryError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        // Held until the rows are on disk.
         let sealing = self.keyring.sealing().await;
-        let sealed = sealing.seal(&place, plaintext).map_err(DirectoryError::Seal)?;
-        let expect = over.map_or(Expect::Absent, Expect::Version);
-        match self.store.put(at.table, &key, &sealed, expect).await {
-            Err(error) if error.is_outcome_unknown() => {
-                Ok(self.write_again(at, &sealed, over, error).await?)
-            }
-            written => Ok(written?),
-        }
-    }
-
-    /// Repeats a write that may have been made. If it was made, the repetition conflicts with it. The sealed bytes show
-    /// whose write it was, also after another replica has rotated the master key.
-    async fn write_again(
-        &self,
-        at: &RowId,
-        sealed: &[u8],
-        over: Option<Version>,
-        first: StoreError,
-    ) -> Result<Version, StoreError> {
-        let (key, written) = (at.key(), over.unwrap_or_default().next());
-        let expect = over.map_or(Expect::Absent, Expect::Version);
-        let conflict = match self.store.put(at.table, &key, sealed, expect).await {
-            Ok(version) => return Ok(version),
-            Err(error @ StoreError::Conflict { .. }) => error,
-            Err(_) => return Err(first),
-        };
-        match self.store.get(at.table, &key).await {
-            Ok(Some(row)) if is_same_sealing(&row.value, sealed) => Ok(row.version),
-            // Another write has made this version.
-            Ok(Some(row)) if row.version == written => Err(conflict),
-            // The write may have been made, and the row changed since.
-            _ => Err(first),
-        }
-    }
-
-    /// Deletes the version that was read, or any version if `read` is `None`. A delete that may have been made is
-    /// attempted twice before an error is returned.
-    pub(super) async fn delete(&self, at: &RowId, read: Option<Version>) -> Result<(), StoreError> {
-        let (key, expect) = (at.key(), read.map_or(Expect::Any, Expect::Version));
-        let first = match self.store.delete(at.table, &key, expect).await {
+        let writes: Result<Vec<_>, _> = rows.iter().map(|row| row.sealed(&sealing)).collect();
+        let writes = writes?;
+        let first = match self.store.commit(writes.clone()).await {
             Err(error) if error.is_outcome_unknown() => error,
-            deleted => return deleted,
+            committed => return Ok(committed.map(drop)?),
         };
-        let conflict = match self.store.delete(at.table, &key, expect).await {
-            Ok(()) => return Ok(()),
+        let conflict = match self.store.commit(writes.clone()).await {
+            Ok(_) => return Ok(()),
             Err(error @ StoreError::Conflict { .. }) => error,
-            Err(_) => return Err(first),
+            Err(_) => return Err(first.into()),
         };
-        match self.store.get(at.table, &key).await {
-            Ok(None) => Ok(()),
-            Ok(Some(_)) => Err(conflict),
-            Err(_) => Err(first),
+        // The repetition conflicts with the first attempt, if that was made.
+        match self.was_made(&writes, &conflict).await {
+            Ok(Some(true)) => Ok(()),
+            Ok(Some(false)) => Err(conflict.into()),
+            // The rows have changed since.
+            Ok(None) | Err(_) => Err(first.into()),
         }
+    }
+
+    /// Whether a commit was made. All of its rows tell the same, so that one which is not changed since is enough; the row
+    /// of the conflict is read first. The sealed bytes show whose write it was, also after another replica has rotated the
+    /// master key.
+    async fn was_made(
+        &self,
+        writes: &[Write],
+        conflict: &StoreError,
+    ) -> Result<Option<bool>, StoreError> {
+        let is_its = |write: &&Write| conflict.is_conflict_of(write.table(), write.key());
+        for write in writes.iter().filter(is_its).chain(writes) {
+            match write {
+                Write::Put { table, key, value, expect } => {
+                    let Some(row) = self.store.get(*table, key).await? else { continue };
+                    let written = match expect {
+                        Expect::Version(over) => over.next(),
+                        Expect::Absent | Expect::Any | Expect::Load(_) => Version(1),
+                    };
+                    if is_same_sealing(&row.value, value) || row.version == written {
+                        return Ok(Some(is_same_sealing(&row.value, value)));
+                    }
+                }
+                Write::Delete { table, key, expect: Expect::Version(over) } => {
+                    let now = self.store.get(*table, key).await?.map(|row| row.version);
+                    if now.is_none() || now == Some(*over) {
+                        return Ok(Some(now.is_none()));
+                    }
+                }
+                Write::Delete { .. } | Write::Exists { .. } | Write::NoneBelow { .. } => {}
+            }
+        }
+        Ok(None)
     }
 
     /// Opens a row that was read.

@@ -16,10 +16,11 @@ use parking_lot::Mutex;
 
 use super::index::everyone;
 use super::replicas::KEPT;
+use super::tables::{RowGuard, guard_of};
 use crate::crypto::envelope::Place;
 use crate::crypto::keyring::Keyring;
 use crate::observe::metrics::Metrics;
-use crate::store::{Expect, Row, RowRange, Store, StoreError, StoreWrapper, Table, Version};
+use crate::store::{Row, RowRange, Store, StoreError, StoreWrapper, Table, Version, Write};
 
 /// How long the mark of a deletion is kept: longer than a replica may lag.
 const MARK_LIFE: Duration = Duration::from_secs(7 * 24 * 3_600);
@@ -45,20 +46,12 @@ struct SeenVersions {
     refused: HashSet<u64>,
 }
 
-/// Whether the keys of a table are used once, and its rows say what is permitted.
 fn is_guarded(table: Table) -> bool {
-    use Table::{
-        Deliveries, Flows, HookEvents, Meta, Names, Orgs, Outbox, Refreshes, Tokens, Usage,
-    };
-    !matches!(
-        table,
-        Meta | Orgs | Names | Tokens | Flows | Outbox | Refreshes | Deliveries | Usage | HookEvents
-    )
+    guard_of(table) != RowGuard::Unguarded
 }
 
-/// Whether the deletion of a row permits or conceals something.
 fn is_marked(table: Table) -> bool {
-    matches!(table, Table::Rules | Table::Plugins | Table::Honeytokens | Table::Webhooks)
+    guard_of(table) == RowGuard::Marked
 }
 
 fn mark_name(table: Table, key: &str) -> String {
@@ -166,29 +159,28 @@ impl StoreWrapper for SeenRows {
         Ok(row)
     }
 
-    async fn put(
-        &self,
-        table: Table,
-        key: &str,
-        value: &[u8],
-        expect: Expect,
-    ) -> Result<Version, StoreError> {
-        let version = self.store.put(table, key, value, expect).await?;
-        if is_guarded(table) {
-            self.seen.lock().write(self.hash(table, key), version);
+    async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Version>, StoreError> {
+        let mut changes = Vec::with_capacity(writes.len());
+        for write in &writes {
+            let Some((table, key)) = write.changed() else { continue };
+            let is_put = matches!(write, Write::Put { .. });
+            if !is_put && is_marked(table) {
+                self.mark(table, key).await?;
+            }
+            changes.push((is_put, is_guarded(table).then(|| self.hash(table, key))));
         }
-        Ok(version)
-    }
-
-    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
-        if is_marked(table) {
-            self.mark(table, key).await?;
+        let versions = self.store.commit(writes).await?;
+        let (mut put, mut seen) = (versions.iter(), self.seen.lock());
+        for (is_put, row) in changes {
+            let version = is_put.then(|| put.next()).flatten();
+            match (row, version) {
+                (Some(row), Some(version)) => seen.write(row, *version),
+                (Some(row), None) => seen.delete(row),
+                (None, _) => {}
+            }
         }
-        self.store.delete(table, key, expect).await?;
-        if is_guarded(table) {
-            self.seen.lock().delete(self.hash(table, key));
-        }
-        Ok(())
+        drop(seen);
+        Ok(versions)
     }
 
     async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {

@@ -10,12 +10,11 @@ use keyward_base::id::{Id, OrgId};
 use keyward_model::{ManagedBy, Record, Reference, Resource, check_fixed};
 
 use super::collection::Collection;
-use super::commit::Viewed;
-use super::directory_event::UncertainChange;
+use super::commit::{RecordChange, Viewed};
 use super::error::DirectoryError;
 use super::holders::NamedConnections;
-use super::index::{Claim, Index, IndexChange, NameKind, Unique};
-use super::rows::{ReadRecord, RowId};
+use super::index::{Index, NameKind, Unique};
+use super::rows::{ReadRecord, RowBeside, RowId, RowWrite};
 use super::view::{OrgView, View};
 use super::{Directory, DirectoryWriter, check, run_to_completion};
 use crate::store::{StoreError, Table, Version};
@@ -99,16 +98,17 @@ pub trait Stored: Resource {
         check::editor(record.managed_by, by, Self::KIND.one, record.name())
     }
 
-    /// Removes data that must not exist without the record, before its row is deleted.
+    /// Adds to the removal of a record the changes of others that are made with it.
     #[doc(hidden)]
-    fn before_removal<'a>(
+    fn removal<'a>(
         _writer: &'a DirectoryWriter,
         _record: &'a Record<Self>,
+        _change: &'a mut RecordChange,
     ) -> impl Future<Output = Result<(), DirectoryError>> + Send + 'a {
         future::ready(Ok(()))
     }
 
-    /// Removes other data of the record, after its row was deleted. May release the write lock.
+    /// Deletes rows that nothing reads any more, after the removal. May release the write lock.
     #[doc(hidden)]
     fn after_removal(
         _writer: DirectoryWriter,
@@ -235,7 +235,7 @@ impl Directory {
         self.add_record(Record::new(org, managed_by, spec, facts, self.shared.clock.now())).await
     }
 
-    /// Adds a record whose id is already used for its other rows.
+    /// Adds a record that is made already.
     ///
     /// # Errors
     /// When the spec is refused, the name is taken, or there are too many.
@@ -243,8 +243,20 @@ impl Directory {
         &self,
         record: Record<R>,
     ) -> Result<Arc<Record<R>>, DirectoryError> {
+        self.add_with(record, None).await
+    }
+
+    /// Adds a record and, in the same act, a row beside it.
+    ///
+    /// # Errors
+    /// As [`Directory::add_record`]. Unless the outcome is unknown, neither was added then.
+    pub async fn add_with<R: Stored>(
+        &self,
+        record: Record<R>,
+        beside: Option<RowBeside>,
+    ) -> Result<Arc<Record<R>>, DirectoryError> {
         R::check(&record.spec)?;
-        self.write(|writer| async move { writer.add_to_org(record).await }).await
+        self.write(|writer| async move { writer.add_with(record, beside).await }).await
     }
 
     /// Changes a record. Without a difference, nothing is written; else `updated` is set.
@@ -316,11 +328,11 @@ impl Directory {
         org: &OrgId,
         id: &R::Id,
         by: ManagedBy,
-        is_wanted: impl FnOnce(&Record<R>) -> bool + Send + 'static,
+        is_wanted: impl Fn(&Record<R>) -> bool + Send + Sync + 'static,
     ) -> Result<(), DirectoryError> {
         let at = RowId::new(R::TABLE, org, id);
         self.write(|writer| async move {
-            let removed = writer.remove::<R>(&at, by, is_wanted).await?;
+            let removed = writer.remove::<R>(&at, by, &is_wanted).await?;
             R::after_removal(writer, removed).await
         })
         .await
@@ -332,49 +344,83 @@ impl DirectoryWriter {
         &self,
         record: Record<R>,
     ) -> Result<Arc<Record<R>>, DirectoryError> {
-        self.needs_org(&record.org)?;
+        self.add_with(record, None).await
+    }
+
+    async fn add_with<R: Stored>(
+        &self,
+        record: Record<R>,
+        beside: Option<RowBeside>,
+    ) -> Result<Arc<Record<R>>, DirectoryError> {
+        let mut change = RecordChange::default();
+        let added = self.add_in(&mut change, record)?;
+        if let Some(RowBeside { table, plaintext }) = beside {
+            let at = RowId::new(table, &added.org, &added.id);
+            change.add(RowWrite::Put { at, plaintext, over: None });
+        }
+        self.commit(change).await?;
+        Ok(added)
+    }
+
+    /// Adds a new record to a change. Its organisation must exist when the change is made.
+    pub(super) fn add_in<R: Stored>(
+        &self,
+        change: &mut RecordChange,
+        record: Record<R>,
+    ) -> Result<Arc<Record<R>>, DirectoryError> {
+        self.need_org(change, &record.org)?;
         let view = self.view.load_full();
         let is_bounded = R::KIND.max != usize::MAX;
         if is_bounded && view.all::<R>(&record.org).count() >= R::KIND.max {
             return Err(DirectoryError::TooMany { what: R::KIND.many, max: R::KIND.max });
         }
         R::may_add(&record, &view)?;
-        let at = RowId::new(R::TABLE, &record.org, &record.id);
-        let reserved = self.reserve_unique(R::unique(&record, &self.index), &at, None).await?;
-        self.commit(&at, record, None, IndexChange { reserved, freed: Vec::new() }).await
+        self.put_in(change, None, record)
     }
 
-    /// [`Directory::edit`] while the write lock is held. Returns the record before and after the change.
+    /// [`Directory::edit`] while the write lock is held.
     pub(super) async fn edit<R: Stored>(
         &self,
         org: &OrgId,
         id: &R::Id,
         change: &(dyn Fn(&mut Record<R>) -> Result<(), DirectoryError> + Send + Sync),
-    ) -> Result<(Record<R>, Arc<Record<R>>), DirectoryError> {
+    ) -> Result<Arc<Record<R>>, DirectoryError> {
         let at = RowId::new(R::TABLE, org, id);
         for _ in 0..EDIT_TRIES {
             let read = self.read::<R>(&at).await?;
             let mut after = read.record.clone();
             change(&mut after)?;
             if after == read.record {
-                return Ok((read.record, Arc::new(after)));
+                return Ok(Arc::new(after));
             }
             match self.put_changed(&read, after).await {
                 Err(error) if error.is_conflict() => {}
-                other => return other.map(|after| (read.record, after)),
+                other => return other,
             }
         }
         Err(overtaken(&at))
     }
 
-    /// Writes a change over the record that was read. New unique values are reserved before the record is written, and
-    /// those that it no longer has are released after.
+    /// Writes a change over the record that was read.
     pub(super) async fn put_changed<R: Stored>(
         &self,
         read: &ReadRecord<Record<R>>,
+        after: Record<R>,
+    ) -> Result<Arc<Record<R>>, DirectoryError> {
+        let mut change = RecordChange::default();
+        let after = self.change_in(&mut change, read, after)?;
+        self.commit(change).await?;
+        Ok(after)
+    }
+
+    /// Adds a changed record to a change, over the one that was read.
+    pub(super) fn change_in<R: Stored>(
+        &self,
+        change: &mut RecordChange,
+        read: &ReadRecord<Record<R>>,
         mut after: Record<R>,
     ) -> Result<Arc<Record<R>>, DirectoryError> {
-        let ReadRecord { record: before, version, .. } = read;
+        let before = &read.record;
         (after.id, after.org) = (before.id.clone(), before.org.clone());
         after.created = before.created;
         // A token of its own, for example, does not change it.
@@ -385,14 +431,28 @@ impl DirectoryWriter {
         check_fixed::<R>(&before.spec, &after.spec)?;
         R::check(&after.spec)?;
         R::may_change(before, &after, &self.view.load_full())?;
-        let [old, mut new] = [before, &after].map(|record| R::unique(record, &self.index));
-        let mut old: HashSet<RowId> = old.into_iter().map(|one| one.at).collect();
-        // Unique values of both versions stay; `old` keeps those that the record no longer has.
-        new.retain(|one| !old.remove(&one.at));
+        self.put_in(change, Some(read), after)
+    }
+
+    /// Adds a record to a change, in place of the one that was read or as a new one, with its unique values.
+    fn put_in<R: Stored>(
+        &self,
+        change: &mut RecordChange,
+        read: Option<&ReadRecord<Record<R>>>,
+        after: Record<R>,
+    ) -> Result<Arc<Record<R>>, DirectoryError> {
         let at = RowId::new(R::TABLE, &after.org, &after.id);
-        let reserved = self.reserve_unique(new, &at, Some(*version)).await?;
-        let index = IndexChange { reserved, freed: old.into_iter().collect() };
-        self.commit(&at, after, Some(read), index).await
+        let before = read.map(|read| R::unique(&read.record, &self.index)).unwrap_or_default();
+        let mut freed: HashSet<RowId> = before.into_iter().map(|unique| unique.at).collect();
+        let mut new = R::unique(&after, &self.index);
+        // Unique values of both versions stay.
+        new.retain(|unique| !freed.remove(&unique.at));
+        let record = change.write(at.clone(), read, after)?;
+        for unique in new {
+            change.reserve(unique, &at.id)?;
+        }
+        change.free(freed);
+        Ok(record)
     }
 
     /// [`Directory::remove_if`] while the write lock is held, without [`Stored::after_removal`].
@@ -400,61 +460,37 @@ impl DirectoryWriter {
         &self,
         at: &RowId,
         by: ManagedBy,
-        is_wanted: impl FnOnce(&Record<R>) -> bool + Send,
+        is_wanted: &(dyn Fn(&Record<R>) -> bool + Send + Sync),
     ) -> Result<Record<R>, DirectoryError> {
-        let ReadRecord { record, version, .. } = self.read::<R>(at).await?;
-        if !is_wanted(&record) {
-            let (what, name) = (R::KIND.one, record.name().to_owned());
-            return Err(DirectoryError::Changed { what, name });
+        for _ in 0..EDIT_TRIES {
+            let ReadRecord { record, version, .. } = self.read::<R>(at).await?;
+            if !is_wanted(&record) {
+                let (what, name) = (R::KIND.one, record.name().to_owned());
+                return Err(DirectoryError::Changed { what, name });
+            }
+            R::may_remove(&record, by, &self.view.load_full())?;
+            let mut change = RecordChange::default();
+            self.remove_in(&mut change, &record, Some(version));
+            R::removal(self, &record, &mut change).await?;
+            match self.commit(change).await {
+                Err(error) if error.is_conflict() => {}
+                removed => return removed.map(|()| record),
+            }
         }
-        R::may_remove(&record, by, &self.view.load_full())?;
-        R::before_removal(self, &record).await?;
-        let index = R::unique(&record, &self.index).into_iter().map(|unique| unique.at).collect();
-        let after = self.viewed(|view| view.take_out::<R>(&at.org, &record.id));
-        self.erase(at, Some(version), index, after).await?;
-        Ok(record)
+        Err(overtaken(at))
     }
 
-    /// Reserves all of these unique values, or none, for the change of a record over the version that was read.
-    pub(super) async fn reserve_unique(
+    /// Adds the removal of a record to a change, only in the version `over` if given.
+    pub(super) fn remove_in<R: Stored>(
         &self,
-        wanted: Vec<Unique>,
-        record: &RowId,
+        change: &mut RecordChange,
+        record: &Record<R>,
         over: Option<Version>,
-    ) -> Result<Vec<RowId>, DirectoryError> {
-        let mut reserved = Vec::with_capacity(wanted.len());
-        for Unique { at, refusal, .. } in wanted {
-            match self.rows.write(&at, &Claim::of(&record.id), None).await {
-                Ok(_) => reserved.push(at),
-                Err(error) => {
-                    self.release_all(&reserved, &record.id).await;
-                    if error.is_outcome_unknown() {
-                        // The record is not written, so the index row is deleted if it names the record.
-                        self.add_uncertain_change(UncertainChange {
-                            at: record.clone(),
-                            version: Some(over.unwrap_or_default().next()),
-                            events: Vec::new(),
-                            index: IndexChange { reserved: vec![at], freed: Vec::new() },
-                        });
-                    }
-                    return Err(if error.is_conflict() { refusal.into() } else { error });
-                }
-            }
-        }
-        Ok(reserved)
-    }
-
-    /// Deletes index rows that a record does not need. If that fails, the name or token stays reserved until the store is
-    /// opened again; then it returns false.
-    pub(super) async fn release_all(&self, reserved: &[RowId], owner: &str) -> bool {
-        let mut is_done = true;
-        for at in reserved {
-            if let Err(error) = self.rows.release(at, owner).await {
-                tracing::warn!(row = at.key(), %error, "an index row that is not needed cannot be deleted");
-                is_done = false;
-            }
-        }
-        is_done
+    ) {
+        let (org, id) = (record.org.clone(), record.id.clone());
+        change.delete(RowId::new(R::TABLE, &org, &id), over);
+        change.free(R::unique(record, &self.index).into_iter().map(|unique| unique.at));
+        change.show(move |view| view.take_out::<R>(&org, &id));
     }
 
     /// Reads the row from the store. If the view differs, because another replica wrote it or a write failed half-way,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::commit::RecordChange;
 use super::error::DirectoryError;
 use super::index::{Index, NameKind, Unique};
 use super::records::IssuedToken;
@@ -15,8 +16,8 @@ use crate::crypto::token::{self, TokenHash};
 use crate::store::Table;
 use keyward_base::id::{OrgId, TokenId, UserId};
 use keyward_model::{
-    Identity, ManagedBy, PERSONAL_TOKENS_MAX, PersonalToken, PersonalTokenSpec, Record, Refusal,
-    Role, User,
+    Identity, Login, ManagedBy, PERSONAL_TOKENS_MAX, PersonalToken, PersonalTokenSpec, Record,
+    Refusal, Role, User,
 };
 
 impl Stored for User {
@@ -69,11 +70,16 @@ impl Stored for User {
         }
     }
 
-    async fn after_removal(
-        writer: DirectoryWriter,
-        user: Record<Self>,
+    /// Their logins end.
+    async fn removal<'a>(
+        writer: &'a DirectoryWriter,
+        user: &'a Record<Self>,
+        change: &'a mut RecordChange,
     ) -> Result<(), DirectoryError> {
-        writer.end_logins_of(&user).await
+        for login in writer.view.load_full().logins_of(&user.org, &user.id) {
+            writer.remove_in::<Login>(change, login, None);
+        }
+        Ok(())
     }
 }
 

@@ -115,6 +115,11 @@ impl StoreError {
         }
     }
 
+    /// Whether the precondition of a write of this row was not met.
+    pub(crate) fn is_conflict_of(&self, of: Table, row: &str) -> bool {
+        matches!(self, Self::Conflict { table, key } if *table == of.name() && key == row)
+    }
+
     /// Whether the operating system or the database failed.
     pub fn is_io(&self) -> bool {
         matches!(self, Self::Io { .. } | Self::Unreached { .. })

@@ -3,7 +3,6 @@
 //! guarantees of `PostgresStore`, without a database.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use super::error::{check, conflict};
 use super::lease::{Lease, Leases};
 use super::shared::{AnnouncedReplica, KeptBytes, ReplicaChanges, ReplicaPosition, SharedStore};
 use super::watch::ChangeCounters;
-use super::{Expect, Row, RowRange, Snapshot, Store, StoreError, Table, Version};
+use super::{Row, RowRange, Snapshot, Store, StoreError, Table, Version, Write};
 
 /// The longest wait for changes, as with a database.
 const POLL: Duration = Duration::from_secs(1);
@@ -62,27 +61,47 @@ impl MemoryRow {
     }
 }
 
+/// The version of the row that a write names, or of one below its key.
+fn version_for(rows: &BTreeMap<(Table, String), MemoryRow>, write: &Write) -> Option<Version> {
+    let at = (write.table(), write.key().to_owned());
+    match write {
+        Write::NoneBelow { .. } => {
+            let next = rows.range(&at..).next();
+            let below = next.filter(|((table, key), _)| *table == at.0 && key.starts_with(&at.1));
+            below.map(|(_, row)| row.version)
+        }
+        _ => rows.get(&at).map(|row| row.version),
+    }
+}
+
 #[async_trait::async_trait]
 impl Store for MemoryStore {
     async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
         Ok(self.rows.lock().get(&(table, key.to_owned())).map(|kept| kept.row(key)))
     }
 
-    async fn put(
-        &self,
-        table: Table,
-        key: &str,
-        value: &[u8],
-        expect: Expect,
-    ) -> Result<Version, StoreError> {
-        check(table, key, value)?;
-        let at = (table, key.to_owned());
+    async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Version>, StoreError> {
+        writes.iter().try_for_each(Write::check)?;
         let mut rows = self.rows.lock();
-        let version = expect.admits(table, key, rows.get(&at).map(|kept| kept.version))?;
-        rows.insert(at, MemoryRow { version, value: value.to_vec() });
+        let admitted: Result<Vec<_>, _> =
+            writes.iter().map(|write| write.admits(version_for(&rows, write))).collect();
+        let (mut versions, mut changed) = (Vec::new(), Vec::new());
+        for (write, version) in writes.into_iter().zip(admitted?) {
+            match write {
+                Write::Put { table, key, value, .. } => {
+                    rows.insert((table, key), MemoryRow { version, value });
+                    versions.push(version);
+                    changed.push(table);
+                }
+                Write::Delete { table, key, .. } => {
+                    changed.extend(rows.remove(&(table, key)).map(|_| table));
+                }
+                Write::Exists { .. } | Write::NoneBelow { .. } => {}
+            }
+        }
         drop(rows);
-        self.changes.count(table);
-        Ok(version)
+        changed.into_iter().for_each(|table| self.changes.count(table));
+        Ok(versions)
     }
 
     async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
@@ -92,18 +111,6 @@ impl Store for MemoryStore {
         match found.filter(|kept| kept.version == row.version && kept.value == row.value) {
             Some(kept) => kept.value = value.to_vec(),
             None => return Err(conflict(table, &row.key)),
-        }
-        Ok(())
-    }
-
-    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
-        let at = (table, key.to_owned());
-        let mut rows = self.rows.lock();
-        expect.admits(table, key, rows.get(&at).map(|kept| kept.version))?;
-        let removed = rows.remove(&at);
-        drop(rows);
-        if removed.is_some() {
-            self.changes.count(table);
         }
         Ok(())
     }
@@ -127,18 +134,6 @@ impl Store for MemoryStore {
         let rows = self.rows.lock();
         let rows = rows.iter().map(|((table, key), kept)| (*table, kept.row(key)));
         Ok(Snapshot::new(rows.collect()))
-    }
-
-    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
-        for (table, Row { key, value, version }) in rows {
-            check(table, &key, &value)?;
-            match self.rows.lock().entry((table, key)) {
-                Entry::Vacant(free) => drop(free.insert(MemoryRow { version, value })),
-                Entry::Occupied(taken) => return Err(conflict(table, &taken.key().1)),
-            }
-            self.changes.count(table);
-        }
-        Ok(())
     }
 
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
@@ -229,26 +224,16 @@ impl Store for MemoryReplica {
         self.shared.rows.get(table, key).await
     }
 
-    async fn put(
-        &self,
-        table: Table,
-        key: &str,
-        value: &[u8],
-        expect: Expect,
-    ) -> Result<Version, StoreError> {
-        let version = self.shared.rows.put(table, key, value, expect).await?;
-        self.log(table, key);
-        Ok(version)
+    async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Version>, StoreError> {
+        let changed = writes.iter().filter_map(Write::changed);
+        let changed: Vec<_> = changed.map(|(table, key)| (table, key.to_owned())).collect();
+        let versions = self.shared.rows.commit(writes).await?;
+        changed.iter().for_each(|(table, key)| self.log(*table, key));
+        Ok(versions)
     }
 
     async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
         self.shared.rows.reseal(table, row, value).await
-    }
-
-    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
-        self.shared.rows.delete(table, key, expect).await?;
-        self.log(table, key);
-        Ok(())
     }
 
     async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {
@@ -257,15 +242,6 @@ impl Store for MemoryReplica {
 
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {
         self.shared.rows.snapshot().await
-    }
-
-    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
-        let places: Vec<_> = rows.iter().map(|(table, row)| (*table, row.key.clone())).collect();
-        self.shared.rows.load(rows).await?;
-        for (table, key) in places {
-            self.log(table, &key);
-        }
-        Ok(())
     }
 
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
@@ -372,6 +348,7 @@ impl SharedStore for MemoryReplica {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Expect;
     use crate::store::tests::conformance::conforms;
 
     conforms!(std::future::ready(((), MemoryStore::new())));

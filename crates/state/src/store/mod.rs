@@ -1,5 +1,5 @@
-//! [`Store`]: bytes by (table, key) with versions, compare-and-swap, leases and watches. A backend never sees
-//! plaintext secrets: `directory` and `vault` seal values first.
+//! [`Store`]: bytes by (table, key) with versions, commits of several rows with preconditions, leases and watches. A
+//! backend never sees plaintext secrets: `directory` and `vault` seal values first.
 
 use std::fmt;
 use std::time::Duration;
@@ -18,13 +18,15 @@ mod table;
 mod tests;
 mod watch;
 mod wrapper;
+mod write;
 
-pub use entry::{DamagedRow, Expect, Row, RowRange, Snapshot, StoreScan};
+pub use entry::{DamagedRow, Row, RowRange, Snapshot, StoreScan};
 pub use error::{KEY_BYTES_MAX, StoreError, VALUE_BYTES_MAX, is_no_answer};
 pub use lease::Lease;
 pub use shared::{AnnouncedReplica, KeptBytes, PRESENCE_LEAST, SharedStore};
 pub use table::{Table, Version};
 pub use wrapper::StoreWrapper;
+pub use write::{Expect, Write};
 
 /// A storage backend.
 #[async_trait::async_trait]
@@ -35,18 +37,26 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// [`StoreError::Corrupt`] when it differs from the written row; `Io`.
     async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError>;
 
-    /// Writes durably and returns the new version. If the future is dropped, the row is either written or not,
-    /// never partially.
+    /// Makes these writes durably, all or none, and returns the versions of the rows that it puts, in their order. Each row
+    /// may be named once. If the future is dropped, all are made or none.
     ///
     /// # Errors
-    /// `Conflict` when the precondition is not met; `ValueTooLarge`, `KeyRefused`, `Io`.
+    /// `Conflict` with the row whose precondition is not met; `ValueTooLarge`, `KeyRefused`, `Io`.
+    async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Version>, StoreError>;
+
+    /// A [`Store::commit`] of one row, which returns its version.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
     async fn put(
         &self,
         table: Table,
         key: &str,
         value: &[u8],
         expect: Expect,
-    ) -> Result<Version, StoreError>;
+    ) -> Result<Version, StoreError> {
+        Ok(self.commit(vec![Write::put(table, key, value, expect)]).await?[0])
+    }
 
     /// Replaces the bytes of exactly this row, durably and with the same version: the content is the same, only
     /// sealed differently. Watchers are not notified.
@@ -55,11 +65,13 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// `Conflict` when version or bytes differ from `row`, or it does not exist; `ValueTooLarge`, `Io`.
     async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError>;
 
-    /// Deletes durably. Deleting an absent row is an error only with [`Expect::Version`].
+    /// A [`Store::commit`] that deletes one row. Deleting an absent row is an error only with [`Expect::Version`].
     ///
     /// # Errors
-    /// `Conflict` when the precondition is not met; `Io`.
-    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError>;
+    /// As [`Store::commit`].
+    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
+        self.commit(vec![Write::delete(table, key, expect)]).await.map(drop)
+    }
 
     /// Lists the rows of a range, in byte order of their keys.
     ///
@@ -105,12 +117,17 @@ pub trait Store: fmt::Debug + Send + Sync {
         Ok(false)
     }
 
-    /// Adds rows of another store, durably and with their versions. None of them may exist here. After a failure, some
-    /// may have been added.
+    /// Adds rows of another store, durably and with their versions. None of them may exist here. After a failure of the
+    /// embedded store, some may have been added.
     ///
     /// # Errors
-    /// `Conflict` when a row exists; `ValueTooLarge`, `KeyRefused`, `Io`.
-    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError>;
+    /// As [`Store::commit`].
+    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
+        let write = |(table, Row { key, value, version }): (Table, Row)| {
+            Write::put(table, key, value, Expect::Load(version))
+        };
+        self.commit(rows.into_iter().map(write).collect()).await.map(drop)
+    }
 
     /// Acquires a lease; `None` while another holder has it. It ends when dropped, when `ttl` expires, or with
     /// the process.

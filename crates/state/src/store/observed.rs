@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::shared::{KeptBytes, ReplicaChanges, ReplicaPosition};
 use super::{
-    AnnouncedReplica, Expect, Lease, Row, RowRange, SharedStore, Snapshot, Store, StoreError,
-    StoreScan, Table, Version,
+    AnnouncedReplica, Lease, Row, RowRange, SharedStore, Snapshot, Store, StoreError, StoreScan,
+    Table, Version, Write,
 };
 use keyward_base::names::labelled_enum;
 
@@ -109,22 +109,12 @@ impl Store for ObservedStore {
         self.observed(StoreOperation::Read, self.store.get(table, key).await)
     }
 
-    async fn put(
-        &self,
-        table: Table,
-        key: &str,
-        value: &[u8],
-        expect: Expect,
-    ) -> Result<Version, StoreError> {
-        self.written(self.store.put(table, key, value, expect).await)
+    async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Version>, StoreError> {
+        self.written(self.store.commit(writes).await)
     }
 
     async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
         self.written(self.store.reseal(table, row, value).await)
-    }
-
-    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
-        self.written(self.store.delete(table, key, expect).await)
     }
 
     async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {
@@ -150,10 +140,6 @@ impl Store for ObservedStore {
 
     async fn discard_damaged(&self, table: Table, key: &str) -> Result<bool, StoreError> {
         self.observed(StoreOperation::Write, self.store.discard_damaged(table, key).await)
-    }
-
-    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
-        self.written(self.store.load(rows).await)
     }
 
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
@@ -255,6 +241,7 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
+    use crate::store::Expect;
     use crate::store::memory::{MemoryReplica, MemoryStore};
 
     const MINUTE: Duration = Duration::from_secs(60);

@@ -1,5 +1,5 @@
-//! A store in PostgreSQL, which several replicas share. The statements are plain SQL (`postgres/sql.rs`): compare and
-//! swap of single rows, rows for leases, and a log of changes that replicas poll. `NOTIFY` only shortens the wait for
+//! A store in PostgreSQL, which several replicas share. The statements are plain SQL (`postgres/sql.rs`): commits of
+//! rows by compare and swap (`postgres/commit.rs`), rows for leases, and a log of changes that replicas poll. `NOTIFY` only shortens the wait for
 //! the next poll. Nothing relies on it, on advisory locks or on the order of sequences, so databases with PostgreSQL's
 //! protocol and dialect can be used as well.
 //!
@@ -7,6 +7,7 @@
 //! tells whether it was.
 
 mod change_notice;
+mod commit;
 mod failure;
 mod feed;
 mod pool;
@@ -28,16 +29,18 @@ use tokio_postgres::IsolationLevel;
 use super::error::{check, conflict};
 use super::shared::PARTS;
 use super::{
-    Expect, Lease, Row, RowRange, SharedStore, Snapshot, Store, StoreError, Table, Version,
+    Lease, Row, RowRange, SharedStore, Snapshot, Store, StoreError, Table, Version, Write,
 };
-use change_notice::{ChangeNotice, KnownChange, KnownChanges, Listening, POLL, random_number};
+use change_notice::{
+    ChangeNotice, KnownChange, KnownChanges, Listening, POLL, Place, random_number,
+};
 pub use failure::PostgresError;
-use failure::{PostgresFailure, failed};
+use failure::failed;
 use pool::PostgresPool;
 pub use pool::PostgresSettings;
 use presence::ReplicaPresence;
 use schema::KnownVersion;
-use sql::{Parameter, typed};
+use sql::Parameter;
 
 /// A store in PostgreSQL.
 pub struct PostgresStore {
@@ -94,40 +97,9 @@ impl PostgresStore {
     }
 
     /// Remembers a committed change of this replica.
-    fn made(&self, table: Table, key: &str, change: KnownChange) {
-        self.known.lock().made((table, part_of(key)), change);
+    fn made(&self, place: Place, change: KnownChange) {
+        self.known.lock().made(place, change);
         self.notice.committed.notify_one();
-    }
-}
-
-/// The name of the operation in errors.
-const ADD: &str = "add rows";
-
-/// Why rows were not added.
-enum AddFailure {
-    /// The row of this index exists.
-    Taken(usize),
-    Stream(StoreError),
-    Statement(PostgresFailure),
-}
-
-impl PostgresStore {
-    /// Adds rows as one transaction, and returns their changes.
-    async fn add(&self, rows: &[(Table, Row)]) -> Result<Vec<KnownChange>, AddFailure> {
-        let of = |error| AddFailure::Statement(PostgresFailure::of(error));
-        let mut stream = self.pool.stream(ADD).await.map_err(AddFailure::Stream)?;
-        let transaction = stream.transaction().await.map_err(of)?;
-        let mut changes = Vec::with_capacity(rows.len());
-        for (at, (table, row)) in rows.iter().enumerate() {
-            let (part, over) = (part_of(&row.key).cast_signed(), row.version.0.cast_signed());
-            let parameters: [&dyn Parameter; 5] =
-                [&table.name(), &row.key.as_bytes(), &part, &row.value.as_slice(), &over];
-            let added =
-                transaction.query_typed(sql::LOAD, &typed(&parameters)).await.map_err(of)?;
-            changes.push(changed(added.first().ok_or(AddFailure::Taken(at))?));
-        }
-        transaction.commit().await.map_err(of)?;
-        Ok(changes)
     }
 }
 
@@ -241,33 +213,9 @@ impl Store for PostgresStore {
         Ok(row)
     }
 
-    async fn put(
-        &self,
-        table: Table,
-        key: &str,
-        value: &[u8],
-        expect: Expect,
-    ) -> Result<Version, StoreError> {
-        check(table, key, value)?;
-        self.version.may_write("write a row")?;
-        let (name, part) = (table.name(), part_of(key).cast_signed());
-        let action = "write a row";
-        let at = key.as_bytes();
-        let rows = match expect {
-            Expect::Absent => {
-                self.pool.query(action, sql::INSERT, &[&name, &at, &part, &value]).await?
-            }
-            Expect::Any => {
-                self.pool.query(action, sql::UPSERT, &[&name, &at, &part, &value]).await?
-            }
-            Expect::Version(over) => {
-                let over = over.0.cast_signed();
-                self.pool.query(action, sql::UPDATE, &[&name, &at, &part, &value, &over]).await?
-            }
-        };
-        let row = rows.into_iter().next().ok_or_else(|| conflict(table, key))?;
-        self.made(table, key, changed(&row));
-        Ok(version(row.get(0)))
+    async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Version>, StoreError> {
+        writes.iter().try_for_each(Write::check)?;
+        self.commit_rows(&writes).await
     }
 
     async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
@@ -280,31 +228,6 @@ impl Store for PostgresStore {
             true => Err(conflict(table, &row.key)),
             false => Ok(()),
         }
-    }
-
-    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
-        let (name, at, part) = (table.name(), key.as_bytes(), part_of(key).cast_signed());
-        let action = "delete a row";
-        self.version.may_write(action)?;
-        let rows = match expect {
-            Expect::Absent => {
-                return match self.get(table, key).await? {
-                    None => Ok(()),
-                    Some(_) => Err(conflict(table, key)),
-                };
-            }
-            Expect::Any => self.pool.query(action, sql::DELETE_ANY, &[&name, &at, &part]).await?,
-            Expect::Version(over) => {
-                let over = over.0.cast_signed();
-                self.pool.query(action, sql::DELETE, &[&name, &at, &part, &over]).await?
-            }
-        };
-        match (rows.first(), expect) {
-            (Some(row), _) => self.made(table, key, changed(row)),
-            (None, Expect::Any) => {}
-            (None, _) => return Err(conflict(table, key)),
-        }
-        Ok(())
     }
 
     async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {
@@ -358,29 +281,6 @@ impl Store for PostgresStore {
         }
         rows.sort_by(|(a, one), (b, other)| (a, &one.key).cmp(&(b, &other.key)));
         Ok(Snapshot::new(rows))
-    }
-
-    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
-        for (table, row) in &rows {
-            check(*table, &row.key, &row.value)?;
-        }
-        self.version.may_write(ADD)?;
-        let mut repeats = 0;
-        let changes = loop {
-            match self.add(&rows).await {
-                Ok(changes) => break changes,
-                Err(AddFailure::Taken(at)) => return Err(conflict(rows[at].0, &rows[at].1.key)),
-                Err(AddFailure::Stream(error)) => return Err(error),
-                Err(AddFailure::Statement(failure)) if !failure.repeats(&mut repeats).await => {
-                    return Err(failure.during(ADD));
-                }
-                Err(AddFailure::Statement(_)) => {}
-            }
-        };
-        for ((table, row), change) in rows.iter().zip(changes) {
-            self.made(*table, &row.key, change);
-        }
-        Ok(())
     }
 
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {

@@ -11,20 +11,19 @@ mod files;
 mod reopen;
 mod store_directory;
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::files::SledSettings;
-use self::files::{StoreFiles, Swapped};
+use self::files::{Applied, StoreFiles};
 use self::reopen::ReopenedFiles;
 use self::store_directory::StoreDirectory;
 use super::error::check;
 use super::lease::{Lease, Leases};
 use super::watch::ChangeCounters;
-use super::{Expect, Row, RowRange, Snapshot, Store, StoreError, StoreScan, Table, Version};
+use super::{Row, RowRange, Snapshot, Store, StoreError, StoreScan, Table, Version, Write};
 use commit::finished;
 use keyward_base::threads::Threads;
 pub use store_directory::{chown_to_owner_of, chown_tree_to_owner_of};
@@ -113,8 +112,8 @@ impl SledStore {
         &self,
         rows: Vec<(Table, String)>,
         bytes: usize,
-        work: impl FnOnce(&StoreFiles) -> Result<Swapped, StoreError> + Send + 'static,
-    ) -> Result<Swapped, StoreError> {
+        work: impl FnOnce(&StoreFiles) -> Result<Applied, StoreError> + Send + 'static,
+    ) -> Result<Applied, StoreError> {
         let files = self.files.working().await;
         let files = files.map_err(StoreError::before_writing)?;
         let is_answer = rows.iter().all(|(table, _)| *table == Table::Grants);
@@ -126,13 +125,15 @@ impl SledStore {
                 is_possible.map_err(refused)?;
                 work(files)
             };
-            let swapped = self.run(files.clone(), write).await?;
-            files.commits.wait(&files.directory, &self.threads, swapped.ticket).await?;
-            Ok(swapped)
+            let applied = self.run(files.clone(), write).await?;
+            files.commits.wait(&files.directory, &self.threads, applied.ticket).await?;
+            Ok(applied)
         };
         let written = written.await;
-        if written.as_ref().is_err_and(is_of_disk) {
-            self.files.failed(rows);
+        match &written {
+            Ok(applied) => applied.tables.iter().for_each(|table| self.changes.count(*table)),
+            Err(error) if is_of_disk(error) => self.files.failed(rows),
+            Err(_) => {}
         }
         written
     }
@@ -156,20 +157,13 @@ impl Store for SledStore {
         self.run(files, move |files| files.read(table, &key)).await
     }
 
-    async fn put(
-        &self,
-        table: Table,
-        key: &str,
-        value: &[u8],
-        expect: Expect,
-    ) -> Result<Version, StoreError> {
-        check(table, key, value)?;
-        let (rows, at, value) = (vec![(table, key.to_owned())], key.to_owned(), value.to_vec());
-        let bytes = value.len();
-        let write = move |files: &StoreFiles| files.swap(table, &at, Some(&value), expect);
-        let swapped = self.written(rows, bytes, write).await?;
-        self.changes.count(table);
-        Ok(swapped.version)
+    async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Version>, StoreError> {
+        writes.iter().try_for_each(Write::check)?;
+        let rows = writes.iter().filter_map(Write::changed);
+        let rows = rows.map(|(table, key)| (table, key.to_owned())).collect();
+        let bytes = writes.iter().map(Write::bytes).sum();
+        let applied = self.written(rows, bytes, move |files| files.commit(&writes)).await?;
+        Ok(applied.versions)
     }
 
     async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
@@ -177,16 +171,6 @@ impl Store for SledStore {
         let (row, value) = (row.clone(), value.to_vec());
         let (rows, bytes) = (vec![(table, row.key.clone())], value.len());
         self.written(rows, bytes, move |files| files.reseal(table, &row, &value)).await.map(drop)
-    }
-
-    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
-        let (rows, at) = (vec![(table, key.to_owned())], key.to_owned());
-        let write = move |files: &StoreFiles| files.swap(table, &at, None, expect);
-        let swapped = self.written(rows, 0, write).await?;
-        if swapped.ticket.is_some() {
-            self.changes.count(table);
-        }
-        Ok(())
     }
 
     async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {
@@ -214,18 +198,6 @@ impl Store for SledStore {
         let discard = move |files: &StoreFiles| files.discard_damaged(table, &at);
         let discarded = self.written(rows, 0, discard).await?;
         Ok(discarded.ticket.is_some())
-    }
-
-    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
-        for (table, row) in &rows {
-            check(*table, &row.key, &row.value)?;
-        }
-        let tables: BTreeSet<_> = rows.iter().map(|(table, _)| *table).collect();
-        let places = rows.iter().map(|(table, row)| (*table, row.key.clone())).collect();
-        let bytes = rows.iter().map(|(_, row)| row.value.len()).sum();
-        self.written(places, bytes, move |files| files.load(&rows)).await?;
-        tables.into_iter().for_each(|table| self.changes.count(table));
-        Ok(())
     }
 
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {

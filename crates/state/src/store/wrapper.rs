@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{
-    Expect, Lease, Row, RowRange, SharedStore, Snapshot, Store, StoreError, Table, Version,
+    Lease, Row, RowRange, SharedStore, Snapshot, Store, StoreError, Table, Version, Write,
 };
 
 /// A store over another one. Each method passes its operation on; an implementation overrides those that it changes.
@@ -19,20 +19,9 @@ pub trait StoreWrapper: fmt::Debug + Send + Sync {
         self.inner().get(table, key).await
     }
 
-    /// [`Store::put`].
-    async fn put(
-        &self,
-        table: Table,
-        key: &str,
-        value: &[u8],
-        expect: Expect,
-    ) -> Result<Version, StoreError> {
-        self.inner().put(table, key, value, expect).await
-    }
-
-    /// [`Store::delete`].
-    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
-        self.inner().delete(table, key, expect).await
+    /// [`Store::commit`], by which every write of rows is made.
+    async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Version>, StoreError> {
+        self.inner().commit(writes).await
     }
 
     /// [`Store::list`].
@@ -58,22 +47,12 @@ impl<T: StoreWrapper> Store for T {
         StoreWrapper::get(self, table, key).await
     }
 
-    async fn put(
-        &self,
-        table: Table,
-        key: &str,
-        value: &[u8],
-        expect: Expect,
-    ) -> Result<Version, StoreError> {
-        StoreWrapper::put(self, table, key, value, expect).await
+    async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Version>, StoreError> {
+        StoreWrapper::commit(self, writes).await
     }
 
     async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
         self.inner().reseal(table, row, value).await
-    }
-
-    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
-        StoreWrapper::delete(self, table, key, expect).await
     }
 
     async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {
@@ -90,10 +69,6 @@ impl<T: StoreWrapper> Store for T {
 
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {
         self.inner().snapshot().await
-    }
-
-    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
-        self.inner().load(rows).await
     }
 
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {

@@ -31,7 +31,7 @@ use keyward_base::webhooks::WebhookSettings;
 use keyward_model::{DeliveryAttempt, ManagedBy, Record, Webhook, WebhookFacts, WebhookSpec};
 use keyward_net::call::HttpClient;
 use keyward_state::crypto::keyring::Keyring;
-use keyward_state::directory::{Directory, DirectoryError, DirectoryEvent, OpenedRow};
+use keyward_state::directory::{Directory, DirectoryError, DirectoryEvent, OpenedRow, RowBeside};
 use keyward_state::observe::change::TaskActor;
 use keyward_state::observe::change_log::ChangeRecorder;
 use keyward_state::observe::event::Outcome;
@@ -120,7 +120,7 @@ impl Events {
         self.queue.lock().status(webhook)
     }
 
-    /// Adds a webhook. Its key is stored before it, because nothing is delivered without one.
+    /// Adds a webhook with its key.
     ///
     /// # Errors
     /// When the spec is refused, the name is taken, there are too many, or the store fails.
@@ -133,17 +133,8 @@ impl Events {
     ) -> Result<Arc<Record<Webhook>>, EventsError> {
         let (facts, now) = (WebhookFacts::active(), self.clock.now());
         let record = Record::<Webhook>::new(org, by, spec, facts, now);
-        let id = record.id.clone();
-        self.sign_with(org, &id, key).await?;
-        match self.directory.add_record(record).await {
-            Ok(record) => Ok(record),
-            // The record may be there, and needs its key.
-            Err(failed) if failed.is_outcome_unknown() => Err(failed.into()),
-            Err(refused) => {
-                self.keys.delete(org, id.as_str()).await?;
-                Err(refused.into())
-            }
-        }
+        let row = RowBeside::json(Table::WebhookKeys, &WebhookSigningKeys::of(key))?;
+        Ok(self.directory.add_with(record, Some(row)).await?)
     }
 
     /// Signs deliveries with this key, and for a day with the previous one too. No effect if it is the

@@ -14,7 +14,7 @@ use crate::error::RecordError;
 use keyward_base::id::{AppId, FlowId, OrgId};
 use keyward_state::crypto::envelope::{EnvelopeError, Place};
 use keyward_state::crypto::keyring::{Keyring, Sealing};
-use keyward_state::directory::{BrokenReason, ConnectionRecord, RotationState};
+use keyward_state::directory::{BrokenReason, ConnectionRecord, RotationState, RowBeside};
 use keyward_state::store::{Row, Table, Version};
 
 /// What the grant may be used for.
@@ -146,6 +146,13 @@ pub struct NewRow<H = GrantHeader> {
     pub grants: Zeroizing<Vec<u8>>,
 }
 
+impl<H: Serialize> NewRow<H> {
+    /// The row, to be written with its new record.
+    pub fn beside(&self) -> RowBeside {
+        RowBeside::new(Table::Grants, plaintext(Version(1), &self.header, &self.grants))
+    }
+}
+
 /// The row that is sealed.
 pub struct RowPlace<'a> {
     /// The org of the connection or app.
@@ -258,29 +265,31 @@ pub fn key(org: &OrgId, id: &dyn Display) -> String {
     format!("{org}/{id}")
 }
 
-/// Seals a row for the version that will be written: `row version (u64) ‖ header length (u32) ‖ header
-/// (JSON) ‖ grant`, numbers big endian. An older value under the current version is detected.
+/// Seals a row for the version that will be written. An older value under the current version is detected.
 ///
 /// # Errors
 /// When the grant is too long to seal.
-///
-/// # Panics
-/// Never: a header serialises and is far below 4 GiB.
 pub fn seal(
     sealing: &Sealing,
     place: &RowPlace<'_>,
     header: &impl Serialize,
     grant: &[u8],
 ) -> Result<Vec<u8>, EnvelopeError> {
+    let key = key(place.org, place.id);
+    let plain = plaintext(place.version, header, grant);
+    sealing.seal(&Place { org: place.org, table: Table::Grants.name(), key: &key }, &plain)
+}
+
+/// `row version (u64) ‖ header length (u32) ‖ header (JSON) ‖ grant`, numbers big endian.
+fn plaintext(version: Version, header: &impl Serialize, grant: &[u8]) -> Zeroizing<Vec<u8>> {
     let header = serde_json::to_vec(header).expect("a header serialises");
     let length = u32::try_from(header.len()).expect("a header is short");
     let mut plain = Zeroizing::new(Vec::with_capacity(8 + 4 + header.len() + grant.len()));
-    plain.extend_from_slice(&place.version.0.to_be_bytes());
+    plain.extend_from_slice(&version.0.to_be_bytes());
     plain.extend_from_slice(&length.to_be_bytes());
     plain.extend_from_slice(&header);
     plain.extend_from_slice(grant);
-    let key = key(place.org, place.id);
-    sealing.seal(&Place { org: place.org, table: Table::Grants.name(), key: &key }, &plain)
+    plain
 }
 
 /// Header and grant of a row, checked against its version.

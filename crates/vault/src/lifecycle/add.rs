@@ -67,8 +67,7 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Validates the connection, seals its grant, then stores its record. Grant and record are durable when this
-    /// returns.
+    /// Validates the connection, and stores its sealed grant and its record as one act.
     ///
     /// # Errors
     /// When provider, variables or fields do not fit, the name is taken, or the store fails.
@@ -99,19 +98,8 @@ impl Lifecycle {
         }
         let header =
             GrantHeader { given: grants::given(&grant), untested, ..GrantHeader::of(&record) };
-        let (org, id) = (record.org.clone(), record.id.clone());
         let row = NewRow { header, grants: grant.encode() };
-        self.grants.write(&org, &id, row, None).await?;
-        match self.directory.add_record(record).await {
-            Ok(record) => Ok(record),
-            // The store may have the record although it reported a failure, so the grant stays. The next start removes
-            // a grant without a record.
-            Err(failed) if failed.is_outcome_unknown() => Err(failed.into()),
-            Err(refused) => {
-                self.grants.delete(&org, &id).await?;
-                Err(refused.into())
-            }
-        }
+        Ok(self.directory.add_with(record, Some(row.beside())).await?)
     }
 
     pub(crate) fn new_record(&self, new: NewConnection, auth: &AuthMethod) -> ConnectionRecord {

@@ -12,6 +12,7 @@ use crate::error::{RecordError, VaultError};
 use crate::grant::AppSecret;
 use crate::grant::oauth::{AssertionError, check_private_key};
 use crate::grants::apps::{AppPurpose, broken, refused, secret_of};
+use crate::grants::record::NewRow;
 use keyward_base::id::{AppId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_model::{
@@ -79,7 +80,7 @@ impl Lifecycle {
         Self::check_app(&self.context.catalogue(org), spec, &names)
     }
 
-    /// Validates the app, seals its secret, then stores its record. Secret and record are durable when this returns.
+    /// Validates the app, and stores its sealed secret and its record as one act.
     ///
     /// # Errors
     /// When it does not fit its provider, the name is taken, or the store fails.
@@ -94,18 +95,8 @@ impl Lifecycle {
         let facts = AppFacts { secrets, registered, ..AppFacts::default() };
         let mut record = AppRecord::new(&org, managed_by, spec, facts, self.clock.now());
         record.id = id.unwrap_or(record.id);
-        let id = record.id.clone();
-        self.grants.seal_app(&record, secret.encode(), None).await?;
-        match self.directory.add_record::<App>(record).await {
-            Ok(record) => Ok(record),
-            // The store may have the record although it reported a failure, so the secret stays. The next start removes
-            // a secret without a record.
-            Err(failed) if failed.is_outcome_unknown() => Err(failed.into()),
-            Err(refused) => {
-                self.grants.delete(&org, &id).await?;
-                Err(refused.into())
-            }
-        }
+        let row = NewRow { header: AppPurpose::of(&record.spec), grants: secret.encode() };
+        Ok(self.directory.add_with::<App>(record, Some(row.beside())).await?)
     }
 
     /// [`Lifecycle::add_app`] with secrets by name.

@@ -10,7 +10,8 @@ use crate::sources::SourceKeys;
 use keyward_base::id::{OrgId, SourceId};
 use keyward_base::secret::Secret;
 use keyward_model::{ManagedBy, Record, Refusal, Resource, Source, SourceFacts, SourceSpec};
-use keyward_state::directory::DirectoryError;
+use keyward_state::directory::{DirectoryError, RowBeside};
+use keyward_state::store::Table;
 
 impl Lifecycle {
     /// Whether [`Lifecycle::add_source`] would accept this, as far as that is known without the store.
@@ -47,8 +48,7 @@ impl Lifecycle {
         refusal.map_or(Ok(()), Err)
     }
 
-    /// Validates the source, seals its credentials, then stores its record. Credentials and record are durable when
-    /// this returns.
+    /// Validates the source, and stores its sealed credentials and its record as one act.
     ///
     /// # Errors
     /// When something is refused, the name is taken, or the store fails.
@@ -66,17 +66,9 @@ impl Lifecycle {
             given: (!credentials.is_empty()).then_some(now),
         };
         let record = Record::<Source>::new(org, by, spec, facts, now);
-        let id = record.id.clone();
-        self.sources.put_credentials(org, &id, credentials).await?;
-        match self.directory.add_record(record).await {
-            Ok(record) => Ok(record),
-            // The store may have the record although it reported a failure, so the credentials stay.
-            Err(failed) if failed.is_outcome_unknown() => Err(failed.into()),
-            Err(refused) => {
-                self.sources.forget(org, &id).await?;
-                Err(refused.into())
-            }
-        }
+        let keys = SourceKeys::of(credentials).map_err(DirectoryError::from)?;
+        let row = RowBeside::json(Table::SourceKeys, &keys)?;
+        Ok(self.directory.add_with(record, Some(row)).await?)
     }
 
     /// Changes a source: `edit` makes the new spec of the old, or refuses. `credentials` replace the stored ones; without

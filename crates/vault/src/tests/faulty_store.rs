@@ -6,9 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use parking_lot::Mutex;
 
 use keyward_state::store::memory::MemoryStore;
-use keyward_state::store::{
-    Expect, Row, RowRange, Store, StoreError, StoreWrapper, Table, Version,
-};
+use keyward_state::store::{Row, RowRange, Store, StoreError, StoreWrapper, Table, Version, Write};
 
 /// How a table fails.
 #[derive(Clone, Copy, Debug)]
@@ -89,35 +87,32 @@ impl StoreWrapper for FaultyStore {
         self.rows.get(table, key).await
     }
 
-    async fn put(
-        &self,
-        table: Table,
-        key: &str,
-        value: &[u8],
-        expect: Expect,
-    ) -> Result<Version, StoreError> {
-        let fault = self.fault(table);
+    async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Version>, StoreError> {
+        let fault = *self.fault.lock();
+        let meets = |(table, fault): &(Table, Fault)| {
+            let is_of_fault = |write: &Write| match fault {
+                Fault::Undeleted => matches!(write, Write::Delete { .. }),
+                _ => matches!(write, Write::Put { .. }),
+            };
+            writes.iter().any(|write| write.table() == *table && is_of_fault(write))
+        };
+        let Some((table, fault)) = fault.filter(meets) else {
+            return self.rows.commit(writes).await;
+        };
         match fault {
-            Some(Fault::Refused | Fault::Down) => return Err(failure()),
-            Some(Fault::Unreached | Fault::Away) => return Err(unreached()),
-            _ => {}
+            Fault::Refused | Fault::Down | Fault::Undeleted => return Err(failure()),
+            Fault::Unreached | Fault::Away => return Err(unreached()),
+            Fault::Lost(_) | Fault::LostThenDown | Fault::LostThenAway => {}
         }
-        let written = self.rows.put(table, key, value, expect).await;
+        // Its result is lost, also if it is a refusal.
+        drop(self.rows.commit(writes).await);
         match fault {
-            Some(Fault::Lost(left @ 2..)) => self.fail(table, Fault::Lost(left - 1)),
-            Some(Fault::Lost(_)) => self.repair(),
-            Some(Fault::LostThenDown) => self.fail(table, Fault::Down),
-            Some(Fault::LostThenAway) => self.fail(table, Fault::Away),
-            _ => return written,
+            Fault::Lost(left @ 2..) => self.fail(table, Fault::Lost(left - 1)),
+            Fault::LostThenDown => self.fail(table, Fault::Down),
+            Fault::LostThenAway => self.fail(table, Fault::Away),
+            _ => self.repair(),
         }
         Err(failure())
-    }
-
-    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
-        if let Some(Fault::Undeleted) = self.fault(table) {
-            return Err(failure());
-        }
-        self.rows.delete(table, key, expect).await
     }
 
     async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {

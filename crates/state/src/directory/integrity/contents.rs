@@ -11,36 +11,21 @@ use crate::directory::directory_event::Delivery;
 use crate::directory::error::DirectoryError;
 use crate::directory::rows::{RowId, unreadable};
 use crate::directory::snapshot::OpenedRow;
+use crate::directory::stored::Stored;
+use crate::directory::tables::viewed;
 use crate::directory::view::View;
 use crate::observe::usage::UsageHistory;
 use crate::store::{Row, Table};
 
-/// The tables of records and of index rows, which other files of this folder check.
-const CHECKED: [Table; 18] = [
-    Table::Orgs,
-    Table::Users,
-    Table::Agents,
-    Table::Connections,
-    Table::Names,
-    Table::Tokens,
-    Table::Apps,
-    Table::Plugins,
-    Table::Webhooks,
-    Table::Honeytokens,
-    Table::Providers,
-    Table::Rules,
-    Table::Sessions,
-    Table::ConnectSessions,
-    Table::Logins,
-    Table::Hooks,
-    Table::Sources,
-    Table::DatabaseListeners,
-];
+/// Whether other files of this folder check the rows: those of records, and index rows.
+fn is_checked_elsewhere(table: Table) -> bool {
+    viewed!(table, R => R::TABLE == table, matches!(table, Table::Orgs | Table::Names | Table::Tokens))
+}
 
 impl Checking<'_> {
     pub(super) fn contents(&mut self, view: &View, check: ContentCheck<'_>) {
-        let rows: Vec<_> =
-            self.read.iter().filter(|(at, _)| !CHECKED.contains(&at.table)).cloned().collect();
+        let rows = self.read.iter().filter(|(at, _)| !is_checked_elsewhere(at.table));
+        let rows: Vec<_> = rows.cloned().collect();
         for (at, row) in rows {
             match self.opened(&at, row) {
                 Ok(opened) => {

@@ -10,7 +10,6 @@ mod records;
 mod references;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
@@ -39,9 +38,6 @@ pub struct StoreCheck {
     pub faults: Vec<StoreFault>,
     repair: Vec<IndexStep>,
 }
-
-/// The pause before a fault is checked again. A change of several rows by another writer completes within less.
-const ANOTHER_LOOK_AFTER: Duration = Duration::from_secs(2);
 
 impl StoreCheck {
     /// Checks the rows as of one point in time, and changes nothing.
@@ -76,33 +72,6 @@ impl StoreCheck {
         let Checking { mut faults, repair, .. } = checking;
         faults.sort();
         Ok(Self { rows: count, faults, repair })
-    }
-
-    /// As [`StoreCheck::run`], while others write: faults are checked a second time, after changes in progress have
-    /// ended.
-    ///
-    /// # Errors
-    /// As [`StoreCheck::run`].
-    pub async fn run_beside_writers(
-        store: &Arc<dyn Store>,
-        keyring: &Arc<Keyring>,
-        contents: ContentCheck<'_>,
-    ) -> Result<Self, DirectoryError> {
-        let check = Self::run(store, keyring, contents).await?;
-        if check.faults.is_empty() {
-            return Ok(check);
-        }
-        tokio::time::sleep(ANOTHER_LOOK_AFTER).await;
-        let later = Self::run(store, keyring, contents).await?;
-        Ok(check.confirmed_by(&later))
-    }
-
-    /// Keeps only the faults that `later` found too. A change of several rows by another writer looks like a fault
-    /// while it is in progress.
-    #[must_use]
-    pub(super) fn confirmed_by(mut self, later: &Self) -> Self {
-        self.faults.retain(|fault| later.faults.contains(fault));
-        self
     }
 
     /// Whether the store has faults that matter.
@@ -156,9 +125,8 @@ impl Directory {
         let (store, keyring) = (Arc::clone(&rows.store), Arc::clone(&rows.keyring));
         let runtime = Handle::current();
         // Opening all rows takes seconds in a large store, so it runs on a blocking thread.
-        let checked = spawn_blocking(move || {
-            runtime.block_on(StoreCheck::run_beside_writers(&store, &keyring, &contents))
-        });
+        let checked =
+            spawn_blocking(move || runtime.block_on(StoreCheck::run(&store, &keyring, &contents)));
         checked.await.unwrap_or(Err(DirectoryError::Interrupted))
     }
 }

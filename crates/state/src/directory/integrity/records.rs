@@ -14,13 +14,11 @@ use crate::directory::orgs;
 use crate::directory::records::AgentRecord;
 use crate::directory::rows::{DirectoryRows, RowId};
 use crate::directory::stored::Stored;
+use crate::directory::tables::viewed;
 use crate::directory::view::View;
 use crate::store::{DamagedRow, Row, StoreScan, Table};
 use keyward_base::id::Id;
-use keyward_model::{
-    App, ConnectSession, Connection, DatabaseListener, Honeytoken, Hook, Login, Org, OwnProvider,
-    Plugin, Record, Rule, Session, Source, User, Webhook,
-};
+use keyward_model::{Org, Record};
 
 /// The tables of index rows.
 const TABLES: [Table; 2] = [Table::Names, Table::Tokens];
@@ -81,21 +79,12 @@ impl<'a> Checking<'a> {
         let records = Records::default();
         let mut taking = Taking { checking: self, records, index };
         taking.orgs();
-        taking.all::<User>();
-        taking.agents();
-        taking.all::<Plugin>();
-        taking.all::<App>();
-        taking.all::<OwnProvider>();
-        taking.all::<Connection>();
-        taking.all::<Source>();
-        taking.all::<Webhook>();
-        taking.all::<Hook>();
-        taking.all::<DatabaseListener>();
-        taking.all::<Honeytoken>();
-        taking.all::<Rule>();
-        taking.all::<Session>();
-        taking.all::<ConnectSession>();
-        taking.all::<Login>();
+        for table in Table::ALL {
+            match table {
+                Table::Agents => taking.agents(),
+                table => viewed!(table, R => taking.all::<R>(), ()),
+            }
+        }
         let mut records = taking.records;
         records.needed.complete = !damaged && self.faults.len() == before;
         records

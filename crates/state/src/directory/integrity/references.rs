@@ -38,7 +38,9 @@ impl Checking<'_> {
             let at = RowId::new(Table::Plugins, &plugin.org, &plugin.id);
             let agent = plugin.agent.as_str();
             if !self.has(Table::Agents, &at.org, agent) {
-                self.removed_at_start(&at, format!("is of agent {agent}, which does not exist"));
+                let problem = format!("is of agent {agent}, which does not exist");
+                let remedy = "none needed: the next start of the gateway removes it";
+                self.fault_with(&at, FaultKind::Leftover, problem, remedy);
             }
         }
         for rule in view.rules() {
@@ -82,7 +84,7 @@ impl Checking<'_> {
             } else if !binding.direct && !in_slot() {
                 let problem =
                     format!("agent `{}` has a binding for a slot that no plugin has", agent.name);
-                self.removed_at_start(&at, problem);
+                self.fault_at(&at, FaultKind::Leftover, problem);
             }
         }
     }
@@ -179,10 +181,5 @@ impl Checking<'_> {
             _ => format!("give its credential again with `keyward connection reconnect {name}`"),
         };
         self.fault_with(at, FaultKind::Reference, problem, &remedy);
-    }
-
-    fn removed_at_start(&mut self, at: &RowId, problem: String) {
-        let remedy = "none needed: the next start of the gateway removes it";
-        self.fault_with(at, FaultKind::Leftover, problem, remedy);
     }
 }

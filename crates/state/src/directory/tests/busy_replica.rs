@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::store::memory::MemoryReplica;
-use crate::store::{StoreError, StoreWrapper};
+use crate::store::{StoreError, StoreWrapper, Version, Write};
 
 /// A store whose pages have one row each.
 pub(super) struct BusyReplica {
@@ -25,7 +25,7 @@ pub(super) struct BusyReplica {
 pub(super) enum Moment {
     /// Before the page of this index of a table is read.
     BeforePage(Table, usize),
-    /// After the first delete in a table, whose answer is then lost.
+    /// After the first commit that deletes a row of a table, whose answer is then lost.
     AfterDelete(Table),
 }
 
@@ -62,11 +62,14 @@ impl StoreWrapper for BusyReplica {
         &self.rows
     }
 
-    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
-        self.rows.delete(table, key, expect).await?;
-        let is_moment = self.moment == Moment::AfterDelete(table);
+    async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Version>, StoreError> {
+        let is_moment = writes.iter().any(|write| match write {
+            Write::Delete { table, .. } => self.moment == Moment::AfterDelete(*table),
+            _ => false,
+        });
+        let versions = self.rows.commit(writes).await?;
         let change = is_moment.then(|| self.change.lock().take()).flatten();
-        let Some(change) = change else { return Ok(()) };
+        let Some(change) = change else { return Ok(versions) };
         change.await;
         let source = std::io::ErrorKind::TimedOut.into();
         Err(StoreError::Io { action: "delete a row", source })

@@ -212,15 +212,3 @@ async fn a_lost_sentinel_and_a_lost_organisation_are_named() {
     assert!(check.faults.iter().any(|it| it.key == "org_0/sentinel"), "{:?}", check.faults);
     assert!(check.repairable().is_err());
 }
-
-#[tokio::test]
-async fn a_fault_is_confirmed_only_if_a_second_check_finds_it_too() {
-    let (world, ..) = World::furnished().await;
-    let stray = world.directory.shared.index.name(&world.org, NameKind::Agent, "half-made");
-    world.own_rows().write(&stray, &Claim::of(AgentId::random()), None).await.unwrap();
-    let (first, same) = (world.check().await, world.check().await);
-    assert_eq!(first.confirmed_by(&same).faults.len(), 1);
-    let first = world.check().await;
-    world.own_rows().delete(&stray, None).await.unwrap();
-    assert_eq!(first.confirmed_by(&world.check().await).faults, []);
-}

@@ -1,4 +1,4 @@
-//! Plugins: crashes between two rows, permissions, and removals with their agents.
+//! Plugins: what a crash of an earlier version left, permissions, and removals with their agents.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -67,19 +67,20 @@ async fn a_removed_plugin_removes_its_bindings_and_no_others() {
 }
 
 #[tokio::test]
-async fn bindings_of_a_plugin_that_a_crash_lost_are_removed_at_the_next_start() {
+async fn bindings_of_a_plugin_that_a_crash_of_an_earlier_version_lost_go_with_the_next_change() {
     let (world, agent) = World::with_agent().await;
-    let a = world.connection("a").await;
+    let (a, b) = (world.connection("a").await, world.connection("b").await);
     let new = plugged(&world, &agent, &[("a", &a.id)]);
     let plugin = world.directory.add_plugin(&world.org, new).await.unwrap();
     // As after a crash between the writes of the agent's row and of the plugin's.
     let key = format!("{}/{}", world.org, plugin.id);
     world.store.delete(Table::Plugins, &key, Expect::Any).await.unwrap();
     let again = world.reopen().await.unwrap();
-    assert!(again.view().agent(&world.org, &agent.id).unwrap().facts.bindings.is_empty());
-    let last = world.reopen().await.unwrap();
-    let new = plugged(&world, &agent, &[("a", &a.id)]);
-    last.add_plugin(&world.org, new).await.expect("its name is free again");
+    let new = plugged(&world, &agent, &[("b", &b.id)]);
+    again.add_plugin(&world.org, new).await.expect("its name is free again");
+    let agent = again.view().agent(&world.org, &agent.id).unwrap().clone();
+    let bound: Vec<_> = agent.facts.bindings.iter().map(|it| &it.connection).collect();
+    assert_eq!(bound, [&b.id]);
 }
 
 #[tokio::test]

@@ -10,12 +10,11 @@ use super::{OrgView, View};
 use crate::crypto::token::TokenHash;
 use crate::directory::collection::{Collection, FormerToken};
 use crate::directory::rows::RowId;
+use crate::directory::stored::Stored;
+use crate::directory::tables::{KeepsOrg, keeps_org, viewed};
 use crate::store::Table;
-use keyward_base::id::{ConnectionId, OrgId};
-use keyward_model::{
-    App, ConnectSession, DatabaseListener, Honeytoken, Hook, Login, OwnProvider, Plugin, Record,
-    Resource, Rule, Session, Source, User, Webhook,
-};
+use keyward_base::id::OrgId;
+use keyward_model::{Honeytoken, Record, Resource};
 use keyward_rules::inject::placeholder::PlaceholderCore;
 
 impl View {
@@ -24,43 +23,26 @@ impl View {
         &self,
         id: &OrgId,
     ) -> Option<(&'static str, String)> {
-        let org = self.of_org(id)?;
-        org.first_of_checked_kinds().or_else(|| org.first_of_added_kinds())
+        self.of_org(id)?.record_that_keeps_it(&[KeepsOrg::Always, KeepsOrg::Since])
     }
 
     /// Whether an organisation has no row because it was removed. If it still has agents, users or other records of the
     /// checked kinds, it was not removed: its row is lost.
     pub(in crate::directory) fn was_removed(&self, id: &OrgId) -> bool {
-        let is_kept =
-            |org: &OrgView| org.record.is_some() || org.first_of_checked_kinds().is_some();
+        let is_kept = |org: &OrgView| {
+            org.record.is_some() || org.record_that_keeps_it(&[KeepsOrg::Always]).is_some()
+        };
         !self.of_org(id).is_some_and(is_kept)
     }
 }
 
 impl OrgView {
-    /// A record of a kind that prevents the removal in every version: its kind and name.
-    fn first_of_checked_kinds(&self) -> Option<(&'static str, String)> {
-        let each = [
-            first(&self.agents),
-            first(&self.connections),
-            first(&self.apps),
-            first(&self.users),
-            first(&self.own_providers),
-            first(&self.rules),
-            first(&self.sources),
-        ];
-        each.into_iter().flatten().next()
-    }
-
-    /// A record of a kind that earlier versions did not check: its kind and name.
-    fn first_of_added_kinds(&self) -> Option<(&'static str, String)> {
-        let each = [
-            first(&self.webhooks),
-            first(&self.hooks),
-            first(&self.honeytokens),
-            first(&self.database_listeners),
-        ];
-        each.into_iter().flatten().next()
+    /// A record that keeps the organisation from being removed, in these versions: its kind and name.
+    fn record_that_keeps_it(&self, since: &[KeepsOrg]) -> Option<(&'static str, String)> {
+        let keeps_it =
+            |table: &Table| keeps_org(*table).is_some_and(|keeps| since.contains(&keeps));
+        let mut tables = Table::ALL.into_iter().filter(keeps_it);
+        tables.find_map(|table| viewed!(table, R => first(<R as Stored>::of(self)), None))
     }
 }
 
@@ -75,30 +57,10 @@ impl View {
         &self,
         at: &RowId,
     ) -> Option<(&'static str, String, String)> {
-        let org = self.orgs.get(&at.org)?;
-        let (what, name) = match at.table {
-            Table::Agents => return self.describe_record::<keyward_model::Agent>(at),
-            Table::Apps => return self.describe_record::<App>(at),
-            Table::Connections => {
-                let id = ConnectionId::parse(&at.id).ok()?;
-                ("connection", org.connections.get(&id)?.name.clone())
-            }
-            Table::Hooks => return self.describe_record::<Hook>(at),
-            Table::DatabaseListeners => return self.describe_record::<DatabaseListener>(at),
-            Table::Honeytokens => return self.describe_record::<Honeytoken>(at),
-            Table::Logins => return self.describe_record::<Login>(at),
-            Table::Orgs => ("org", org.record.as_ref()?.id.name().to_owned()),
-            Table::Plugins => return self.describe_record::<Plugin>(at),
-            Table::Providers => return self.describe_record::<OwnProvider>(at),
-            Table::Rules => return self.describe_record::<Rule>(at),
-            Table::Sessions => return self.describe_record::<Session>(at),
-            Table::ConnectSessions => return self.describe_record::<ConnectSession>(at),
-            Table::Sources => return self.describe_record::<Source>(at),
-            Table::Users => return self.describe_record::<User>(at),
-            Table::Webhooks => return self.describe_record::<Webhook>(at),
-            _ => return None,
-        };
-        Some((what, at.id.clone(), name))
+        match at.table {
+            Table::Orgs => Some(("org", at.id.clone(), self.org(&at.org)?.id.name().to_owned())),
+            table => viewed!(table, R => self.describe_record::<R>(at), None),
+        }
     }
 
     /// A token that was revoked or has expired, as far as it is remembered.

@@ -152,10 +152,7 @@ impl PostgresPool {
                 Ok(Err(error)) => PostgresFailure::of(error),
                 Err(_) => {
                     drop(Object::take(stream));
-                    match self.has_others {
-                        true => self.close_all(),
-                        false => self.close_idle(),
-                    }
+                    self.close_doubtful();
                     let source = io::Error::new(io::ErrorKind::TimedOut, self.no_answer());
                     return Err(StoreError::Io { action, source });
                 }
@@ -185,6 +182,25 @@ impl PostgresPool {
         match tokio::time::timeout(self.timeout, statement).await {
             Ok(done) => done.map_err(PostgresFailure::of),
             Err(_) => Err(PostgresFailure { text: self.no_answer(), state: None, severity: None }),
+        }
+    }
+
+    /// Closes a stream after a failed transaction, if it or its server cannot be used again, and others like it.
+    pub(super) fn close_after(&self, stream: Object, failure: &PostgresFailure) {
+        if failure.is_read_only() {
+            drop(Object::take(stream));
+            self.close_all();
+        } else if failure.is_of_stream() {
+            drop(Object::take(stream));
+            self.close_doubtful();
+        }
+    }
+
+    /// Closes the streams that may lead to the server that did not answer.
+    fn close_doubtful(&self) {
+        match self.has_others {
+            true => self.close_all(),
+            false => self.close_idle(),
         }
     }
 

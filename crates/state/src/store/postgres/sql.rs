@@ -2,28 +2,48 @@
 //! key. The row of the counter is locked until the statement commits, so numbers become visible in order and without
 //! gaps. A reader that has seen number 7 never gets a 6 later, as it would with a sequence.
 //!
-//! Parameters: `$1` table, `$2` key, `$3` part, `$4` value, `$5` version.
+//! A commit of several rows is a transaction: it changes all rows and then increments the counters, both in one order, so
+//! that two commits do not wait for each other.
 //!
 //! [`Parameter`]: values with their types, for statements that are not prepared. A pooler such as PgBouncer may send each
 //! statement to another session, in which a prepared statement of that name is missing, or is a different one.
 
 use tokio_postgres::types::{ToSql, Type};
 
-/// The end of a statement whose first part is named `done` and returns the version.
-macro_rules! counted {
-    ($change:literal) => {
-        concat!(
-            "WITH done AS (",
-            $change,
-            " RETURNING version), counted AS (UPDATE keyward_counts SET n = n + 1 \
-             WHERE tbl = $1 AND part = $3 AND EXISTS (SELECT 1 FROM done) RETURNING n), \
-             logged AS (INSERT INTO keyward_changes (tbl, part, n, key) \
-             SELECT $1, $3, counted.n, $2 FROM counted \
-             RETURNING n, (extract(epoch FROM at) * 1000000)::bigint AS made) \
-             SELECT done.version, logged.n, logged.made FROM done, logged"
-        )
+/// A change of a row, whose parameters begin with `$1` table and `$2` key.
+pub(super) struct RowChange {
+    /// Changes the row of a transaction, which counts it with [`COUNT`]. Returns its version, if it was changed.
+    pub(super) alone: &'static str,
+    /// Changes and counts the row. The last parameter is its part of the table. Returns also number and time of the change.
+    pub(super) counted: &'static str,
+}
+
+macro_rules! row_change {
+    ($change:literal, part $part:literal) => {
+        RowChange {
+            alone: concat!($change, " RETURNING version"),
+            counted: concat!(
+                "WITH done AS (",
+                $change,
+                " RETURNING version), counted AS (UPDATE keyward_counts SET n = n + 1 \
+                 WHERE tbl = $1 AND part = ",
+                $part,
+                " AND EXISTS (SELECT 1 FROM done) RETURNING n), \
+                 logged AS (INSERT INTO keyward_changes (tbl, part, n, key) SELECT $1, ",
+                $part,
+                ", counted.n, $2 FROM counted \
+                 RETURNING n, (extract(epoch FROM at) * 1000000)::bigint AS made) \
+                 SELECT done.version, logged.n, logged.made FROM done, logged"
+            ),
+        }
     };
 }
+
+/// `$1`: table, `$2`: key, `$3`: part. Returns number and time of the change.
+pub(super) const COUNT: &str = "WITH counted AS (UPDATE keyward_counts SET n = n + 1 \
+     WHERE tbl = $1 AND part = $3 RETURNING n) \
+     INSERT INTO keyward_changes (tbl, part, n, key) SELECT $1, $3, counted.n, $2 FROM counted \
+     RETURNING n, (extract(epoch FROM at) * 1000000)::bigint";
 
 /// Whether a statement changes nothing. All others begin with the name of a change, or with `WITH`.
 pub(super) fn only_reads(statement: &str) -> bool {
@@ -32,32 +52,50 @@ pub(super) fn only_reads(statement: &str) -> bool {
 
 pub(super) const GET: &str = "SELECT version, value FROM keyward_rows WHERE tbl = $1 AND key = $2";
 
-pub(super) const INSERT: &str = counted!(
-    "INSERT INTO keyward_rows (tbl, key, version, value) VALUES ($1, $2, 1, $4) \
-     ON CONFLICT (tbl, key) DO NOTHING"
+/// `$3`: value.
+pub(super) const INSERT: RowChange = row_change!(
+    "INSERT INTO keyward_rows (tbl, key, version, value) VALUES ($1, $2, 1, $3) \
+     ON CONFLICT (tbl, key) DO NOTHING",
+    part "$4"
 );
 
-pub(super) const LOAD: &str = counted!(
-    "INSERT INTO keyward_rows (tbl, key, version, value) VALUES ($1, $2, $5, $4) \
-     ON CONFLICT (tbl, key) DO NOTHING"
+/// `$3`: value.
+pub(super) const UPSERT: RowChange = row_change!(
+    "INSERT INTO keyward_rows (tbl, key, version, value) VALUES ($1, $2, 1, $3) \
+     ON CONFLICT (tbl, key) DO UPDATE SET value = excluded.value, version = keyward_rows.version + 1",
+    part "$4"
 );
 
-pub(super) const UPSERT: &str = counted!(
-    "INSERT INTO keyward_rows (tbl, key, version, value) VALUES ($1, $2, 1, $4) \
-     ON CONFLICT (tbl, key) DO UPDATE SET value = excluded.value, version = keyward_rows.version + 1"
+/// `$3`: value, `$4`: version.
+pub(super) const UPDATE: RowChange = row_change!(
+    "UPDATE keyward_rows SET value = $3, version = version + 1 \
+     WHERE tbl = $1 AND key = $2 AND version = $4",
+    part "$5"
 );
 
-pub(super) const UPDATE: &str = counted!(
-    "UPDATE keyward_rows SET value = $4, version = version + 1 \
-     WHERE tbl = $1 AND key = $2 AND version = $5"
+/// `$3`: value, `$4`: version.
+pub(super) const LOAD: RowChange = row_change!(
+    "INSERT INTO keyward_rows (tbl, key, version, value) VALUES ($1, $2, $4, $3) \
+     ON CONFLICT (tbl, key) DO NOTHING",
+    part "$5"
 );
 
-pub(super) const DELETE_ANY: &str =
-    counted!("DELETE FROM keyward_rows WHERE tbl = $1 AND key = $2");
+pub(super) const DELETE_ANY: RowChange =
+    row_change!("DELETE FROM keyward_rows WHERE tbl = $1 AND key = $2", part "$3");
 
-/// `$4`: version.
-pub(super) const DELETE: &str =
-    counted!("DELETE FROM keyward_rows WHERE tbl = $1 AND key = $2 AND version = $4");
+/// `$3`: version.
+pub(super) const DELETE: RowChange = row_change!(
+    "DELETE FROM keyward_rows WHERE tbl = $1 AND key = $2 AND version = $3",
+    part "$4"
+);
+
+/// The row is not deleted before the transaction ends.
+pub(super) const KEEP_ROW: &str =
+    "SELECT version FROM keyward_rows WHERE tbl = $1 AND key = $2 FOR SHARE";
+
+/// `$2`: first key, `$3`: the key after the last one.
+pub(super) const ONE_BELOW: &str =
+    "SELECT version FROM keyward_rows WHERE tbl = $1 AND key >= $2 AND key < $3 LIMIT 1";
 
 /// `$3`: version, `$4`: the present value, `$5`: the new one. Not counted: the content is the same.
 pub(super) const RESEAL: &str = "UPDATE keyward_rows SET value = $5 \

@@ -11,6 +11,7 @@ mod versions;
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::store::Expect;
 use crate::store::shared::ReplicaChanges;
 use crate::store::tests::conformance::conforms;
 use server::Server;

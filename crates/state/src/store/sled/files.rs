@@ -1,16 +1,19 @@
 //! [`StoreFiles`]: sled's tables, and the changes of rows in them. A change is durable after its ticket (`commit.rs`).
 
+use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::Mutex;
+use sled::transaction::{TransactionError, TransactionResult, Transactional};
 
 use super::commit::Commits;
 use super::store_directory::StoreDirectory;
 use crate::store::error::conflict;
 use crate::store::{
-    DamagedRow, Expect, Row, RowRange, Snapshot, StoreError, StoreScan, Table, Version, row,
+    DamagedRow, Expect, Row, RowRange, Snapshot, StoreError, StoreScan, Table, Version, Write, row,
 };
 
 /// Settings for opening the files.
@@ -28,17 +31,28 @@ pub struct SledSettings {
 #[derive(Debug)]
 pub(super) struct StoreFiles {
     tables: Vec<(Table, sled::Tree)>,
-    /// Writers hold it shared for one change, not until the change is durable; a snapshot holds it exclusively.
-    writing: RwLock<()>,
+    /// Held for one commit, not until it is durable, and for a snapshot.
+    writing: Mutex<()>,
     pub(super) commits: Commits,
     pub(super) directory: Arc<StoreDirectory>,
 }
 
-/// An applied write.
-pub(super) struct Swapped {
-    pub(super) version: Version,
+/// What was applied.
+#[derive(Default)]
+pub(super) struct Applied {
+    /// The versions of the rows that were put.
+    pub(super) versions: Vec<Version>,
+    /// The tables of the rows that were put or deleted.
+    pub(super) tables: BTreeSet<Table>,
     /// The ticket to wait for durability; `None` if nothing was written.
     pub(super) ticket: Option<u64>,
+}
+
+/// A row whose precondition is met: its new bytes, `None` to delete it.
+struct AdmittedRow<'a> {
+    table: Table,
+    key: &'a [u8],
+    bytes: Option<Vec<u8>>,
 }
 
 impl SledSettings {
@@ -65,7 +79,7 @@ impl StoreFiles {
         };
         let tables = Table::ALL.into_iter().map(open_tree).collect::<Result<_, _>>()?;
         let commits = Commits::open(&directory, db)?;
-        Ok(Self { tables, writing: RwLock::new(()), commits, directory })
+        Ok(Self { tables, writing: Mutex::new(()), commits, directory })
     }
 
     pub(super) fn tree(&self, table: Table) -> &sled::Tree {
@@ -86,31 +100,82 @@ impl StoreFiles {
         bytes.map(|bytes| decode(table, key.as_bytes(), &bytes)).transpose()
     }
 
-    /// Swaps the row for `value` (`None` deletes it), if the precondition is met. Not durable yet.
-    pub(super) fn swap(
-        &self,
-        table: Table,
-        key: &str,
-        value: Option<&[u8]>,
-        expect: Expect,
-    ) -> Result<Swapped, StoreError> {
-        let at = key.as_bytes();
-        let _writing = self.writing.read();
-        loop {
-            let old = self.tree(table).get(at).map_err(|error| self.refuse(table, at, error))?;
-            // A damaged row is not overwritten: it may be the only copy.
-            let found = old.as_ref().map(|old| row::decode(table, at, old)).transpose()?;
-            let version = expect.admits(table, key, found.map(|(version, _)| version))?;
-            if old.is_none() && value.is_none() {
-                return Ok(Swapped { version, ticket: None });
-            }
-            let new = value.map(|value| row::encode(table, at, version, value));
-            let swapped = self.tree(table).compare_and_swap(at, old, new);
-            if swapped.map_err(|error| self.refuse(table, at, error))?.is_ok() {
-                return Ok(Swapped { version, ticket: Some(self.commits.applied()) });
-            }
-            // Another writer has changed the row: check the precondition again.
+    /// Makes these writes, all or none. Not durable yet.
+    pub(super) fn commit(&self, writes: &[Write]) -> Result<Applied, StoreError> {
+        let _writing = self.writing.lock();
+        let (mut applied, mut rows) = (Applied::default(), Vec::with_capacity(writes.len()));
+        for write in writes {
+            let found = self.version_for(write)?;
+            let version = write.admits(found)?;
+            let (table, key) = (write.table(), write.key().as_bytes());
+            let bytes = match write {
+                Write::Put { value, .. } => {
+                    applied.versions.push(version);
+                    Some(row::encode(table, key, version, value))
+                }
+                Write::Delete { .. } if found.is_some() => None,
+                Write::Delete { .. } | Write::Exists { .. } | Write::NoneBelow { .. } => continue,
+            };
+            applied.tables.insert(table);
+            rows.push(AdmittedRow { table, key, bytes });
         }
+        let is_load = |write: &Write| matches!(write, Write::Put { expect: Expect::Load(_), .. });
+        if rows.len() > 1 && !writes.iter().all(is_load) {
+            self.apply_together(&rows, &applied.tables)?;
+        } else {
+            // The rows of a restore may be too many for one batch.
+            rows.iter().try_for_each(|row| self.apply(row))?;
+        }
+        if !rows.is_empty() {
+            applied.ticket = Some(self.commits.applied());
+        }
+        Ok(applied)
+    }
+
+    /// The version of the row that a write names, or of one below its key. A damaged row is not overwritten: it may be the
+    /// only copy.
+    fn version_for(&self, write: &Write) -> Result<Option<Version>, StoreError> {
+        let (table, at) = (write.table(), write.key().as_bytes());
+        let found = match write {
+            Write::NoneBelow { .. } => self.tree(table).scan_prefix(at).next().transpose(),
+            _ => self.tree(table).get(at).map(|bytes| bytes.map(|bytes| (at.into(), bytes))),
+        };
+        let found = found.map_err(|error| self.refuse(table, at, error))?;
+        let version = found.map(|(key, bytes)| row::decode(table, &key, &bytes).map(|it| it.0));
+        version.transpose()
+    }
+
+    fn apply(&self, AdmittedRow { table, key, bytes }: &AdmittedRow<'_>) -> Result<(), StoreError> {
+        let done = match bytes {
+            Some(bytes) => self.tree(*table).insert(key, bytes.as_slice()),
+            None => self.tree(*table).remove(key),
+        };
+        done.map(drop).map_err(|error| self.refuse(*table, key, error))
+    }
+
+    /// Several rows are one batch in sled's log, of which a restart after a crash finds all or nothing.
+    fn apply_together(
+        &self,
+        rows: &[AdmittedRow<'_>],
+        tables: &BTreeSet<Table>,
+    ) -> Result<(), StoreError> {
+        let tables: Vec<Table> = tables.iter().copied().collect();
+        let trees: Vec<&sled::Tree> = tables.iter().map(|table| self.tree(*table)).collect();
+        let applied: TransactionResult<(), Infallible> = trees.as_slice().transaction(|trees| {
+            for AdmittedRow { table, key, bytes } in rows {
+                // The tables are those of the rows.
+                let Some(at) = tables.iter().position(|of| of == table) else { continue };
+                match bytes {
+                    Some(bytes) => trees[at].insert(*key, bytes.as_slice())?,
+                    None => trees[at].remove(*key)?,
+                };
+            }
+            Ok(())
+        });
+        if let Err(TransactionError::Storage(error)) = applied {
+            return Err(self.directory.refuse("write rows", error));
+        }
+        Ok(())
     }
 
     /// Replaces the bytes of exactly this row. Not durable yet.
@@ -119,20 +184,25 @@ impl StoreFiles {
         table: Table,
         row: &Row,
         value: &[u8],
-    ) -> Result<Swapped, StoreError> {
+    ) -> Result<Applied, StoreError> {
         let (at, version) = (row.key.as_bytes(), row.version);
         let old = row::encode(table, at, version, &row.value);
         let new = row::encode(table, at, version, value);
-        let _writing = self.writing.read();
+        let _writing = self.writing.lock();
         let swapped = self.tree(table).compare_and_swap(at, Some(old), Some(new));
         match swapped.map_err(|error| self.refuse(table, at, error))? {
-            Ok(()) => Ok(Swapped { version, ticket: Some(self.commits.applied()) }),
+            Ok(()) => Ok(self.applied()),
             Err(_) => Err(conflict(table, &row.key)),
         }
     }
 
+    /// Takes a ticket for a change that wakes no watcher.
+    fn applied(&self) -> Applied {
+        Applied { ticket: Some(self.commits.applied()), ..Applied::default() }
+    }
+
     pub(super) fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        let _all_writers = self.writing.write();
+        let _writing = self.writing.lock();
         let mut rows = Vec::new();
         for (table, tree) in &self.tables {
             for entry in tree.iter() {
@@ -145,7 +215,7 @@ impl StoreFiles {
 
     /// As [`Self::snapshot`], also with damaged rows.
     pub(super) fn scan(&self) -> StoreScan {
-        let _all_writers = self.writing.write();
+        let _writing = self.writing.lock();
         let mut scan = StoreScan::default();
         for (table, tree) in &self.tables {
             for entry in tree.iter() {
@@ -171,35 +241,18 @@ impl StoreFiles {
     }
 
     /// Deletes a row that does not decode. Not durable yet.
-    pub(super) fn discard_damaged(&self, table: Table, key: &str) -> Result<Swapped, StoreError> {
+    pub(super) fn discard_damaged(&self, table: Table, key: &str) -> Result<Applied, StoreError> {
         let at = key.as_bytes();
-        let kept = Swapped { version: Version::default(), ticket: None };
-        let _writing = self.writing.read();
+        let _writing = self.writing.lock();
         let old = self.tree(table).get(at).map_err(|error| self.refuse(table, at, error))?;
         match old {
             Some(bytes) if decode(table, at, &bytes).is_err() => {
                 let removed = self.tree(table).remove(at);
                 removed.map_err(|error| self.refuse(table, at, error))?;
-                Ok(Swapped { ticket: Some(self.commits.applied()), ..kept })
+                Ok(self.applied())
             }
-            _ => Ok(kept),
+            _ => Ok(Applied::default()),
         }
-    }
-
-    /// Adds rows. Not durable yet.
-    pub(super) fn load(&self, rows: &[(Table, Row)]) -> Result<Swapped, StoreError> {
-        let mut last = Swapped { version: Version::default(), ticket: None };
-        for (table, Row { key, value, version }) in rows {
-            let at = key.as_bytes();
-            let new = row::encode(*table, at, *version, value);
-            let _writing = self.writing.read();
-            let swapped = self.tree(*table).compare_and_swap(at, None::<&[u8]>, Some(new));
-            if swapped.map_err(|error| self.refuse(*table, at, error))?.is_err() {
-                return Err(conflict(*table, key));
-            }
-            last = Swapped { version: *version, ticket: Some(self.commits.applied()) };
-        }
-        Ok(last)
     }
 
     pub(super) fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::crypto::keyring::Keyring;
 use crate::directory::{Directory, DirectoryError};
+use crate::store::Expect;
 use crate::store::tests::conformance::conforms;
 use keyward_base::id::OrgId;
 use keyward_base::time::Clock;
@@ -274,6 +275,47 @@ async fn every_acknowledged_write_is_in_the_files_that_kill_9_leaves() {
     }
 }
 
+/// The log is cut at each of many positions behind the first row, as a crash leaves it: of a commit, all rows are found or
+/// none. Where the log is cut before what was acknowledged, the store is refused.
+#[tokio::test]
+async fn of_a_commit_a_crash_leaves_all_rows_or_none() {
+    let (dir, store) = fresh().await;
+    store.put(Table::Agents, "o/first", &[0xA5; 64], Expect::Absent).await.unwrap();
+    let tip = fs::read(dir.path().join("store/tip")).unwrap();
+    let before = dir.path().join("before");
+    copy_store(&dir.path().join("store"), &before);
+    let begin = fs::read(before.join("sled/db")).unwrap();
+    let begin = begin.iter().rposition(|byte| *byte == 0xA5).unwrap();
+    let tables = [Table::Agents, Table::Names, Table::Tokens];
+    let writes = tables.map(|table| Write::put(table, "o/a", [0xA5; 64], Expect::Absent));
+    store.commit(writes.to_vec()).await.unwrap();
+    let left = dir.path().join("left");
+    copy_store(&dir.path().join("store"), &left);
+    drop(store);
+    // The commit was not acknowledged.
+    fs::write(left.join("tip"), tip).unwrap();
+    let log = fs::read(left.join("sled/db")).unwrap();
+    let used = log.iter().rposition(|byte| *byte == 0xA5).unwrap();
+    assert!(used > begin);
+    let mut found = std::collections::BTreeSet::new();
+    let cuts = (begin + 1..used).step_by((used - begin) / 40 + 1);
+    for at in cuts.chain([log.len()]) {
+        let copy = dir.path().join(format!("copy-{at}"));
+        copy_store(&left, &copy);
+        let mut cut = log.clone();
+        cut[at..].fill(0);
+        fs::write(copy.join("sled/db"), cut).unwrap();
+        let Ok(store) = SledStore::open(&copy).await else { continue };
+        let mut rows = 0;
+        for table in tables {
+            rows += usize::from(store.get(table, "o/a").await.unwrap().is_some());
+        }
+        assert!(rows == 0 || rows == tables.len(), "{rows} rows, cut at {at} of {used}");
+        found.insert(rows);
+    }
+    assert!(found.contains(&tables.len()), "the whole log has the commit: {found:?}");
+}
+
 /// An operator who copies a store over that of a running gateway: what it wrote afterwards was acknowledged, and lost.
 #[tokio::test]
 async fn nothing_is_written_to_files_that_were_replaced_while_they_were_open() {
@@ -366,8 +408,9 @@ async fn after_a_failed_flush_no_later_one_of_the_same_files_succeeds() {
     let files = files(&store);
     files.commits.fail();
     for key in ["o/a", "o/b"] {
-        let swapped = files.swap(Table::Agents, key, Some(b"x"), Expect::Absent).unwrap();
-        let flushed = files.commits.wait(&files.directory, &store.threads, swapped.ticket).await;
+        let write = Write::put(Table::Agents, key, b"x", Expect::Absent);
+        let applied = files.commit(&[write]).unwrap();
+        let flushed = files.commits.wait(&files.directory, &store.threads, applied.ticket).await;
         assert!(matches!(flushed, Err(StoreError::Io { .. })), "{key}: {flushed:?}");
     }
 }

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::store::{Expect, Row, RowRange, Store, StoreError, Table, VALUE_BYTES_MAX, Version};
 
+pub(in crate::store) use super::commits::*;
+
 const LONG: Duration = Duration::from_secs(3600);
 
 /// One test per guarantee. `$open` is a future of `(a guard that must outlive the store, the store)`. With `@together`, one
@@ -36,6 +38,10 @@ macro_rules! conforms {
         $crate::store::tests::conformance::conforms! { @$how $open;
             an_absent_row_is_none
             a_write_with_an_unmet_precondition_changes_nothing
+            a_commit_with_one_unmet_precondition_changes_nothing
+            a_commit_changes_all_of_its_rows
+            no_row_is_added_below_a_row_that_a_commit_has_deleted
+            concurrent_commits_of_the_same_rows_in_any_order_are_made_one_after_the_other
             versions_count_writes_and_restart_after_a_delete
             deleting_an_absent_row_fails_only_with_a_version
             invalid_keys_are_refused
@@ -64,12 +70,6 @@ pub(in crate::store) use conforms;
 
 fn is_conflict<T>(result: Result<T, StoreError>) -> bool {
     matches!(result, Err(StoreError::Conflict { .. }))
-}
-
-async fn fill(store: &Arc<dyn Store>, table: Table, keys: &[&str]) {
-    for key in keys {
-        store.put(table, key, key.as_bytes(), Expect::Absent).await.unwrap();
-    }
 }
 
 async fn keys(

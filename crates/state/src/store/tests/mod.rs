@@ -1,5 +1,6 @@
 //! Tests of the store types, and the conformance tests of backends.
 
+mod commits;
 pub(super) mod conformance;
 
 use super::*;

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::*;
-use keyward_state::store::{Row, StoreWrapper};
+use keyward_state::store::{Row, StoreWrapper, Write};
 
 #[async_trait::async_trait]
 impl StoreWrapper for Watched {
@@ -16,16 +16,12 @@ impl StoreWrapper for Watched {
         self.rows.get(table, key).await
     }
 
-    async fn put(
-        &self,
-        table: Table,
-        key: &str,
-        value: &[u8],
-        expect: Expect,
-    ) -> Result<Version, StoreError> {
-        if table != Table::Grants {
-            return self.rows.put(table, key, value, expect).await;
-        }
+    async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Version>, StoreError> {
+        let grant = writes.iter().find_map(|write| match write {
+            Write::Put { table: Table::Grants, key, expect, .. } => Some((key.clone(), *expect)),
+            _ => None,
+        });
+        let Some((key, expect)) = grant else { return self.rows.commit(writes).await };
         passes(3).await;
         if expect == Expect::Any {
             self.world.is_wrong("a grant was written over whatever there was");
@@ -40,11 +36,12 @@ impl StoreWrapper for Watched {
         if fails > 0 && !after {
             return Err(failed());
         }
-        let version = self.rows.put(table, key, value, expect).await?;
-        let newest = self.newest.lock().insert(key.to_owned(), version).unwrap_or_default();
+        let versions = self.rows.commit(writes).await?;
+        let version = versions[0];
+        let newest = self.newest.lock().insert(key, version).unwrap_or_default();
         if newest >= version {
             self.world.is_wrong(format!("{version:?} was written after {newest:?}"));
         }
-        if fails > 0 { Err(failed()) } else { Ok(version) }
+        if fails > 0 { Err(failed()) } else { Ok(versions) }
     }
 }

@@ -9,7 +9,7 @@ use super::*;
 use keyward_state::store::memory::MemoryReplica;
 use keyward_state::store::shared::{ReplicaChanges, ReplicaPosition};
 use keyward_state::store::{
-    AnnouncedReplica, KeptBytes, Lease, Row, RowRange, SharedStore, Snapshot,
+    AnnouncedReplica, KeptBytes, Lease, Row, RowRange, SharedStore, Snapshot, Write,
 };
 
 /// The time of one operation, in milliseconds.
@@ -130,8 +130,8 @@ impl Link {
         self.has_unsaved.store(is, SeqCst);
     }
 
-    fn is_unfenced(&self, table: Table) -> bool {
-        table == Table::Grants && *self.fleet.weakness.lock() == Weakness::NoVersions
+    fn is_unfenced(&self) -> bool {
+        *self.fleet.weakness.lock() == Weakness::NoVersions
     }
 
     /// The name of a lease; unique for each call if leases exclude no other replica.
@@ -142,18 +142,29 @@ impl Link {
         }
     }
 
-    /// A write to a store that does not compare versions: it overwrites a concurrent write.
-    async fn put_unfenced(
-        &self,
-        table: Table,
-        key: &str,
-        value: &[u8],
-        over: Version,
-    ) -> Result<Version, StoreError> {
-        self.rows.delete(table, key, Expect::Any).await?;
-        let row = Row { key: key.to_owned(), version: over.next(), value: value.to_owned() };
-        self.rows.load(vec![(table, row)]).await?;
-        Ok(over.next())
+    /// Makes the writes of grants in a store that does not compare versions: they overwrite concurrent writes. Returns their
+    /// versions; the other writes are left.
+    async fn made_unfenced(&self, writes: &mut Vec<Write>) -> Result<Vec<Version>, StoreError> {
+        let mut versions = Vec::new();
+        for write in std::mem::take(writes) {
+            match write {
+                Write::Put { table: Table::Grants, key, value, expect: Expect::Version(over) } => {
+                    self.rows.delete(Table::Grants, &key, Expect::Any).await?;
+                    let row = Row { key: key.clone(), version: over.next(), value };
+                    self.rows.load(vec![(Table::Grants, row)]).await?;
+                    self.written(&key, over.next(), Expect::Version(over));
+                    versions.push(over.next());
+                }
+                other => writes.push(other),
+            }
+        }
+        Ok(versions)
+    }
+
+    /// A grant was written.
+    fn written(&self, key: &str, version: Version, expect: Expect) {
+        self.fleet.written(key, version, expect);
+        self.unsaved(false);
     }
 
     /// Runs an operation, which may fail before or after the store has made it.
@@ -187,29 +198,33 @@ impl Store for Link {
         self.operation(self.rows.get(table, key)).await
     }
 
-    async fn put(
-        &self,
-        table: Table,
-        key: &str,
-        value: &[u8],
-        expect: Expect,
-    ) -> Result<Version, StoreError> {
-        let write = async {
-            let version = match expect {
-                Expect::Version(over) if self.is_unfenced(table) => {
-                    self.put_unfenced(table, key, value, over).await?
-                }
-                _ => self.rows.put(table, key, value, expect).await?,
+    /// One act: it fails before the store has made it, or after that without an answer.
+    async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Version>, StoreError> {
+        let changed = writes.iter().filter_map(Write::changed);
+        let changed: Vec<_> = changed.map(|(table, key)| (table, key.to_owned())).collect();
+        let made = async {
+            let mut writes = writes;
+            let mut versions = match self.is_unfenced() {
+                true => self.made_unfenced(&mut writes).await?,
+                false => Vec::new(),
             };
-            if table == Table::Grants {
-                self.fleet.written(key, version, expect);
-                self.unsaved(false);
+            let puts = writes.iter().filter_map(|write| match write {
+                Write::Put { table, key, expect, .. } => Some((*table, key.clone(), *expect)),
+                _ => None,
+            });
+            let puts: Vec<_> = puts.collect();
+            let others = self.rows.commit(writes).await?;
+            for ((table, key, expect), version) in puts.iter().zip(&others) {
+                if *table == Table::Grants {
+                    self.written(key, *version, *expect);
+                }
             }
-            Ok(version)
+            versions.extend(others);
+            Ok(versions)
         };
-        let done = self.operation(write).await;
+        let done = self.operation(made).await;
         if done.is_err() {
-            self.rows.answer_lost(table, key);
+            changed.iter().for_each(|(table, key)| self.rows.answer_lost(*table, key));
         }
         done
     }
@@ -218,24 +233,12 @@ impl Store for Link {
         self.operation(self.rows.reseal(table, row, value)).await
     }
 
-    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
-        let done = self.operation(self.rows.delete(table, key, expect)).await;
-        if done.is_err() {
-            self.rows.answer_lost(table, key);
-        }
-        done
-    }
-
     async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {
         self.operation(self.rows.list(table, range)).await
     }
 
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {
         self.operation(self.rows.snapshot()).await
-    }
-
-    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
-        self.operation(self.rows.load(rows)).await
     }
 
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
