@@ -2,11 +2,11 @@
 
 use clap::{Args, Subcommand};
 
-use super::agent::{pair, unique};
 use super::client::Client;
 use super::failure::Failure;
 use super::output;
 use super::resource::{Column, Columns, ResourceContext, details};
+use super::resource::{pair, unique};
 use super::settings::Global;
 use super::terminal::table::moment;
 use keyward_model::{ConnectSession, ConnectSessionIssued, ConnectSessionSpec, Reference};
