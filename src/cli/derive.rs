@@ -16,7 +16,7 @@ use keyward_base::settings::{FieldText, parse_name};
 use keyward_model::Resource;
 
 /// What a command does to a resource, and with which of its members.
-pub(crate) trait Verb: Debug + Send + Sync + 'static {
+pub(crate) trait Purpose: Debug + Send + Sync + 'static {
     const CHANGES: bool = false;
     /// Only members within `settings`, or only others; `None`: both.
     const SETTINGS: Option<bool> = None;
@@ -36,17 +36,17 @@ pub(crate) enum AddingSettings {}
 #[derive(Debug)]
 pub(crate) enum Changing {}
 
-impl Verb for Adding {}
+impl Purpose for Adding {}
 
-impl Verb for AddingPlain {
+impl Purpose for AddingPlain {
     const SETTINGS: Option<bool> = Some(false);
 }
 
-impl Verb for AddingSettings {
+impl Purpose for AddingSettings {
     const SETTINGS: Option<bool> = Some(true);
 }
 
-impl Verb for Changing {
+impl Purpose for Changing {
     const CHANGES: bool = true;
 }
 
@@ -96,7 +96,7 @@ const SETTINGS: &str = "settings";
 /// What `--clear` takes away of settings.
 const ALL: &str = "all";
 
-impl<R: Resource, V: Verb> MemberArgs<R, V> {
+impl<R: Resource, V: Purpose> MemberArgs<R, V> {
     fn keys() -> Vec<Key> {
         let mut keys = keys_of::<R::Spec>();
         match V::CHANGES {
@@ -198,7 +198,7 @@ impl<R: Resource, V: Verb> MemberArgs<R, V> {
     }
 }
 
-impl<R: Resource, V: Verb> Args for MemberArgs<R, V> {
+impl<R: Resource, V: Purpose> Args for MemberArgs<R, V> {
     fn augment_args(mut command: Command) -> Command {
         for member in Self::members() {
             let clear = member.option.clear.filter(|_| V::CHANGES);
@@ -228,7 +228,7 @@ impl<R: Resource, V: Verb> Args for MemberArgs<R, V> {
     }
 }
 
-impl<R: Resource, V: Verb> FromArgMatches for MemberArgs<R, V> {
+impl<R: Resource, V: Purpose> FromArgMatches for MemberArgs<R, V> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let (mut given, mut cleared) = (Vec::new(), Vec::new());
         for member in Self::members() {

@@ -13,7 +13,7 @@ use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::database::DatabaseProtocol;
-use super::keys::section;
+use super::keys::{Section, section};
 use super::rare::SharedDefault;
 use super::time::{format_duration, parse_duration};
 
@@ -196,38 +196,30 @@ impl Settings {
         }
     }
 
-    /// The first setting that has no effect on connections of a provider: those of requests for a database, those of
-    /// databases for any other, and those that its protocol does not have.
+    /// The first setting that has no effect on connections of a provider.
+    ///
+    /// # Panics
+    /// When settings have no JSON, in which they are stored.
     pub fn without_effect(&self, protocol: Option<DatabaseProtocol>) -> Option<&'static str> {
-        let of_requests = [
-            (self.timeout.is_some(), "timeout"),
-            (self.retry.is_some(), "retry"),
-            (self.rate_limit.is_some(), "rate_limit"),
-            (self.concurrency.is_some(), "concurrency"),
-            (self.user_agent.is_some(), "user_agent"),
-            (!self.headers.is_empty(), "headers"),
-            (self.upgrades.is_some(), "upgrades"),
-        ];
+        let set = serde_json::to_value(self).expect("they are stored as JSON");
+        let mut names = Self::keys().into_iter().map(|key| key.name);
+        names.find(|name| set.get(name).is_some() && !Self::has_effect(name, protocol))
+    }
+
+    /// Whether connections of a provider have a setting: databases those of databases that their protocol has, any other
+    /// those of requests.
+    pub fn has_effect(name: &str, protocol: Option<DatabaseProtocol>) -> bool {
         let has = |setting: fn(DatabaseProtocol) -> bool| protocol.is_some_and(setting);
-        let of_databases = [
-            (self.read_only.is_some() && protocol.is_none(), "read_only"),
-            (
-                self.statement_timeout.is_some() && !has(DatabaseProtocol::has_statement_timeout),
-                "statement_timeout",
-            ),
-            (self.statements.is_some() && !has(DatabaseProtocol::has_statements), "statements"),
-            (self.tables.is_some() && !has(DatabaseProtocol::has_statements), "tables"),
-            (self.functions.is_some() && !has(DatabaseProtocol::has_statements), "functions"),
-            (self.role.is_some() && !has(DatabaseProtocol::has_role), "role"),
-            (self.rows_max.is_some() && !has(DatabaseProtocol::has_answer_limits), "rows_max"),
-            (self.bytes_max.is_some() && !has(DatabaseProtocol::has_answer_limits), "bytes_max"),
-            (
-                self.audit_statements.is_some() && !has(DatabaseProtocol::has_statements),
-                "audit_statements",
-            ),
-        ];
-        let of_requests = of_requests.into_iter().filter(|_| protocol.is_some());
-        of_requests.chain(of_databases).find(|(is_set, _)| *is_set).map(|(_, name)| name)
+        match name {
+            "read_only" => protocol.is_some(),
+            "statement_timeout" => has(DatabaseProtocol::has_statement_timeout),
+            "statements" | "tables" | "functions" | "audit_statements" => {
+                has(DatabaseProtocol::has_statements)
+            }
+            "role" => has(DatabaseProtocol::has_role),
+            "rows_max" | "bytes_max" => has(DatabaseProtocol::has_answer_limits),
+            _ => protocol.is_none(),
+        }
     }
 
     /// Whether sessions have rules on their statements.

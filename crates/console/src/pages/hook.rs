@@ -9,7 +9,7 @@ use super::hooks::{destination, state_of};
 use super::timeline;
 use crate::frame::{Page, Section};
 use crate::parts::{
-    Action, Check, Field, Subpage, ago, copyable, count, danger_zone, empty, facts, head,
+    Action, Check, Field, Subpage, ago, copyable, count, danger_zone, edits, empty, facts, head,
     last_delivery, links, lock, settings_nav,
 };
 use crate::visit::{Console, PageError, Tagged, Visit, segment, with_query};
@@ -268,16 +268,8 @@ fn about(view: &View) -> Markup {
 }
 
 fn settings(view: &View) -> Markup {
-    let to = Field {
-        name: "to",
-        label: "URL of your program",
-        kind: "url",
-        value: view.hook.spec.to.as_deref(),
-        help: Some("Without it, events wait for: keyward hook listen"),
-        is_optional: true,
-        empties: true,
-        ..Field::default()
-    };
+    // Which service signs is decided where the hook is made.
+    let is_edited = |name: &str| !["connection", "scheme"].contains(&name);
     let secret = Field {
         name: "secret",
         label: "New secret of the service",
@@ -297,7 +289,7 @@ fn settings(view: &View) -> Markup {
                 details #edit {
                     summary { "Edit" }
                     form method="post" data-api=(view.path("PATCH", "")) data-tag=[view.tag.as_deref()] data-done="Saved." {
-                        (to.show())
+                        (edits(&view.hook.spec, is_edited))
                         button.first { "Save settings" }
                     }
                 }

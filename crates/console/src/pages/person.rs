@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::people::{role_word, roles, state_of};
 use super::{means, personal_tokens, timeline};
 use crate::frame::{Page, Section};
-use crate::parts::{Action, Field, ago, chips, count, empty, facts, head, mark};
+use crate::parts::{Action, ago, chips, count, edits, empty, facts, head, mark};
 use crate::visit::{Console, PageError, Tagged, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{Event, List};
@@ -292,15 +292,6 @@ fn about(user: &Shown<User>) -> Markup {
 
 fn settings(view: &View) -> Markup {
     let spec = &view.user.spec;
-    let email = Field {
-        name: "email",
-        label: "E-mail address",
-        kind: "email",
-        value: spec.email.as_deref(),
-        is_optional: true,
-        empties: true,
-        ..Field::default()
-    };
     html! {
         section.panel {
             header { h2 { "Settings" } }
@@ -308,7 +299,7 @@ fn settings(view: &View) -> Markup {
                 summary { "Edit" }
                 form method="post" data-api=(view.api("PATCH")) data-tag=[view.tag.as_deref()] data-done="Saved. It counts from the next request on." {
                     @if !view.is_end_user() { (roles(spec.role)) }
-                    (email.show())
+                    (edits(spec, |name| name == "email"))
                     button.first { "Save settings" }
                 }
             } }

@@ -8,7 +8,7 @@ use super::timeline;
 use super::webhooks::{event_checkboxes, state_of};
 use crate::frame::{Page, Section};
 use crate::parts::{
-    Action, Field, Subpage, ago, chips, copyable, count, danger_zone, facts, head, last_delivery,
+    Action, Subpage, ago, chips, copyable, count, danger_zone, edits, facts, head, last_delivery,
     lock, settings_nav,
 };
 use crate::visit::{Console, PageError, Tagged, Visit, segment};
@@ -218,20 +218,13 @@ fn about(webhook: &Shown<Webhook>) -> Markup {
 fn settings(view: &View) -> Markup {
     let spec = &view.webhook.spec;
     let chosen: Vec<_> = spec.events.iter().map(|kind| kind.code()).collect();
-    let url = Field {
-        name: "url",
-        label: "URL",
-        kind: "url",
-        value: Some(&spec.url),
-        ..Field::default()
-    };
     html! {
         section.panel {
             header { h2 { "Settings" } }
             div.body { details #edit {
                 summary { "Edit" }
                 form method="post" data-api=(view.path("PATCH", "")) data-tag=[view.tag.as_deref()] data-done="Saved." {
-                    (url.show())
+                    (edits(spec, |name| name == "url"))
                     (event_checkboxes(&view.types, &chosen))
                     button.first { "Save settings" }
                 }
