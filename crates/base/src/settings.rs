@@ -21,7 +21,7 @@ mod databases;
 mod error;
 mod headers;
 
-pub use databases::{NamePattern, RoleName, StatementKind, parse_bytes_max, parse_rows_max};
+pub use databases::{NamePattern, RoleName, StatementKind};
 pub use error::SettingsError;
 pub use headers::{FieldText, Headers, parse_name};
 
@@ -342,49 +342,35 @@ impl fmt::Display for Rate {
     }
 }
 
-/// Checks that `of` is 1 to 10.
-///
-/// # Errors
-/// When it is out of bounds.
-pub fn parse_attempts(of: u64) -> Result<u32, SettingsError> {
-    u32::try_from(of).ok().filter(|n| (1..=10).contains(n)).ok_or(SettingsError::Attempts)
-}
-
-/// Checks that `of` is 1 to 100000.
-///
-/// # Errors
-/// When it is out of bounds.
-pub fn parse_concurrency(of: u64) -> Result<u32, SettingsError> {
-    u32::try_from(of).ok().filter(|n| (1..=100_000).contains(n)).ok_or(SettingsError::Concurrency)
-}
-
 /// Checks that a retry after this status makes sense: the failure is temporary and not caused by the request.
-///
-/// # Errors
-/// When it does not.
-pub fn parse_status(of: u64) -> Result<u16, SettingsError> {
+fn status(of: u64) -> Result<u16, SettingsError> {
     match u16::try_from(of) {
         Ok(status @ (408 | 409 | 425 | 429 | 500..=599)) => Ok(status),
         status => Err(SettingsError::Status(status.unwrap_or(u16::MAX))),
     }
 }
 
+/// Serde adapter: how often a request is sent, 1 to 10.
 fn attempts<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
-    parse_attempts(u64::deserialize(d)?).map_err(D::Error::custom)
+    match u32::try_from(u64::deserialize(d)?) {
+        Ok(count @ 1..=10) => Ok(count),
+        _ => Err(D::Error::custom(SettingsError::Attempts)),
+    }
 }
 
-/// Serde adapter: a checked concurrency.
-///
-/// # Errors
-/// When it is out of bounds.
-pub fn concurrency<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
-    let given = Option::<u64>::deserialize(d)?;
-    given.map(parse_concurrency).transpose().map_err(D::Error::custom)
+/// Serde adapter: exchanges at once, 1 to 100000.
+fn concurrency<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
+    let given = Option::<u64>::deserialize(d)?.map(u32::try_from).transpose();
+    match given {
+        Ok(None) => Ok(None),
+        Ok(Some(count @ 1..=100_000)) => Ok(Some(count)),
+        _ => Err(D::Error::custom(SettingsError::Concurrency)),
+    }
 }
 
 fn statuses<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u16>, D::Error> {
     let given = Vec::<u64>::deserialize(d)?;
-    let statuses: Result<Vec<u16>, _> = given.into_iter().map(parse_status).collect();
+    let statuses: Result<Vec<u16>, _> = given.into_iter().map(status).collect();
     let mut statuses = statuses.map_err(D::Error::custom)?;
     statuses.sort_unstable();
     statuses.dedup();

@@ -1,50 +1,57 @@
 //! The settings of a connection as people read them.
 
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
 use crate::cli::terminal::table::fields;
-use keyward_base::settings::Settings;
+use keyward_base::keys::Section;
+use keyward_base::settings::{Retry, Settings};
+use keyward_base::time::format_duration;
 
 /// Lines for a person; none for what is as for every request.
 pub(in crate::cli) fn shown(settings: &Settings) -> String {
     fields(&rows(settings))
 }
 
-/// The same as names and values, some of which are empty.
+/// The settings that have one line each: the member, and its word.
+static WORDS: LazyLock<Vec<(&str, String)>> = LazyLock::new(|| {
+    let names = Settings::keys().into_iter().map(|key| key.name).filter(|name| *name != "headers");
+    names.map(|name| (name, name.replace('_', " "))).collect()
+});
+
+/// The same as names and values. Those of requests are among them also if they are empty.
 pub(in crate::cli) fn rows(settings: &Settings) -> Vec<(&'static str, String)> {
-    let text = |value: Option<String>| value.unwrap_or_default();
-    let retry = settings.retry.as_ref().map(|retry| {
-        let statuses: Vec<_> = retry.statuses().iter().map(ToString::to_string).collect();
-        let wait = keyward_base::time::format_duration(retry.wait_max());
-        format!("{} attempts, on {}, waits up to {wait}", retry.attempts(), statuses.join(" "))
-    });
-    let mut rows = vec![
-        ("timeout", text(settings.timeout.map(|wait| wait.to_string()))),
-        ("retry", text(retry)),
-        ("rate limit", text(settings.rate_limit.map(|rate| rate.to_string()))),
-        ("concurrency", text(settings.concurrency.map(|max| max.to_string()))),
-        ("user agent", text(settings.user_agent.as_ref().map(ToString::to_string))),
-    ];
-    let upgrades = settings.upgrades.as_ref();
-    rows.extend(upgrades.map(|all| ("upgrades", listed(all))));
-    // Of databases alone.
-    rows.extend(settings.read_only.map(|is_set| ("read only", is_set.to_string())));
-    let timeout = settings.statement_timeout;
-    rows.extend(timeout.map(|wait| ("statement timeout", wait.to_string())));
-    rows.extend(settings.statements.as_ref().map(|kinds| ("statements", listed(kinds))));
-    rows.extend(settings.tables.as_ref().map(|tables| ("tables", listed(tables))));
-    rows.extend(settings.functions.as_ref().map(|names| ("functions", listed(names))));
-    rows.extend(settings.role.as_ref().map(|role| ("role", role.to_string())));
-    rows.extend(settings.rows_max.map(|max| ("rows max", max.to_string())));
-    rows.extend(settings.bytes_max.map(|max| ("bytes max", max.to_string())));
-    let recorded = settings.audit_statements;
-    rows.extend(recorded.map(|is_set| ("audit statements", is_set.to_string())));
+    let now = serde_json::to_value(settings).unwrap_or_default();
+    let mut rows = Vec::new();
+    for (name, word) in WORDS.iter() {
+        let text = match (*name, &settings.retry) {
+            ("retry", Some(retry)) => retried(retry),
+            _ => text(&now[*name]),
+        };
+        if !text.is_empty() || Settings::has_effect(name, None) {
+            rows.push((word.as_str(), text));
+        }
+    }
     for (name, value) in settings.headers.iter() {
         rows.push(("header", format!("{name}: {}", value.to_str().unwrap_or_default())));
     }
     rows
 }
 
-fn listed<'a, T: ToString + 'a>(all: impl IntoIterator<Item = &'a T>) -> String {
-    all.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+fn retried(retry: &Retry) -> String {
+    let statuses: Vec<_> = retry.statuses().iter().map(ToString::to_string).collect();
+    let wait = format_duration(retry.wait_max());
+    format!("{} attempts, on {}, waits up to {wait}", retry.attempts(), statuses.join(" "))
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(" "),
+        value => value.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -61,5 +68,8 @@ mod tests {
         });
         insta::assert_snapshot!(shown(&serde_json::from_value(settings).unwrap()));
         assert_eq!(shown(&Settings::default()), "");
+        let of_database = json!({"read_only": true, "tables": ["a", "b.*"], "rows_max": 5});
+        let told = shown(&serde_json::from_value(of_database).unwrap());
+        assert_eq!(told, "read only     true\ntables        a b.*\nrows max      5\n");
     }
 }
