@@ -15,8 +15,8 @@ use super::connections::{
 use super::{streams, timeline};
 use crate::frame::{Page, Section};
 use crate::parts::{
-    Action, ago, chips, danger_zone, edits, facts, failures, head, lock, mark, scope_list, series,
-    values,
+    Action, ago, chips, danger_zone, edit, edits, facts, failures, head, lock, mark, scope_list,
+    series, settings_panel, values,
 };
 use crate::visit::{Console, PageError, Tagged, Visit, segment, sentence};
 use keyward_api::handler::get;
@@ -332,21 +332,9 @@ fn scopes(connection: &Shown<Connection>) -> Markup {
 
 fn settings(view: &View) -> Markup {
     let spec = &view.connection.spec;
-    html! {
-        section.panel {
-            header { h2 { "Settings" } }
-            div.body {
-                details #edit {
-                    summary { "Edit" }
-                    form method="post" data-api=(format!("PATCH /connections/{}", segment(&spec.name))) data-tag=[view.tag.as_deref()]
-                        data-done="Saved." {
-                        (edits(spec, has_effect(&view.connection)))
-                        button.first { "Save settings" }
-                    }
-                }
-            }
-        }
-    }
+    let api = format!("PATCH /connections/{}", segment(&spec.name));
+    let inputs = edits(spec, has_effect(&view.connection));
+    settings_panel(&edit(&api, view.tag.as_deref(), "Saved.", &inputs))
 }
 
 /// Whether a member can be set: settings are of requests, or of sessions with a database.

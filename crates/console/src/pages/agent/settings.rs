@@ -4,14 +4,13 @@
 
 use maud::{Markup, html};
 
-use crate::parts::{Field, chips, edits};
+use crate::parts::{Field, chips, edit, edits, settings_panel};
 use crate::visit::segment;
 use keyward_model::{Agent, Shown};
 
 /// The member that has a panel of its own.
 const END_USERS: &str = "user_providers";
 
-/// Not live: what was typed would get the tag of another version.
 pub(super) fn panel(agent: &Shown<Agent>, tag: Option<&str>) -> Markup {
     let allow = agent.spec.allow.as_deref();
     let sets = allow.unwrap_or_default().join(" ");
@@ -30,19 +29,8 @@ pub(super) fn panel(agent: &Shown<Agent>, tag: Option<&str>) -> Markup {
         ..Field::default()
     };
     let api = format!("PATCH /agents/{}", segment(&agent.spec.name));
-    html! {
-        section.panel {
-            header { h2 { "Settings" } }
-            div.body { details #edit {
-                summary { "Edit" }
-                form method="post" data-api=(api) data-tag=[tag] data-done="Saved. It counts from the next request on." {
-                    (edits(&agent.spec, |name| name != END_USERS))
-                    (sets.show())
-                    button.first { "Save settings" }
-                }
-            } }
-        }
-    }
+    let inputs = html! { (edits(&agent.spec, |name| name != END_USERS)) (sets.show()) };
+    settings_panel(&edit(&api, tag, "Saved. It counts from the next request on.", &inputs))
 }
 
 /// `edits`: whether the reader may change it.
