@@ -10,19 +10,19 @@ use serde::Serialize;
 use self::token::Paste;
 use super::allow::{self, Allow};
 use super::client::{Client, segment};
+use super::derive::{Adding, MemberArgs};
 use super::environment::placeholders;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::ownership::{NewOwner, VisibilityArgs, owner_of};
 use super::resource::{Column, Columns, Named, ResourceContext, path};
-pub(super) use super::resource::{pair, unique};
 use super::settings::{Global, quoted};
 use super::terminal::confirm::Removal;
 use super::terminal::table::{TableLayout, fields, moment, pairs};
 use keyward_api::wire::{List, TokenIssued};
 use keyward_model::{
-    Agent, AgentCreateOptions, AgentSpec, BindingLimits, BindingPatch, BindingShown, BindingSpec,
-    Connection, Reference, Shown, TokenShown,
+    Agent, BindingLimits, BindingPatch, BindingShown, BindingSpec, Connection, Reference, Shown,
+    TokenShown,
 };
 use keyward_rules::policy::OwnAuthorization;
 
@@ -72,20 +72,10 @@ pub(crate) enum Command {
 pub(crate) struct Add {
     /// letters, digits, - . _ ~
     name: String,
-    /// a label; may be given several times
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
-    labels: Vec<(String, String)>,
-    /// environment: connections of another one cannot be bound
-    #[arg(long = "env", value_name = "ENV")]
-    environment: Option<String>,
     #[command(flatten)]
     allow: Allow,
-    /// provider at which it acts for end users, in sessions; several times; *: all
-    #[arg(long = "user-provider", value_name = "ID", value_delimiter = ',')]
-    user_providers: Vec<String>,
-    /// the owner, a user; default: the user of KEYWARD_TOKEN, else the organisation
-    #[arg(long, value_name = "USER")]
-    owner: Option<String>,
+    #[command(flatten)]
+    members: MemberArgs<Agent, Adding>,
 }
 
 #[derive(Debug, Args)]
@@ -119,15 +109,6 @@ pub(crate) struct Unbind {
     /// names or ids of connections
     #[arg(required = true, value_name = "CONNECTION")]
     connections: Vec<String>,
-}
-
-/// The body of a request that adds one.
-#[derive(Debug, Serialize)]
-struct New {
-    #[serde(flatten)]
-    spec: AgentSpec,
-    #[serde(flatten)]
-    options: AgentCreateOptions,
 }
 
 /// What `agent add` prints as JSON.
@@ -173,12 +154,9 @@ impl Command {
 
 impl Add {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
-        let labels = unique(self.labels)?;
-        let allow = self.allow.given()?;
-        let Self { environment, user_providers, .. } = self;
-        let spec =
-            AgentSpec { labels, environment, allow, user_providers, ..AgentSpec::named(self.name) };
-        let new = New { spec, options: AgentCreateOptions { owner: self.owner } };
+        let mut new = set::with_providers(self.members.body()?);
+        new.insert("name".to_owned(), self.name.into());
+        new.extend(self.allow.given()?.map(|sets| ("allow".to_owned(), sets.into())));
         let agent: Shown<Agent> = client.post("/api/v1/agents", &new).await?;
         let first = serde_json::json!({});
         let at = format!("{}/tokens", path::<Agent>(agent.id.as_str()));
@@ -268,7 +246,7 @@ fn told(agent: &str, binding: &BindingShown) -> String {
 }
 
 /// `refuse` or `pass`, as an argument.
-pub(super) fn own_authorization(text: &str) -> Result<OwnAuthorization, String> {
+fn own_authorization(text: &str) -> Result<OwnAuthorization, String> {
     serde_json::from_value(text.into()).map_err(|_| "write refuse or pass".to_owned())
 }
 

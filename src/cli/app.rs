@@ -4,10 +4,11 @@ mod given;
 
 use clap::{Args, Subcommand};
 
-use self::given::{AppArguments, GivenSecret, Secrets};
+use self::given::{GivenSecret, Secrets};
 use super::client::Client;
 use super::connect::registration;
 use super::connection::secrets;
+use super::derive::{Adding, MemberArgs, SetArgs, something};
 use super::failure::Failure;
 use super::output;
 use super::provider;
@@ -80,26 +81,18 @@ pub(crate) struct Add {
     #[command(flatten)]
     secrets: Secrets,
     #[command(flatten)]
-    given: AppArguments,
+    members: MemberArgs<App, Adding>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Set {
-    /// name or id
-    name: String,
-    /// another client id
-    #[arg(long, value_name = "ID")]
-    client_id: Option<String>,
     /// remove its secret
     #[arg(long, conflicts_with_all = ["secret_stdin", "secret_files", "references"])]
     public: bool,
-    /// remove a setting, such as refresh-buffer or url=token; several times
-    #[arg(long, value_name = "SETTING")]
-    clear: Vec<String>,
     #[command(flatten)]
     secrets: Secrets,
     #[command(flatten)]
-    given: AppArguments,
+    given: SetArgs<App>,
 }
 
 impl Command {
@@ -151,7 +144,7 @@ impl Add {
             let typed = Typed::from_prompt(&format!("{secret_word} (not shown)"))?;
             secrets.insert("client_secret".to_owned(), GivenSecret::Text(typed));
         }
-        let mut new = self.given.to_json()?;
+        let mut new = self.members.body()?;
         for (key, value) in [
             ("provider", serde_json::json!(provider.id)),
             ("name", serde_json::json!(self.name.as_ref().unwrap_or(&provider.id))),
@@ -237,16 +230,10 @@ impl Set {
     ) -> Result<(), Failure> {
         let secrets = self.secrets.read()?;
         let secrets = (self.public || !secrets.is_empty()).then_some(secrets);
-        let mut rest = self.given.patch(&self.clear)?;
-        if let Some(client_id) = self.client_id {
-            rest.insert("client_id".to_owned(), client_id.into());
-        }
-        if rest.is_empty() && secrets.is_none() {
-            let failure = Failure::usage("nothing to change");
-            return Err(failure.hint("name a setting, or --secret-stdin client_secret"));
-        }
+        let rest = self.given.members.body()?;
+        let rest = if secrets.is_some() { rest } else { something(rest)? };
         let request = given::AppRequest { rest, secrets };
-        let now: AppChanged = client.patch(&path::<App>(&self.name), &request).await?;
+        let now: AppChanged = client.patch(&path::<App>(&self.given.name), &request).await?;
         output::show(global.json, &now, changed)
     }
 }

@@ -283,7 +283,7 @@ impl<'a> ConnectWizard<'a> {
         agent: Option<&Shown<Agent>>,
         created: &mut CreatedResources,
     ) -> Result<Option<ConnectResult>, Failure> {
-        let environment = new.environment.clone();
+        let environment = new.members.get("environment").cloned();
         let added: ConnectionCreated =
             self.context.client.post("/api/v1/connections", &new).await?;
         created.connection = Some(added.connection.id.clone());
@@ -389,7 +389,7 @@ impl<'a> ConnectWizard<'a> {
         if named.name != provider.id {
             add("--name", &named.name);
         }
-        for app in named.app.iter().chain(&questions.options.app) {
+        for app in named.app.as_deref().into_iter().chain(questions.options.app()) {
             add("--app", app);
         }
         match self.agent {

@@ -2,14 +2,14 @@
 
 use clap::{Args, Subcommand};
 
-use super::agent::{pair, unique};
 use super::client::Client;
+use super::derive::{Adding, MemberArgs};
 use super::failure::Failure;
 use super::output;
 use super::resource::{Column, Columns, ResourceContext, details};
 use super::settings::Global;
 use super::terminal::table::moment;
-use keyward_model::{ConnectSession, ConnectSessionIssued, ConnectSessionSpec, Reference};
+use keyward_model::{ConnectSession, ConnectSessionIssued};
 
 pub(crate) const EXAMPLES: &str = "\
 examples:
@@ -28,7 +28,7 @@ pub(crate) struct Command {
     #[command(subcommand)]
     verb: Option<Verb>,
     #[command(flatten)]
-    new: New,
+    new: MemberArgs<ConnectSession, Adding>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -51,42 +51,11 @@ enum Verb {
     },
 }
 
-#[derive(Debug, Args)]
-struct New {
-    /// who will own the connection; default: the owner of --connection, or you
-    #[arg(long, value_name = "USER")]
-    user: Option<String>,
-    /// a provider to choose from; may be given several times; default: all
-    #[arg(long = "provider", value_name = "PROVIDER", conflicts_with = "connection")]
-    providers: Vec<String>,
-    /// a connection of the user that is connected again, instead of a new one
-    #[arg(long, value_name = "NAME")]
-    connection: Option<String>,
-    /// a scope to request; may be given several times
-    #[arg(long = "scope", value_name = "SCOPE")]
-    scopes: Vec<String>,
-    /// where the browser goes in the end; its origin is in `connect.return_urls`
-    #[arg(long, value_name = "URL")]
-    return_url: Option<String>,
-    /// leads to the provider at once, for a platform with pages of its own
-    #[arg(long, requires = "return_url")]
-    headless: bool,
-    /// the auth method of a headless consent
-    #[arg(long, value_name = "METHOD", requires = "headless")]
-    auth: Option<String>,
-    /// a value of a host variable, for a headless consent
-    #[arg(long = "var", value_name = "KEY=VALUE", value_parser = pair, requires = "headless")]
-    variables: Vec<(String, String)>,
-    /// what it is for
-    #[arg(long)]
-    label: Option<String>,
-}
-
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let asked = ResourceContext { global, client: Client::open(global).await? };
         match self.verb {
-            None => self.new.run(global, &asked.client).await,
+            None => make(&self.new, global, &asked.client).await,
             Some(Verb::List { q }) => asked.list::<ConnectSession>(q.as_deref()).await,
             Some(Verb::Show { id }) => asked.show::<ConnectSession>(&id).await,
             Some(Verb::Revoke { id }) => asked.revoke::<ConnectSession>(id).await,
@@ -94,35 +63,25 @@ impl Command {
     }
 }
 
-impl New {
-    async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
-        let Self { user, providers, connection, scopes, return_url, label, .. } = self;
-        let spec = ConnectSessionSpec {
-            user: user.as_deref().map(Reference::new),
-            providers: Some(providers).filter(|named| !named.is_empty()),
-            connection: connection.as_deref().map(Reference::new),
-            scopes,
-            return_url,
-            headless: self.headless,
-            auth: self.auth,
-            variables: unique(self.variables)?,
-            label,
-        };
-        let made: ConnectSessionIssued = client.post("/api/v1/connect-sessions", &spec).await?;
-        let keyward = global.keyward();
-        let gateway = match client.is_private() {
-            true => format!("\n\nno gateway runs here; the link needs it: {keyward} serve"),
-            false => String::new(),
-        };
-        output::show(global.json, &made, |ConnectSessionIssued { session, url }| {
-            format!(
-                "{}\nthe link, shown only now; it works once, for 30 minutes:\n  {url}\n\nits result: {keyward} \
+async fn make(
+    new: &MemberArgs<ConnectSession, Adding>,
+    global: &Global,
+    client: &Client,
+) -> Result<(), Failure> {
+    let made: ConnectSessionIssued = client.post("/api/v1/connect-sessions", &new.body()?).await?;
+    let keyward = global.keyward();
+    let gateway = match client.is_private() {
+        true => format!("\n\nno gateway runs here; the link needs it: {keyward} serve"),
+        false => String::new(),
+    };
+    output::show(global.json, &made, |ConnectSessionIssued { session, url }| {
+        format!(
+            "{}\nthe link, shown only now; it works once, for 30 minutes:\n  {url}\n\nits result: {keyward} \
                  connect-link show {}{gateway}\n",
-                details(session),
-                session.id
-            )
-        })
-    }
+            details(session),
+            session.id
+        )
+    })
 }
 
 impl Columns for ConnectSession {

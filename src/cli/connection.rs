@@ -24,6 +24,7 @@ use self::options::Options;
 use self::state::path;
 use self::state::{state, state_after_is};
 use super::client::Client;
+use super::derive::{AddingSettings, MemberArgs};
 use super::failure::Failure;
 use super::ownership::{NewOwner, VisibilityArgs, owner_of};
 use super::resource::Named;
@@ -142,9 +143,7 @@ pub(crate) struct Add {
     #[command(flatten)]
     how: consent::ConsentOptions,
     #[command(flatten)]
-    said: description::DescriptionArgs,
-    #[command(flatten)]
-    settings: settings::SettingArguments,
+    settings: MemberArgs<Connection, AddingSettings>,
 }
 
 impl Command {

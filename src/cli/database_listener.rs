@@ -2,11 +2,11 @@
 //! gateway runs.
 
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value};
 
 use super::client::Client;
+use super::derive::{Adding, MemberArgs, SetArgs};
 use super::failure::Failure;
-use super::resource::{Column, Columns, Named, ResourceContext, members};
+use super::resource::{Column, Columns, Named, ResourceContext};
 use super::settings::Global;
 use super::terminal::confirm::Removal;
 use super::terminal::table::moment;
@@ -35,7 +35,7 @@ pub(crate) enum Command {
     /// show one: where it is open, or why it is not
     Show(Named),
     /// change one; its sessions end
-    Set(Set),
+    Set(SetArgs<DatabaseListener>),
     /// close one; its sessions end
     Remove(Removal),
 }
@@ -44,95 +44,23 @@ pub(crate) enum Command {
 pub(crate) struct Add {
     /// letters, digits, - _ .
     name: String,
-    /// 127.0.0.1:PORT or [::1]:PORT, port 0 for any; unix:NAME in the data directory
-    #[arg(long, value_name = "PLACE")]
-    at: String,
     #[command(flatten)]
-    terms: ListenerTermArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Set {
-    /// name or id
-    name: String,
-    /// another place
-    #[arg(long, value_name = "PLACE")]
-    at: Option<String>,
-    #[command(flatten)]
-    terms: ListenerTermArgs,
-    /// each session names its connection
-    #[arg(long, conflicts_with = "connection")]
-    any_connection: bool,
-    /// each session gives a token
-    #[arg(long, conflicts_with = "agent")]
-    any_agent: bool,
-    /// clients of MySQL see 8.0.11-keyward
-    #[arg(long, conflicts_with = "server_version")]
-    no_server_version: bool,
-}
-
-#[derive(Debug, Args)]
-struct ListenerTermArgs {
-    /// postgres, redis, mysql or mongodb; default: postgres
-    #[arg(long)]
-    protocol: Option<String>,
-    /// version that MySQL clients see before the login, such as 10.11.6-MariaDB
-    #[arg(long, value_name = "VERSION")]
-    server_version: Option<String>,
-    /// the connection of all sessions; default: each names one
-    #[arg(long, value_name = "NAME")]
-    connection: Option<String>,
-    /// the agent of all sessions, which need no token: only at a socket
-    #[arg(long, value_name = "NAME")]
-    agent: Option<String>,
+    members: MemberArgs<DatabaseListener, Adding>,
 }
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let asked = ResourceContext { global, client: Client::open(global).await? };
         match self {
-            Self::Add(Add { name, at, terms }) => {
-                let mut new = terms.members();
+            Self::Add(Add { name, members }) => {
+                let mut new = members.body()?;
                 new.insert("name".to_owned(), name.into());
-                new.insert("at".to_owned(), at.into());
                 asked.add::<DatabaseListener, _>(&new, added).await
             }
             Self::List { q } => asked.list::<DatabaseListener>(q.as_deref()).await,
             Self::Show(Named { name }) => asked.show::<DatabaseListener>(&name).await,
-            Self::Set(set) => {
-                let patch = set.patch()?;
-                asked.set::<DatabaseListener>(&set.name, &patch).await
-            }
+            Self::Set(set) => asked.set::<DatabaseListener>(&set.name, &set.members.patch()?).await,
             Self::Remove(removal) => asked.remove::<DatabaseListener>(removal).await,
-        }
-    }
-}
-
-impl ListenerTermArgs {
-    fn members(&self) -> Map<String, Value> {
-        members([
-            ("protocol", self.protocol.clone().map(Value::from)),
-            ("server_version", self.server_version.clone().map(Value::from)),
-            ("connection", self.connection.clone().map(Value::from)),
-            ("agent", self.agent.clone().map(Value::from)),
-        ])
-    }
-}
-
-impl Set {
-    fn patch(&self) -> Result<Map<String, Value>, Failure> {
-        let mut patch = self.terms.members();
-        patch.extend(members([
-            ("at", self.at.clone().map(Value::from)),
-            ("connection", self.any_connection.then_some(Value::Null)),
-            ("agent", self.any_agent.then_some(Value::Null)),
-            ("server_version", self.no_server_version.then_some(Value::Null)),
-        ]));
-        match patch.is_empty() {
-            false => Ok(patch),
-            true => Err(Failure::usage("nothing to change").hint(
-                "name an --at, a --protocol, a --server-version, a --connection or an --agent, or --any-connection, --any-agent or --no-server-version",
-            )),
         }
     }
 }

@@ -3,11 +3,12 @@
 use clap::Subcommand;
 
 use super::client::Client;
+use super::derive::{Adding, MemberArgs};
 use super::failure::Failure;
 use super::resource::{Column, Columns, Named, ResourceContext};
 use super::settings::Global;
 use super::terminal::confirm::Removal;
-use keyward_model::{Honeytoken, HoneytokenSpec, Shown};
+use keyward_model::{Honeytoken, Shown};
 
 /// Characters of a text in a list; `--json` tells all of it.
 const TEXT_CHARS_SHOWN: usize = 40;
@@ -23,12 +24,8 @@ pub(crate) enum Command {
     Add {
         /// its name, such as where it is left: letters, digits, - _ .
         name: String,
-        /// in the shape of this provider's keys
-        #[arg(long, value_name = "ID")]
-        provider: Option<String>,
-        /// revoke the token of the agent that sends it
-        #[arg(long)]
-        revoke: bool,
+        #[command(flatten)]
+        members: MemberArgs<Honeytoken, Adding>,
     },
     /// list them
     List {
@@ -46,8 +43,9 @@ impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let asked = ResourceContext { global, client: Client::open(global).await? };
         match self {
-            Self::Add { name, provider, revoke } => {
-                let new = HoneytokenSpec { name, provider, revokes: revoke };
+            Self::Add { name, members } => {
+                let mut new = members.body()?;
+                new.insert("name".to_owned(), name.into());
                 asked.add::<Honeytoken, Shown<Honeytoken>>(&new, added).await
             }
             Self::List { q } => asked.list::<Honeytoken>(q.as_deref()).await,

@@ -10,9 +10,10 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::client::{Client, segment};
+use super::derive::{Adding, MemberArgs, SetArgs};
 use super::failure::Failure;
 use super::output;
-use super::resource::{Column, Columns, Named, ResourceContext, patch, path};
+use super::resource::{Column, Columns, Named, ResourceContext, path};
 use super::settings::Global;
 use super::terminal::confirm::Removal;
 use super::terminal::secret::{Typed, can_ask};
@@ -42,7 +43,7 @@ pub(crate) enum Command {
     /// show one: its URL, what waits, the last delivery and refusal
     Show(Named),
     /// change one, pause or resume its deliveries
-    Set(Set),
+    Set(SetArgs<Hook>),
     /// set another secret of the service, or sign deliveries with another key
     #[command(
         after_help = "The previous secret or key is valid for one more day, unless --no-overlap is given."
@@ -100,15 +101,8 @@ pub(crate) enum Command {
 pub(crate) struct Add {
     /// letters, digits, - _ .
     name: String,
-    /// the connection whose provider posts here
-    #[arg(long, value_name = "NAME")]
-    connection: Option<String>,
-    /// how the service signs; default: as the provider of --connection does
-    #[arg(long, value_name = "SCHEME")]
-    scheme: Option<String>,
-    /// where events are posted; without it they wait for `keyward hook listen`
-    #[arg(long, value_name = "URL")]
-    to: Option<String>,
+    #[command(flatten)]
+    members: MemberArgs<Hook, Adding>,
     /// post nowhere: events wait for `keyward hook listen`; the default without --to
     #[arg(long, conflicts_with = "to")]
     queue: bool,
@@ -118,50 +112,6 @@ pub(crate) struct Add {
     /// read the secret of the service from a file
     #[arg(long, value_name = "FILE", conflicts_with = "secret_stdin")]
     secret_file: Option<PathBuf>,
-    #[command(flatten)]
-    bounds: HookBounds,
-}
-
-/// What a hook accepts and keeps.
-#[derive(Debug, Args, Serialize)]
-struct HookBounds {
-    /// longest body of a request, in bytes
-    #[arg(long, value_name = "BYTES")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body_max: Option<u64>,
-    /// how many delivered events are kept
-    #[arg(long, value_name = "NUMBER")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    keep_events: Option<u64>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Set {
-    /// name or id
-    name: String,
-    /// another URL
-    #[arg(long, value_name = "URL")]
-    to: Option<String>,
-    /// post nowhere: events wait for `keyward hook listen`
-    #[arg(long, conflicts_with = "to")]
-    queue: bool,
-    /// another connection, whose provider posts here
-    #[arg(long, value_name = "NAME")]
-    connection: Option<String>,
-    /// no connection: --scheme says how the service signs
-    #[arg(long, conflicts_with = "connection")]
-    no_connection: bool,
-    /// another scheme
-    #[arg(long, value_name = "SCHEME")]
-    scheme: Option<String>,
-    /// pause: requests are accepted, and their events wait
-    #[arg(long)]
-    pause: bool,
-    /// end the pause
-    #[arg(long, conflicts_with = "pause")]
-    resume: bool,
-    #[command(flatten)]
-    bounds: HookBounds,
 }
 
 /// What is posted to make one.
@@ -169,15 +119,9 @@ pub(crate) struct Set {
 struct New {
     name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    connection: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scheme: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    to: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<Typed>,
     #[serde(flatten)]
-    bounds: HookBounds,
+    members: Map<String, Value>,
 }
 
 #[derive(Serialize)]
@@ -207,7 +151,13 @@ impl Command {
             }
             Self::List { q } => asked.list::<Hook>(q.as_deref()).await,
             Self::Show(Named { name }) => asked.show::<Hook>(&name).await,
-            Self::Set(set) => asked.set::<Hook>(&set.name, &set.patch()?).await,
+            Self::Set(SetArgs { name, members }) => {
+                let mut patch = members.patch()?;
+                if patch.contains_key("to") {
+                    patch.insert("queue".to_owned(), Value::Null);
+                }
+                asked.set::<Hook>(&name, &patch).await
+            }
             Self::Rotate { name, secret_stdin, no_overlap } => {
                 let secret = secret_stdin.then(Typed::from_stdin).transpose()?;
                 let what =
@@ -249,17 +199,15 @@ impl Command {
 impl Add {
     /// Asks for the secret on a terminal. A service that hands it over needs none: then an empty line is right.
     fn read(self) -> Result<New, Failure> {
-        let Self { name, connection, scheme, to, queue: _, secret_stdin, secret_file, bounds } =
-            self;
-        let secret = match secret_file {
-            Some(file) => Some(Typed::from_file(&file)?),
-            None if secret_stdin => Some(Typed::from_stdin()?),
+        let secret = match &self.secret_file {
+            Some(file) => Some(Typed::from_file(file)?),
+            None if self.secret_stdin => Some(Typed::from_stdin()?),
             None if can_ask() => Typed::maybe_from_prompt(
                 "signing secret of the service (not shown; Enter if it sends one)",
             )?,
             None => None,
         };
-        Ok(New { name, connection, scheme, to, secret, bounds })
+        Ok(New { members: self.members.body()?, name: self.name, secret })
     }
 }
 
@@ -271,29 +219,6 @@ impl New {
         }
         let own = failure.advice().map(|hint| format!("{hint}; ")).unwrap_or_default();
         failure.hint(format!("{own}give it with --secret-stdin or --secret-file FILE"))
-    }
-}
-
-impl Set {
-    fn patch(&self) -> Result<Map<String, Value>, Failure> {
-        let has_place = self.to.is_some() || self.queue;
-        patch(
-            [
-                ("to", has_place.then(|| json!(self.to))),
-                ("queue", has_place.then_some(Value::Null)),
-                (
-                    "connection",
-                    (self.connection.is_some() || self.no_connection)
-                        .then(|| json!(self.connection)),
-                ),
-                ("scheme", self.scheme.as_ref().map(|scheme| json!(scheme))),
-                ("paused", (self.pause || self.resume).then(|| json!(self.pause))),
-                ("body_max", self.bounds.body_max.map(|bytes| json!(bytes))),
-                ("keep_events", self.bounds.keep_events.map(|number| json!(number))),
-            ],
-            "name a --to, a --connection or a --scheme, or --no-connection, --queue, --pause, --resume, \
-             --body-max or --keep-events",
-        )
     }
 }
 

@@ -19,6 +19,7 @@ mod connect_link;
 mod connection;
 mod consent;
 mod database_listener;
+mod derive;
 mod doctor;
 mod env;
 mod environment;

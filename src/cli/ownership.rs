@@ -12,16 +12,6 @@ use super::settings::Global;
 use keyward_base::id::UserId;
 use keyward_model::{Shown, User};
 
-/// Owner and visibility of a new connection.
-#[derive(Clone, Debug, Default, Args)]
-pub(crate) struct OwnershipArgs {
-    /// the owner, a user; default: the user of KEYWARD_TOKEN, else the organisation
-    #[arg(long, value_name = "USER")]
-    pub(crate) owner: Option<String>,
-    #[command(flatten)]
-    pub(crate) seen: VisibilityArgs,
-}
-
 /// Visibility of a connection.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct VisibilityArgs {

@@ -1,5 +1,5 @@
 //! What commands of several resources share: `list`, `show` and `remove`, made of a resource's columns; and
-//! `KEY=VALUE` arguments. `add` and `set` have flags of their own.
+//! `KEY=VALUE` arguments. The options of `add` and `set` are made in `derive`.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -8,7 +8,6 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
 
 use super::client::{Client, segment};
 use super::failure::Failure;
@@ -212,20 +211,6 @@ pub(crate) fn table<R: Columns>(all: &[Shown<R>], layout: &TableLayout) -> Strin
 pub(crate) fn details<R: Columns>(one: &Shown<R>) -> String {
     let texts = R::COLUMNS.iter().filter_map(|column| Some((column.shown?, column.cell(one))));
     fields(&texts.map(|(word, cell)| (word, cell.in_full())).collect::<Vec<_>>())
-}
-
-/// The members that are given.
-pub(crate) fn members<const N: usize>(all: [(&str, Option<Value>); N]) -> Map<String, Value> {
-    all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
-}
-
-/// The merge patch of the members that are given; `hint` says which could be.
-pub(crate) fn patch<const N: usize>(
-    given: [(&str, Option<Value>); N],
-    hint: &str,
-) -> Result<Map<String, Value>, Failure> {
-    let patch = members(given);
-    if patch.is_empty() { Err(Failure::usage("nothing to change").hint(hint)) } else { Ok(patch) }
 }
 
 /// `KEY=VALUE` of an argument.

@@ -51,7 +51,7 @@ pub(crate) struct Install {
     #[command(flatten)]
     placed: Placed,
     /// a file that systemd gives to the service; may be given several times
-    #[arg(long, value_name = "NAME=FILE", value_parser = super::agent::pair)]
+    #[arg(long, value_name = "NAME=FILE", value_parser = super::resource::pair)]
     credential: Vec<(String, String)>,
     /// print the file and change nothing
     #[arg(long)]

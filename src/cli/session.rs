@@ -1,15 +1,15 @@
 //! `keyward session`: short-lived tokens with which an agent acts for one end user, or with named connections only.
 
-use clap::{Args, Subcommand};
-use serde::Serialize;
+use clap::{ArgGroup, Args, Subcommand};
 
 use super::client::Client;
+use super::derive::{Adding, MemberArgs};
 use super::failure::Failure;
 use super::output;
 use super::resource::{Column, Columns, ResourceContext, details};
 use super::settings::Global;
 use super::terminal::table::moment;
-use keyward_model::{Reference, Session, SessionCreateOptions, SessionIssued, SessionSpec};
+use keyward_model::{Session, SessionIssued};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -44,34 +44,10 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("used").required(true).multiple(true).args(["user", "connection"])))]
 pub(crate) struct Add {
-    /// the agent that acts in it: name or id
-    #[arg(long, value_name = "NAME")]
-    agent: String,
-    /// the end user whose connections it may use: name or id
-    #[arg(long, value_name = "USER", required_unless_present = "connections")]
-    user: Option<String>,
-    /// a connection that it may use, and no others; may be given several times
-    #[arg(long = "connection", value_name = "NAME")]
-    connections: Vec<String>,
-    /// use no connections of another environment
-    #[arg(long = "env", value_name = "ENV")]
-    environment: Option<String>,
-    /// how long it lives, 1m to 24h; default: 1h
-    #[arg(long, value_name = "DURATION")]
-    ttl: Option<String>,
-    /// what it is for
-    #[arg(long)]
-    label: Option<String>,
-}
-
-/// The body of a request that adds one.
-#[derive(Debug, Serialize)]
-struct New {
-    #[serde(flatten)]
-    spec: SessionSpec,
-    #[serde(flatten)]
-    options: SessionCreateOptions,
+    #[command(flatten)]
+    members: MemberArgs<Session, Adding>,
 }
 
 impl Command {
@@ -88,17 +64,7 @@ impl Command {
 
 impl Add {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
-        let Self { agent, user, connections, environment, ttl, label } = self;
-        let connections: Vec<_> = connections.iter().map(|name| Reference::new(name)).collect();
-        let spec = SessionSpec {
-            agent: Reference::new(&agent),
-            user: user.as_deref().map(Reference::new),
-            connections: Some(connections).filter(|named| !named.is_empty()),
-            environment,
-            label,
-        };
-        let new = New { spec, options: SessionCreateOptions { ttl, expires_in: None } };
-        let made: SessionIssued = client.post("/api/v1/sessions", &new).await?;
+        let made: SessionIssued = client.post("/api/v1/sessions", &self.members.body()?).await?;
         let proxy = global.proxy_at(client).await;
         // JSON has them as a member.
         for warning in made.warnings.iter().filter(|_| !global.json) {

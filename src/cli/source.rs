@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::agent::pair;
 use super::client::Client;
 use super::connection::secrets::file;
 use super::failure::{Exit, Failure};
 use super::output;
+use super::resource::pair;
 use super::resource::{Column, Columns, Named, ResourceContext, path};
 use super::settings::Global;
 use super::terminal::confirm::Removal;

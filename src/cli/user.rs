@@ -5,17 +5,18 @@ mod means;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::client::Client;
+use super::derive::{Adding, MemberArgs, SetArgs};
 use super::failure::Failure;
 use super::output;
 use super::personal;
-use super::resource::{Column, Columns, Named, ResourceContext, details, patch, path};
+use super::resource::{Column, Columns, Named, ResourceContext, details, path};
 use super::settings::Global;
 use super::terminal::confirm::Removal;
 use super::terminal::table::{TableLayout, moment};
-use keyward_model::{Role, Shown, User, UserSpec};
+use keyward_model::{Role, Shown, User};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -48,7 +49,7 @@ pub(crate) enum Command {
         after_help = "The tokens of a paused user and of their agents are not valid.\n\nexamples:\n  \
         keyward user set bob --role auditor\n  keyward user set bob --pause"
     )]
-    Set(Set),
+    Set(SetArgs<User>),
     /// set or remove the password that a user signs in to the console with
     #[command(after_help = means::PASSWORD_EXAMPLES)]
     Password(means::Password),
@@ -69,30 +70,8 @@ pub(crate) struct Add {
     /// what they may do
     #[arg(long, value_parser = role(), default_value = "member")]
     role: Role,
-    /// their e-mail address
-    #[arg(long, value_name = "ADDRESS")]
-    email: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Set {
-    /// name or id
-    name: String,
-    /// what they may do
-    #[arg(long, value_parser = role())]
-    role: Option<Role>,
-    /// another e-mail address
-    #[arg(long, value_name = "ADDRESS")]
-    email: Option<String>,
-    /// remove the address
-    #[arg(long, conflicts_with = "email")]
-    no_email: bool,
-    /// their tokens and those of their agents are no longer valid
-    #[arg(long)]
-    pause: bool,
-    /// end the pause
-    #[arg(long, conflicts_with = "pause")]
-    resume: bool,
+    #[command(flatten)]
+    members: MemberArgs<User, Adding>,
 }
 
 /// A role among the arguments.
@@ -105,8 +84,9 @@ impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let asked = ResourceContext { global, client: Client::open(global).await? };
         match self {
-            Self::Add(Add { name, role, email }) => {
-                let new = UserSpec { name, email, role, paused: false };
+            Self::Add(Add { name, role, members }) => {
+                let mut new = members.body()?;
+                new.extend([("name".to_owned(), json!(name)), ("role".to_owned(), json!(role))]);
                 asked.add::<User, _>(&new, added).await
             }
             Self::List { q, role } => {
@@ -118,7 +98,8 @@ impl Command {
                 output::show(global.json, &user, |user| show(user, &output::layout(global)))
             }
             Self::Set(set) => {
-                let user = asked.client.patch(&path::<User>(&set.name), &set.patch()?).await?;
+                let patch = set.members.patch()?;
+                let user = asked.client.patch(&path::<User>(&set.name), &patch).await?;
                 output::show(global.json, &user, |user| show(user, &output::layout(global)))
             }
             Self::Password(password) => password.run(global, &asked.client).await,
@@ -160,19 +141,6 @@ impl Columns for User {
             0 => Vec::new(),
             count => vec![format!("personal tokens that end: {count}")],
         }
-    }
-}
-
-impl Set {
-    fn patch(&self) -> Result<Map<String, Value>, Failure> {
-        patch(
-            [
-                ("email", (self.email.is_some() || self.no_email).then(|| json!(self.email))),
-                ("role", self.role.map(|role| json!(role))),
-                ("paused", (self.pause || self.resume).then(|| json!(self.pause))),
-            ],
-            "name a --role or an --email, or --pause or --resume",
-        )
     }
 }
 

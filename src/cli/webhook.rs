@@ -2,12 +2,13 @@
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::client::Client;
+use super::derive::{Adding, MemberArgs, SetArgs};
 use super::failure::Failure;
 use super::output;
-use super::resource::{Column, Columns, Named, ResourceContext, patch, path};
+use super::resource::{Column, Columns, Named, ResourceContext, path};
 use super::settings::Global;
 use super::terminal::confirm::Removal;
 use super::terminal::secret::Typed;
@@ -39,7 +40,7 @@ pub(crate) enum Command {
     #[command(after_help = "examples:\n  \
         keyward webhook set ops --event connection.broken --event plugin.blocked\n  \
         keyward webhook set ops --all-events\n  keyward webhook set ops --resume")]
-    Set(Set),
+    Set(SetArgs<Webhook>),
     /// post an event of type webhook.test now, and print the result
     Test(Named),
     /// sign with another key; for a day the one before signs as well
@@ -63,33 +64,11 @@ pub(crate) struct Add {
     /// letters, digits, - _ .; default: the URL's host
     #[arg(long)]
     name: Option<String>,
-    /// a type of events; several times; default: all of them
-    #[arg(long = "event", value_name = "TYPE")]
-    events: Vec<String>,
+    #[command(flatten)]
+    members: MemberArgs<Webhook, Adding>,
     /// read the signing key, `whsec_...`, from standard input; default: a new one
     #[arg(long)]
     key_stdin: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Set {
-    /// name or id
-    name: String,
-    /// another URL
-    #[arg(long)]
-    url: Option<String>,
-    /// a type of events, instead of those before; several times
-    #[arg(long = "event", value_name = "TYPE")]
-    events: Vec<String>,
-    /// report all types of events
-    #[arg(long, conflicts_with = "events")]
-    all_events: bool,
-    /// pause: events from now on are not delivered
-    #[arg(long)]
-    pause: bool,
-    /// end the pause, or try again with one that failed
-    #[arg(long, conflicts_with = "pause")]
-    resume: bool,
 }
 
 /// What is posted to make one.
@@ -98,7 +77,8 @@ struct New {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     url: String,
-    events: Vec<String>,
+    #[serde(flatten)]
+    members: Map<String, Value>,
     #[serde(flatten)]
     key: SigningKeyRequest,
 }
@@ -119,13 +99,14 @@ impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let asked = ResourceContext { global, client: Client::open(global).await? };
         match self {
-            Self::Add(Add { url, name, events, key_stdin }) => {
-                let new = New { name, url, events, key: SigningKeyRequest::read(key_stdin)? };
+            Self::Add(Add { url, name, members, key_stdin }) => {
+                let (members, key) = (members.body()?, SigningKeyRequest::read(key_stdin)?);
+                let new = New { name, url, members, key };
                 asked.add::<Webhook, _>(&new, |made| shown(made, "added")).await
             }
             Self::List { q } => asked.list::<Webhook>(q.as_deref()).await,
             Self::Show(Named { name }) => asked.show::<Webhook>(&name).await,
-            Self::Set(set) => asked.set::<Webhook>(&set.name, &set.patch()?).await,
+            Self::Set(set) => asked.set::<Webhook>(&set.name, &set.members.patch()?).await,
             Self::Test(Named { name }) => test(global, &asked.client, &name).await,
             Self::Rotate { name, key_stdin } => {
                 let at = format!("{}/rotate", path::<Webhook>(&name));
@@ -161,22 +142,6 @@ impl Columns for Webhook {
         }),
         Column::shown("created", |it| moment(it.created)),
     ];
-}
-
-impl Set {
-    fn patch(&self) -> Result<Map<String, Value>, Failure> {
-        patch(
-            [
-                ("url", self.url.as_ref().map(|url| json!(url))),
-                (
-                    "events",
-                    (self.all_events || !self.events.is_empty()).then(|| json!(self.events)),
-                ),
-                ("paused", (self.pause || self.resume).then(|| json!(self.pause))),
-            ],
-            "name a --url or an --event, or --pause or --resume",
-        )
-    }
 }
 
 /// Fails when the webhook did not take it.

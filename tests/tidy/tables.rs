@@ -203,23 +203,23 @@ pub(super) const PROXY_FUNCTION_LINES_MAX: usize = 59;
 
 /// The most lines of shipped code of each crate, as `size` counts them.
 pub(super) const CODE_LINES_MAX: &[(&str, usize)] = &[
-    ("api", 19_037),
-    ("app", 12_336),
+    ("api", 18_986),
+    ("app", 12_166),
     ("backup", 700),
-    ("base", 3_554),
-    ("console", 11_435),
+    ("base", 3_634),
+    ("console", 11_262),
     ("databases", 9_365),
     ("envelope", 184),
     ("hooks", 2_009),
-    ("inbox", 1_706),
-    ("keyward", 24_992),
-    ("model", 5_319),
+    ("inbox", 1_700),
+    ("keyward", 24_342),
+    ("model", 5_375),
     ("net", 2_965),
-    ("proxy", 16_728),
-    ("rules", 17_639),
+    ("proxy", 16_726),
+    ("rules", 17_529),
     ("ssh", 645),
-    ("state", 19_450),
-    ("vault", 20_921),
+    ("state", 19_510),
+    ("vault", 21_229),
 ];
 
 /// Words of ids of providers that are English, protocols or formats, so that they name no vendor where they stand.

@@ -3,7 +3,8 @@
 //!
 //! The macro [`section!`](crate::keys::section) wraps such a struct and implements [`Section`]. Key names come
 //! from serde, so they are exactly those that are accepted; the meaning is the field's comment. A field without
-//! a `#[key(…)]` does not compile.
+//! a `#[key(…)]` does not compile. With an `#[option(…)]` it is also an option of the commands that add and change
+//! the resource.
 
 use serde::de::value::Error;
 use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
@@ -24,6 +25,46 @@ pub struct Key {
     pub shape: Shape,
     /// The meaning: sentences, in Markdown.
     pub meaning: String,
+    /// How commands take it; `None`: they do not, or by arguments of their own.
+    pub option: Option<MemberOption>,
+}
+
+/// A member as an option of the commands that add and change its resource.
+#[derive(Clone, Copy, Debug)]
+pub struct MemberOption {
+    /// Its name, without dashes.
+    pub long: &'static str,
+    /// What stands for its value in help: `ENV`; with a comma behind it, one value may be several. Empty: it has none,
+    /// and means `true`.
+    pub value: &'static str,
+    /// In help: lower case, at most 80 characters.
+    pub help: &'static str,
+    /// The part of help that lists it.
+    pub heading: Option<&'static str>,
+    /// The option of changes that removes the member, or sets `false` where it means `true`; and its help.
+    pub clear: Option<(&'static str, &'static str)>,
+    pub commands: OptionCommands,
+}
+
+/// Which commands have an option.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum OptionCommands {
+    Both,
+    /// Changes leave the member as it is, or have an argument of their own.
+    Additions,
+    /// Additions have an argument of their own.
+    Changes,
+}
+
+/// What a value is in JSON.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum JsonKind {
+    Text,
+    Number,
+    Flag,
+    Texts,
+    Numbers,
+    Map,
 }
 
 /// Which values a key accepts.
@@ -52,12 +93,39 @@ pub enum Absent {
     Required,
 }
 
+impl Shape {
+    pub fn json(self) -> JsonKind {
+        match self {
+            Self::Choice(["true", "false"], _) => JsonKind::Flag,
+            Self::Choice(..) => JsonKind::Text,
+            Self::Value(
+                "number" | "bytes" | "count" | "count, 1 or more" | "count of bytes",
+                _,
+            ) => JsonKind::Number,
+            Self::Value("list of statuses", _) => JsonKind::Numbers,
+            Self::Value(kind, _) if kind.starts_with("list of ") => JsonKind::Texts,
+            Self::Value(kind, _) if kind.starts_with("map of ") => JsonKind::Map,
+            Self::Value(..) => JsonKind::Text,
+            Self::Map(_) | Self::List(_) | Self::Members(_) => JsonKind::Map,
+        }
+    }
+
+    /// What applies when the key is absent.
+    pub fn absent(self) -> Absent {
+        match self {
+            Self::Value(_, absent) | Self::Choice(_, absent) => absent,
+            Self::Map(_) | Self::List(_) | Self::Members(_) => Absent::Nothing,
+        }
+    }
+}
+
 /// Implements [`Section`] for a struct that serde reads. Each field has a comment, then one of
 /// - `#[key("kind of value")]`, with `, "default"` or `, required`
 /// - `#[key(one of ["a", "b"])]`, with `, "default"` or `, required`
 /// - `#[key(map of Inner)]` or `#[key(list of Inner)]`, where `Inner` is a `section!` too
 ///
-/// then its attributes for serde, and those for schemars.
+/// then, if it is a [`MemberOption`], `#[option("long", "VALUE", "help")]`, with `, under "heading"`,
+/// `, clear "long" "help"`, `, only changes` or `, only additions`; then its attributes for serde, and those for schemars.
 #[macro_export]
 macro_rules! section {
     (
@@ -66,6 +134,7 @@ macro_rules! section {
             $(
                 $(#[doc = $meaning:literal])+
                 #[key($($shape:tt)+)]
+                $(#[option($($option:tt)+)])?
                 $(#[serde($($serde:tt)*)])*
                 $(#[schemars($($schemars:tt)*)])*
                 $field_vis:vis $field:ident: $type:ty
@@ -84,10 +153,12 @@ macro_rules! section {
 
         impl $crate::keys::Section for $name {
             fn keys() -> Vec<$crate::keys::Key> {
-                $crate::keys::named::<Self>(vec![$((
-                    $crate::keys::shape!($($shape)+),
-                    concat!($($meaning),+),
-                )),*])
+                $crate::keys::named::<Self>(vec![$($crate::keys::Key {
+                    name: "",
+                    shape: $crate::keys::shape!($($shape)+),
+                    meaning: concat!($($meaning),+).trim().to_owned(),
+                    option: $crate::keys::member_option!($($($option)+)?),
+                }),*])
             }
         }
     };
@@ -127,16 +198,63 @@ macro_rules! absent {
 }
 pub use absent;
 
+/// The arguments of `#[option(…)]`.
+#[macro_export]
+macro_rules! member_option {
+    () => {
+        None
+    };
+    (
+        $long:literal, $value:literal, $help:literal
+        $(, under $heading:literal)?
+        $(, clear $clear:literal $clear_help:literal)?
+        $(, only $commands:ident)?
+    ) => {
+        Some($crate::keys::MemberOption {
+            long: $long,
+            value: $value,
+            help: $help,
+            heading: $crate::keys::optional!($($heading)?),
+            clear: $crate::keys::optional!($(($clear, $clear_help))?),
+            commands: $crate::keys::option_commands!($($commands)?),
+        })
+    };
+}
+pub use member_option;
+
+/// What may be absent of `#[option(…)]`.
+#[macro_export]
+macro_rules! optional {
+    () => {
+        None
+    };
+    ($value:expr) => {
+        Some($value)
+    };
+}
+pub use optional;
+
+/// The end of `#[option(…)]`.
+#[macro_export]
+macro_rules! option_commands {
+    () => {
+        $crate::keys::OptionCommands::Both
+    };
+    (additions) => {
+        $crate::keys::OptionCommands::Additions
+    };
+    (changes) => {
+        $crate::keys::OptionCommands::Changes
+    };
+}
+pub use option_commands;
+
 /// The fields of `T`, given in the struct's order, with the names that serde accepts.
-pub fn named<T: DeserializeOwned>(fields: Vec<(Shape, &'static str)>) -> Vec<Key> {
+pub fn named<T: DeserializeOwned>(fields: Vec<Key>) -> Vec<Key> {
     let mut names: &'static [&'static str] = &[];
     // Returns an error as soon as the names are known.
     drop(T::deserialize(Names(&mut names)));
-    let key = |(name, (shape, meaning)): (&&'static str, (Shape, &'static str))| Key {
-        name,
-        shape,
-        meaning: meaning.trim().to_owned(),
-    };
+    let key = |(name, field): (&&'static str, Key)| Key { name, ..field };
     names.iter().zip(fields).map(key).collect()
 }
 
@@ -178,6 +296,7 @@ mod tests {
             /// What it is called,
             /// in two lines.
             #[key("text", required)]
+            #[option("use", "NAME", "its name", under "Names", only changes)]
             #[serde(rename = "use")]
             used: String,
             /// More.
@@ -203,6 +322,9 @@ mod tests {
         let keys = Outer::keys();
         let shown: Vec<_> = keys.iter().map(|key| (key.name, &*key.meaning)).collect();
         assert_eq!(shown, [("use", "What it is called, in two lines."), ("inner", "More.")]);
+        let option = keys[0].option.unwrap();
+        assert_eq!((option.long, option.heading, option.clear), ("use", Some("Names"), None));
+        assert!(option.commands == OptionCommands::Changes && keys[1].option.is_none());
         let Shape::Map(inner) = keys[1].shape else { panic!("a map") };
         assert_eq!(inner()[0].name, "WHICH");
         assert!(matches!(inner()[0].shape, Shape::Choice(["a", "b"], Absent::Default("a"))));

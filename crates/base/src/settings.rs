@@ -13,7 +13,7 @@ use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::database::DatabaseProtocol;
-use super::keys::section;
+use super::keys::{Section, section};
 use super::rare::SharedDefault;
 use super::time::{format_duration, parse_duration};
 
@@ -21,7 +21,7 @@ mod databases;
 mod error;
 mod headers;
 
-pub use databases::{NamePattern, RoleName, StatementKind, parse_bytes_max, parse_rows_max};
+pub use databases::{NamePattern, RoleName, StatementKind};
 pub use error::SettingsError;
 pub use headers::{FieldText, Headers, parse_name};
 
@@ -33,6 +33,7 @@ section! {
         /// Time from the end of the request to the head of its response, including retries and the waits
         /// between them; 10ms to 1h. Default: `limits.answer_timeout`.
         #[key("time")]
+        #[option("timeout", "TIME", "time until an answer begins, attempts and waits included, such as 30s", under "Settings")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub timeout: Option<Wait>,
         /// Retries requests that failed. Default: requests are sent once.
@@ -42,67 +43,81 @@ section! {
         /// Requests of all agents together, such as `10/s`, `100/min` or `5000/h`: this many at once, then at
         /// an even rate. Above it: 429 `rate_limited`.
         #[key("count and `/s`, `/min` or `/h`")]
+        #[option("rate-limit", "RATE", "requests of all agents in a time, such as 10/s, 100/min or 5000/h", under "Settings")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub rate_limit: Option<Rate>,
         /// Concurrent exchanges of all agents together, 1 to 100000. Above it: 429 `rate_limited`.
         #[key("count, 1 or more")]
+        #[option("concurrency", "N", "concurrent exchanges, of all agents together", under "Settings")]
         #[serde(deserialize_with = "concurrency", skip_serializing_if = "Option::is_none")]
         pub concurrency: Option<u32>,
         /// Replaces the agent's `User-Agent`.
         #[key("text")]
+        #[option("user-agent", "TEXT", "replaces the agents' User-Agent", under "Settings")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub user_agent: Option<FieldText>,
         /// Fields of every request, which replace those of the agent; at most 32, and none that routes, frames
         /// or authenticates.
         #[key("map of text to text", "{}")]
+        #[option("header", "NAME: VALUE", "a field of every request, instead of the agents'; may be given several times", under "Settings")]
         #[serde(skip_serializing_if = "Headers::is_empty")]
         pub headers: Headers,
         /// Protocols that requests may switch to by `Upgrade`, such as `SPDY/3.1` or `tcp`; the bytes that follow are not
         /// inspected. WebSockets need none. Default: the provider's `upgrades`.
         #[key("list of text")]
+        #[option("upgrades", "PROTOCOL,", "protocols that requests may switch to by Upgrade, such as SPDY/3.1 or tcp", under "Settings")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub upgrades: Option<Vec<FieldText>>,
         /// Databases: sessions are [read-only](../guides/databases.md#read-only).
-        #[key("`true` or `false`")]
+        #[key(one of ["true", "false"])]
+        #[option("read-only", "BOOL", "sessions may only read", under "Settings of databases")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub read_only: Option<bool>,
         /// PostgreSQL: the longest time that one statement may take; 10ms to 1h. Agents cannot change it in read-only
         /// sessions. Default: the server's.
         #[key("time")]
+        #[option("statement-timeout", "TIME", "the longest time that one statement may take, such as 30s", under "Settings of databases")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub statement_timeout: Option<Wait>,
         /// PostgreSQL and MySQL: the [statements](../guides/databases.md#rules-on-statements) on data that a session may send; all
         /// others are refused. Default: those that the role may.
         #[key("list of `select`, `insert`, `update`, `delete`, `merge` and `truncate`")]
+        #[option("statements", "KIND,", "kinds of statements in sessions: select, insert, update, delete, merge, truncate", under "Settings of databases")]
         #[serde(deserialize_with = "databases::kinds", skip_serializing_if = "Option::is_none")]
         pub statements: Option<BTreeSet<StatementKind>>,
         /// PostgreSQL and MySQL: the tables and views that statements may name, such as `orders`, `sales.orders` or `sales.*`; at
         /// most 256. Default: all.
         #[key("list of text")]
+        #[option("tables", "TABLE,", "tables that statements may name, such as orders, sales.orders or sales.*", under "Settings of databases")]
         #[serde(deserialize_with = "databases::names", skip_serializing_if = "Option::is_none")]
         pub tables: Option<BTreeSet<NamePattern>>,
         /// PostgreSQL and MySQL: the functions that statements may call beside
         /// [the server's own](../guides/databases.md#rules-on-statements), such as `slugify`, `app.slugify` or `app.*`; at most 256.
         /// With this, `statements` or `tables`, all others are refused.
         #[key("list of text")]
+        #[option("functions", "FUNCTION,", "functions that statements may call beside the server's own: slugify or app.*", under "Settings of databases")]
         #[serde(deserialize_with = "databases::names", skip_serializing_if = "Option::is_none")]
         pub functions: Option<BTreeSet<NamePattern>>,
         /// PostgreSQL: the role that sessions begin with, as `SET ROLE` does. Agents cannot change it in sessions that are
         /// read-only or have rules on statements.
         #[key("text")]
+        #[option("role", "ROLE", "role that sessions begin with, as by SET ROLE", under "Settings of databases")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub role: Option<RoleName>,
         /// PostgreSQL: the rows that a session may get for one request, 1 or more. The session ends with the next.
         #[key("count")]
+        #[option("rows-max", "N", "rows of one answer, at most", under "Settings of databases")]
         #[serde(deserialize_with = "databases::rows_max", skip_serializing_if = "Option::is_none")]
         pub rows_max: Option<u64>,
         /// PostgreSQL: the bytes that a session may get for one request, 1000 or more. The session ends with the next
         /// message.
         #[key("count of bytes")]
+        #[option("bytes-max", "N", "bytes of one answer, at most", under "Settings of databases")]
         #[serde(deserialize_with = "databases::bytes_max", skip_serializing_if = "Option::is_none")]
         pub bytes_max: Option<u64>,
         /// PostgreSQL and MySQL: each statement is written to the audit log, with `?` for its literals.
-        #[key("`true` or `false`")]
+        #[key(one of ["true", "false"])]
+        #[option("audit-statements", "BOOL", "record statements in the audit log, without their literals", under "Settings of databases")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub audit_statements: Option<bool>,
     }
@@ -116,16 +131,19 @@ section! {
     pub struct Retry {
         /// How often a request is sent at most, the first attempt included; 1 to 10.
         #[key("count, 1 or more", "3")]
+        #[option("retry", "N", "send a request up to N times, where it is idempotent or was not sent", under "Settings")]
         #[serde(deserialize_with = "attempts")]
         attempts: u32,
         /// Response statuses that are retried: 408, 409, 425, 429 and 5xx. An unreachable upstream is always
         /// retried.
         #[key("list of statuses", "[429, 502, 503, 504]")]
+        #[option("retry-on", "STATUS,", "answers after which it is sent again; default: 429,502,503,504", under "Settings")]
         #[serde(deserialize_with = "statuses")]
         on: Vec<u16>,
         /// The longest wait between two attempts, up to 1h. A response whose `Retry-After` is longer is passed
         /// on.
         #[key("time", "30s")]
+        #[option("retry-wait-max", "TIME", "longest wait between two attempts; default: 30s", under "Settings")]
         wait_max: Wait,
     }
 }
@@ -178,38 +196,30 @@ impl Settings {
         }
     }
 
-    /// The first setting that has no effect on connections of a provider: those of requests for a database, those of
-    /// databases for any other, and those that its protocol does not have.
+    /// The first setting that has no effect on connections of a provider.
+    ///
+    /// # Panics
+    /// When settings have no JSON, in which they are stored.
     pub fn without_effect(&self, protocol: Option<DatabaseProtocol>) -> Option<&'static str> {
-        let of_requests = [
-            (self.timeout.is_some(), "timeout"),
-            (self.retry.is_some(), "retry"),
-            (self.rate_limit.is_some(), "rate_limit"),
-            (self.concurrency.is_some(), "concurrency"),
-            (self.user_agent.is_some(), "user_agent"),
-            (!self.headers.is_empty(), "headers"),
-            (self.upgrades.is_some(), "upgrades"),
-        ];
+        let set = serde_json::to_value(self).expect("they are stored as JSON");
+        let mut names = Self::keys().into_iter().map(|key| key.name);
+        names.find(|name| set.get(name).is_some() && !Self::has_effect(name, protocol))
+    }
+
+    /// Whether connections of a provider have a setting: databases those of databases that their protocol has, any other
+    /// those of requests.
+    pub fn has_effect(name: &str, protocol: Option<DatabaseProtocol>) -> bool {
         let has = |setting: fn(DatabaseProtocol) -> bool| protocol.is_some_and(setting);
-        let of_databases = [
-            (self.read_only.is_some() && protocol.is_none(), "read_only"),
-            (
-                self.statement_timeout.is_some() && !has(DatabaseProtocol::has_statement_timeout),
-                "statement_timeout",
-            ),
-            (self.statements.is_some() && !has(DatabaseProtocol::has_statements), "statements"),
-            (self.tables.is_some() && !has(DatabaseProtocol::has_statements), "tables"),
-            (self.functions.is_some() && !has(DatabaseProtocol::has_statements), "functions"),
-            (self.role.is_some() && !has(DatabaseProtocol::has_role), "role"),
-            (self.rows_max.is_some() && !has(DatabaseProtocol::has_answer_limits), "rows_max"),
-            (self.bytes_max.is_some() && !has(DatabaseProtocol::has_answer_limits), "bytes_max"),
-            (
-                self.audit_statements.is_some() && !has(DatabaseProtocol::has_statements),
-                "audit_statements",
-            ),
-        ];
-        let of_requests = of_requests.into_iter().filter(|_| protocol.is_some());
-        of_requests.chain(of_databases).find(|(is_set, _)| *is_set).map(|(_, name)| name)
+        match name {
+            "read_only" => protocol.is_some(),
+            "statement_timeout" => has(DatabaseProtocol::has_statement_timeout),
+            "statements" | "tables" | "functions" | "audit_statements" => {
+                has(DatabaseProtocol::has_statements)
+            }
+            "role" => has(DatabaseProtocol::has_role),
+            "rows_max" | "bytes_max" => has(DatabaseProtocol::has_answer_limits),
+            _ => protocol.is_none(),
+        }
     }
 
     /// Whether sessions have rules on their statements.
@@ -332,49 +342,35 @@ impl fmt::Display for Rate {
     }
 }
 
-/// Checks that `of` is 1 to 10.
-///
-/// # Errors
-/// When it is out of bounds.
-pub fn parse_attempts(of: u64) -> Result<u32, SettingsError> {
-    u32::try_from(of).ok().filter(|n| (1..=10).contains(n)).ok_or(SettingsError::Attempts)
-}
-
-/// Checks that `of` is 1 to 100000.
-///
-/// # Errors
-/// When it is out of bounds.
-pub fn parse_concurrency(of: u64) -> Result<u32, SettingsError> {
-    u32::try_from(of).ok().filter(|n| (1..=100_000).contains(n)).ok_or(SettingsError::Concurrency)
-}
-
 /// Checks that a retry after this status makes sense: the failure is temporary and not caused by the request.
-///
-/// # Errors
-/// When it does not.
-pub fn parse_status(of: u64) -> Result<u16, SettingsError> {
+fn status(of: u64) -> Result<u16, SettingsError> {
     match u16::try_from(of) {
         Ok(status @ (408 | 409 | 425 | 429 | 500..=599)) => Ok(status),
         status => Err(SettingsError::Status(status.unwrap_or(u16::MAX))),
     }
 }
 
+/// Serde adapter: how often a request is sent, 1 to 10.
 fn attempts<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
-    parse_attempts(u64::deserialize(d)?).map_err(D::Error::custom)
+    match u32::try_from(u64::deserialize(d)?) {
+        Ok(count @ 1..=10) => Ok(count),
+        _ => Err(D::Error::custom(SettingsError::Attempts)),
+    }
 }
 
-/// Serde adapter: a checked concurrency.
-///
-/// # Errors
-/// When it is out of bounds.
-pub fn concurrency<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
-    let given = Option::<u64>::deserialize(d)?;
-    given.map(parse_concurrency).transpose().map_err(D::Error::custom)
+/// Serde adapter: exchanges at once, 1 to 100000.
+fn concurrency<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
+    let given = Option::<u64>::deserialize(d)?.map(u32::try_from).transpose();
+    match given {
+        Ok(None) => Ok(None),
+        Ok(Some(count @ 1..=100_000)) => Ok(Some(count)),
+        _ => Err(D::Error::custom(SettingsError::Concurrency)),
+    }
 }
 
 fn statuses<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u16>, D::Error> {
     let given = Vec::<u64>::deserialize(d)?;
-    let statuses: Result<Vec<u16>, _> = given.into_iter().map(parse_status).collect();
+    let statuses: Result<Vec<u16>, _> = given.into_iter().map(status).collect();
     let mut statuses = statuses.map_err(D::Error::custom)?;
     statuses.sort_unstable();
     statuses.dedup();

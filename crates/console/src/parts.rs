@@ -2,6 +2,7 @@
 
 mod chart;
 mod form;
+mod member;
 mod next_page;
 mod scopes;
 mod subnav;
@@ -15,7 +16,10 @@ use keyward_base::time::Clock;
 use keyward_model::{ConnectionState, DeliveryAttempt, ManagedBy};
 
 pub(crate) use chart::{failures, in_short, series};
-pub(crate) use form::{Action, Check, Field, copyable, own_authorization, search, search_more};
+pub(crate) use form::{
+    Action, Check, Field, copyable, edit, own_authorization, search, search_more, settings_panel,
+};
+pub(crate) use member::{edits, input, inputs, values, words};
 pub(crate) use next_page::{ListQuery, list_page};
 pub(crate) use scopes::{client_labels, client_words};
 pub(crate) use scopes::{known_scopes, scope_list};

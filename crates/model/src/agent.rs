@@ -34,10 +34,12 @@ section! {
         pub name: String,
         /// For people. At most 64, each side 1 to 64 bytes.
         #[key("map of text to text", "{}")]
+        #[option("label", "KEY=VALUE", "a label; may be given several times")]
         #[serde(default)]
         pub labels: BTreeMap<String, String>,
         /// Connections of another environment cannot be used.
         #[key("text")]
+        #[option("env", "ENV", "environment: connections of another one cannot be used")]
         #[serde(default)]
         pub environment: Option<String>,
         /// The [sets of hosts](host-sets.md) that it may reach without a credential, beside what its connections and
@@ -48,11 +50,13 @@ section! {
         pub allow: Option<Vec<String>>,
         /// Refuse requests that several connections fit and that select none: there is no default.
         #[key(one of ["true", "false"], "false")]
+        #[option("require-selection", "BOOL", "refuse requests that match several connections and select none")]
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         pub require_selection: bool,
         /// Providers whose connections of end users this agent may use in [sessions](../guides/people.md), beside
         /// those that are bound to it; `"*"`: all providers. Only admins may set it.
         #[key("list of ids of [providers](providers.md)", "[]")]
+        #[option("user-provider", "ID,", "provider at which it acts for end users, in sessions; *: all; none: none")]
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         pub user_providers: Vec<String>,
     }
@@ -64,6 +68,7 @@ section! {
     pub struct AgentCreateOptions {
         /// The user that owns it; default: the caller.
         #[key("name or id of a user")]
+        #[option("owner", "USER", "the owner, a user; default: the user of KEYWARD_TOKEN, else the organisation")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub owner: Option<String>,
     }

@@ -95,6 +95,7 @@ section! {
         pub auth: Option<String>,
         /// As the provider issued it; the consumer key in OAuth 1.0a.
         #[key("text", required)]
+        #[option("client-id", "ID", "another client id", only changes)]
         pub client_id: String,
         /// Secrets that are kept in a secret source: those with `from` and `ref`.
         #[key("map of names to references", "{}")]
@@ -102,14 +103,17 @@ section! {
         pub references: References,
         /// Requested if a connection names none. Default: the provider's.
         #[key("list of text", "[]")]
+        #[option("scope", "SCOPE", "a scope to request; may be given several times; default: the provider's", under "Settings")]
         #[serde(default)]
         pub scopes: Vec<String>,
         /// What the provider's URLs leave open, such as `tenant`.
         #[key("map of text to text", "{}")]
+        #[option("var", "KEY=VALUE", "a variable of the provider's URLs; may be given several times", under "Settings")]
         #[serde(default)]
         pub variables: BTreeMap<String, String>,
         /// Endpoints instead of the provider's.
         #[key(map of AppUrls)]
+        #[option("url", "WHICH=URL", "issuer, authorize, token, device or revoke, instead of the provider's", under "Settings")]
         #[serde(default)]
         pub urls: AppUrls,
         /// How its tokens are obtained, and how requests of its connections are sent.

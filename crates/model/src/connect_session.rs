@@ -41,41 +41,50 @@ section! {
     pub struct ConnectSessionSpec {
         /// The user who will own the connection. Default: the owner of `connection`, or else the caller.
         #[key("name or id of a user")]
+        #[option("user", "USER", "who will own the connection; default: the owner of --connection, or you")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub user: Option<Reference<UserId>>,
         /// The providers to choose from, 1 to 20. Default: all.
         #[key("list of ids of providers")]
+        #[option("provider", "PROVIDER", "a provider to choose from; may be given several times; default: all")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub providers: Option<Vec<String>>,
         /// A connection of the user that is connected again, instead of a new one.
         #[key("name or id of a connection")]
+        #[option("connection", "NAME", "a connection of the user that is connected again, instead of a new one")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub connection: Option<Reference<ConnectionId>>,
         /// Scopes to request instead of those of the app or the provider; for one provider, or beside those of `connection`.
         #[key("list of text", "[]")]
+        #[option("scope", "SCOPE", "a scope to request; may be given several times")]
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         pub scopes: Vec<String>,
         /// Where the browser goes in the end, with `connect_session` and `code` in its query. Its origin is one of
         /// `connect.return_urls`.
         #[key("URL")]
+        #[option("return-url", "URL", "where the browser goes in the end; its origin is in `connect.return_urls`")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub return_url: Option<String>,
         /// Whether the link leads to the provider at once, for a platform with pages of its own: its URL is for a redirect
         /// of the person's browser. The account is connected when the platform exchanges the code. Needs `return_url`, and
         /// one provider or `connection`, with a consent.
-        #[key("true or false", "false")]
+        #[key(one of ["true", "false"], "false")]
+        #[option("headless", "", "leads to the provider at once, for a platform with pages of its own")]
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         pub headless: bool,
         /// The auth method of a headless consent. Default: the first one with a consent.
         #[key("id of an auth method")]
+        #[option("auth", "METHOD", "the auth method of a headless consent")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub auth: Option<String>,
         /// Values of the provider's host variables, for a headless consent.
         #[key("map of names to text", "{}")]
+        #[option("var", "KEY=VALUE", "a value of a host variable, for a headless consent")]
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         pub variables: BTreeMap<String, String>,
         /// What the link is for, in lists and the audit log. 1 to 64 bytes.
         #[key("text")]
+        #[option("label", "LABEL", "what it is for")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub label: Option<String>,
     }

@@ -76,14 +76,17 @@ section! {
         pub variables: BTreeMap<String, String>,
         /// A label. Agents of another environment cannot use it.
         #[key("text")]
+        #[option("env", "ENV", "environment: agents of another one cannot bind it")]
         #[serde(default)]
         pub environment: Option<String>,
         /// The OAuth client that requests its tokens, one of `apps`.
         #[key("name of an app")]
+        #[option("app", "NAME", "the app that requests its tokens: see `keyward app list`", only additions)]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub app: Option<Reference<AppId>>,
         /// Scopes to request instead of those of the app or the provider.
         #[key("list of text", "[]")]
+        #[option("scope", "SCOPE", "a scope to request; may be given several times", only additions)]
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         pub scopes: Vec<String>,
         /// Fields whose values are kept in a secret source: those of `fields` with `from` and `ref`.
@@ -92,22 +95,27 @@ section! {
         pub references: References,
         /// What it is.
         #[key("text")]
+        #[option("description", "TEXT", "what it is", under "Description")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub description: Option<String>,
         /// What it is for.
         #[key("text")]
+        #[option("purpose", "TEXT", "what it is for", under "Description")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub purpose: Option<String>,
         /// Labels to search by.
         #[key("list of text", "[]")]
+        #[option("tag", "TAG", "to find it by; may be given several times", under "Description")]
         #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
         pub tags: BTreeSet<String>,
         /// When its secret expires; its owner is reminded 14, 7 and 1 days before.
         #[key("day or time")]
+        #[option("expires", "TIME", "when its secret ends, such as 90d or 2026-01-31: you are reminded before", under "Description")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub expires: Option<Deadline>,
         /// How long a secret may be used, 1d or more; its owner is reminded in the same way.
         #[key("time")]
+        #[option("rotate-every", "TIME", "how long a secret is to be used, such as 90d: you are reminded before", under "Description")]
         #[serde(default, with = "given::days", skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<String>")]
         pub rotate_every: Option<Duration>,
@@ -129,6 +137,7 @@ section! {
         pub fields: GivenFields,
         /// The user that owns it; default: the caller.
         #[key("name or id of a user")]
+        #[option("owner", "USER", "the owner, a user; default: the user of KEYWARD_TOKEN, else the organisation")]
         #[serde(default)]
         pub owner: Option<String>,
         /// `private`, the default if it has an owner, or `shared`.
@@ -141,6 +150,7 @@ section! {
         pub url: Option<String>,
         /// Which authorization server of the MCP server to use, if it has several.
         #[key("https URL")]
+        #[option("issuer", "URL", "the authorization server to use, if an MCP server has several")]
         #[serde(default)]
         pub issuer: Option<String>,
         /// Request consent by a code on another device, if the provider offers both.

@@ -49,24 +49,29 @@ section! {
         /// A loopback address, whose port 0 is any free one, or a socket in the folder `databases` of the data directory.
         /// Clients of PostgreSQL look for a socket named `.s.PGSQL.PORT`.
         #[key("`127.0.0.1:PORT`, `[::1]:PORT` or `unix:NAME`", required)]
+        #[option("at", "PLACE", "127.0.0.1:PORT or [::1]:PORT, port 0 for any; unix:NAME in the data directory")]
         pub at: ListenerPlace,
         /// What is spoken there.
         #[key(one of ["postgres", "redis", "mysql", "mongodb"], "postgres")]
+        #[option("protocol", "PROTOCOL", "what is spoken there; default: postgres")]
         #[serde(default)]
         pub protocol: DatabaseProtocol,
         /// MySQL: the version that clients see before they log in, as `SELECT VERSION()` of the server says it. Clients choose
         /// their SQL by it. Default: `8.0.11-keyward`.
         #[key("version, such as `10.11.6-MariaDB`")]
+        #[option("server-version", "VERSION", "version that MySQL clients see before the login, such as 10.11.6-MariaDB", clear "no-server-version" "clients of MySQL see 8.0.11-keyward")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub server_version: Option<ServerVersion>,
         /// The connection of all sessions. Without it, the database or the user that a client names is the name of a
         /// connection.
         #[key("name or id of a connection")]
+        #[option("connection", "NAME", "the connection of all sessions; default: each names one", clear "any-connection" "each session names its connection")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub connection: Option<Reference<ConnectionId>>,
         /// The agent of all sessions, which need no token then: only at a socket, which only Keyward's own user and root
         /// can use.
         #[key("name or id of an agent")]
+        #[option("agent", "NAME", "the agent of all sessions, which need no token: only at a socket", clear "any-agent" "each session gives a token")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub agent: Option<Reference<AgentId>>,
     }

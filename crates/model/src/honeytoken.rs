@@ -26,11 +26,13 @@ section! {
         pub name: String,
         /// Its text is in the shape of this provider's keys. Another provider makes another text.
         #[key("id of a [provider](providers.md)")]
+        #[option("provider", "ID", "in the shape of this provider's keys")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub provider: Option<String>,
         /// Whether the token of the agent that sends it is revoked. An agent whose token is in this file
         /// is paused, until a person resumes it.
         #[key(one of ["true", "false"], "false")]
+        #[option("revoke", "", "revoke the token of the agent that sends it")]
         #[serde(default)]
         pub revokes: bool,
     }

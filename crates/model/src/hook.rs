@@ -38,15 +38,18 @@ section! {
         pub name: String,
         /// The connection whose provider posts here. It decides the scheme.
         #[key("name or id of a connection")]
+        #[option("connection", "NAME", "the connection whose provider posts here", clear "no-connection" "no connection: --scheme says how the service signs")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub connection: Option<Reference<ConnectionId>>,
         /// How the service signs; `keyward hook schemes` lists them. Default: that of the provider of `connection`.
         #[key("id of a signature scheme")]
+        #[option("scheme", "SCHEME", "how the service signs; default: as the provider of --connection does")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub scheme: Option<String>,
         /// Where verified events are posted: https, or http on this machine. Without it they wait for
         /// `keyward hook listen`. Private addresses must be in `upstream.allow_private`.
         #[key("URL")]
+        #[option("to", "URL", "where events are posted; without it they wait for `keyward hook listen`", clear "queue" "post nowhere: events wait for `keyward hook listen`")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub to: Option<String>,
         /// Says that events wait for `keyward hook listen`, which they also do without `to`.
@@ -55,10 +58,12 @@ section! {
         pub queue: bool,
         /// Longest body of a request, in bytes: 1024 to 26214400. Default: 2 MiB, or more where the service documents that.
         #[key("bytes")]
+        #[option("body-max", "BYTES", "longest body of a request, in bytes")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub body_max: Option<usize>,
         /// Delivered events that are kept, so that they can be sent again: 0 to 10,000, of at most 64 MiB. Default: 100.
         #[key("number")]
+        #[option("keep-events", "NUMBER", "how many delivered events are kept")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub keep_events: Option<usize>,
     }
@@ -87,6 +92,7 @@ section! {
     pub struct HookChangeOptions {
         /// Whether deliveries are paused. Requests are accepted and wait.
         #[key(one of ["true", "false"])]
+        #[option("pause", "", "pause: requests are accepted, and their events wait", clear "resume" "end the pause")]
         pub paused: Option<bool>,
     }
 }

@@ -35,61 +35,73 @@ section! {
     pub struct RuleSpec {
         /// For refusals, `explain` and audit. Unique. 1 to 64 letters, digits or `-_.`.
         #[key("text")]
+        #[option("name", "NAME", "another name", only changes)]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub name: Option<String>,
         /// Agents that the rule is for; default: all. With `use`, the rule is itself the grant.
         #[key("list of names of agents")]
+        #[option("agent", "AGENT", "an agent that the rule is for: name or id; several times; default: all agents", clear "all-agents" "for all agents")]
         #[serde(default)]
         pub agents: Option<Vec<String>>,
         /// Exact names, or `*.` and a suffix for one label or more, with a port when it is not 443;
         /// default: all hosts. A rule that denies a host without a port denies ports 80 and 443, with and without TLS.
         #[key("list of host patterns")]
+        #[option("host", "HOST", "a host; several times", clear "all-hosts" "for all hosts")]
         #[serde(default)]
         pub hosts: Vec<String>,
         /// Default: all methods.
         #[key("list of methods")]
+        #[option("method", "METHOD", "a method; several times", clear "all-methods" "for all methods")]
         #[serde(default)]
         pub methods: Vec<String>,
         /// `*` is one segment or a part of one, `**` any number of them; default: all paths. A rule that denies ignores the
         /// case of letters. If the credential is in the path, see
         /// [rules](../guides/rules.md#paths-that-contain-a-credential).
         #[key("list of path patterns")]
+        #[option("path", "PATH", "a path; `*` is one segment, `**` any number of them; several times", clear "all-paths" "for all paths")]
         #[serde(default)]
         pub paths: Vec<String>,
         /// Named parts of the API of the connection's provider, such as `clone`, of which a request belongs to one;
         /// default: all requests. Without `use`: `PROVIDER:ACTION`, such as `github:push`. See
         /// [named actions](../guides/rules.md#named-actions).
         #[key("list of names of actions")]
+        #[option("named-action", "ACTION", "a named action: `clone`, or `github:push` without --use; several times", clear "all-actions" "for all actions")]
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         pub actions: Vec<String>,
         /// Branches that git may push to: `agent/*`, or full names such as `refs/tags/v*`; `*` is any text without `/`, `**`
         /// any text. A rule that allows takes a push only if it changes no other reference; one that denies takes a
         /// push that changes any of these. See [branches](../guides/git-and-ssh.md#branches).
         #[key("list of patterns of branches")]
+        #[option("branch", "BRANCH", "a branch of pushes by git: `agent/*`; several times", clear "all-branches" "for pushes to all branches")]
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         pub branches: Vec<String>,
         /// The branches may be deleted too. A rule that denies takes deletions in any case.
         #[key(one of ["true", "false"], "false")]
+        #[option("delete-branches", "BOOL", "the branches may be deleted too")]
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         pub delete_branches: bool,
         /// `inject` is implied by `use`. `pass` looks inside and forwards without a credential,
         /// `tunnel` does not look inside.
         #[key(one of ["inject", "deny", "pass", "tunnel"])]
+        #[option("action", "ACTION", "another action: inject, deny, pass or tunnel", only changes)]
         #[serde(default)]
         #[schemars(with = "Option<String>")]
         pub action: Option<ActionKind>,
         /// The connection that is injected. Without `agents` it only narrows what bindings allow.
         #[key("name of a connection")]
+        #[option("use", "CONNECTION", "inject this connection: name or id", clear "no-use" "name no connection")]
         #[serde(default, rename = "use")]
         pub use_connection: Option<String>,
         /// A credential may go over cleartext to an address of `upstream.allow_private`.
         #[key(one of ["true", "false"], "false")]
+        #[option("allow-plaintext", "BOOL", "the credential may go over cleartext to an address of `upstream.allow_private`")]
         #[serde(default)]
         pub allow_plaintext: bool,
         /// What is done with requests that have an
         /// [authorization of their own](../guides/rules.md#requests-with-an-authorization-of-their-own), which the
         /// connection would replace. Default: what the binding says.
         #[key(one of ["refuse", "pass"])]
+        #[option("own-authorization", "refuse|pass", "requests with an authorization of their own: pass them as they are, or refuse")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub own_authorization: Option<OwnAuthorization>,
     }

@@ -36,23 +36,28 @@ section! {
     pub struct SessionSpec {
         /// The agent that acts in the session. Its rules and sets of hosts apply.
         #[key("name or id of an agent", required)]
+        #[option("agent", "NAME", "the agent that acts in it: name or id")]
         pub agent: Reference<AgentId>,
         /// The end user whose connections may be used: those at the agent's `user_providers` and those that are bound to
         /// the agent, also if they are added later.
         #[key("name or id of a user with role `end_user`")]
+        #[option("user", "USER", "the end user whose connections it may use: name or id")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub user: Option<Reference<UserId>>,
         /// Exactly these connections and no others. Each is bound to the agent, or is an end user's at one of the agent's
         /// `user_providers`; with `user`, none is another end user's.
         #[key("list of names or ids of connections")]
+        #[option("connection", "NAME", "a connection that it may use, and no others; may be given several times")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub connections: Option<Vec<Reference<ConnectionId>>>,
         /// Connections of another environment cannot be used. The agent's own, if it has one.
         #[key("text")]
+        #[option("env", "ENV", "use no connections of another environment")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub environment: Option<String>,
         /// What the session is for, in lists and the audit log. 1 to 64 bytes.
         #[key("text")]
+        #[option("label", "LABEL", "what it is for")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub label: Option<String>,
     }
@@ -65,6 +70,7 @@ section! {
     pub struct SessionCreateOptions {
         /// How long it is valid, `1h`: 1 minute to 24 hours.
         #[key("time", "1h")]
+        #[option("ttl", "DURATION", "how long it lives, 1m to 24h; default: 1h")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub ttl: Option<String>,
         /// The same in seconds.

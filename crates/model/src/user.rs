@@ -38,13 +38,16 @@ section! {
         pub name: String,
         /// An address to tell people apart by, unique in the organisation; nothing is sent there.
         #[key("address")]
+        #[option("email", "ADDRESS", "their e-mail address", clear "no-email" "remove the address")]
         #[serde(default)]
         pub email: Option<String>,
         /// What the user may do.
         #[key(one of ["admin", "member", "auditor", "end_user"], required)]
+        #[option("role", "ROLE", "what they may do", only changes)]
         pub role: Role,
         /// Whether the user's tokens and agents are refused.
         #[key(one of ["true", "false"], "false")]
+        #[option("pause", "", "their tokens and those of their agents are no longer valid", clear "resume" "end the pause", only changes)]
         #[serde(default)]
         pub paused: bool,
     }

@@ -36,10 +36,12 @@ section! {
         /// Where events are posted: https, or http on this machine. Private addresses must be in
         /// `upstream.allow_private`.
         #[key("URL", required)]
+        #[option("url", "URL", "another URL", only changes)]
         pub url: String,
         /// The types of events that it receives, such as `connection.broken`; default: all of
         /// them. `keyward webhook events` lists them.
         #[key("list of types of events", "[]")]
+        #[option("event", "TYPE", "a type of events; several times; default: all of them", clear "all-events" "report all types of events")]
         #[serde(default, deserialize_with = "kinds")]
         pub events: BTreeSet<NoticeKind>,
     }
@@ -64,6 +66,7 @@ section! {
     pub struct WebhookChangeOptions {
         /// Whether it receives no events; `false` also resumes one that has failed or was gone.
         #[key(one of ["true", "false"])]
+        #[option("pause", "", "pause: events from now on are not delivered", clear "resume" "end the pause, or try again with one that failed")]
         pub paused: Option<bool>,
     }
 }

@@ -156,18 +156,18 @@ impl Questions {
                 filled
             }
         };
+        let mut members = self.options.members()?;
+        if let (None, Some(app)) = (self.options.app(), &named.app) {
+            members.insert("app".to_owned(), app.clone().into());
+        }
         Ok(New {
             provider: self.provider.id.clone(),
             auth: filled.auth,
             name: named.name.clone(),
-            owner: self.options.whose.owner.clone(),
-            visibility: self.options.whose.seen.word(),
-            environment: self.options.environment.clone(),
+            visibility: self.options.seen.word(),
             variables: filled.variables,
-            app: self.options.app.clone().or_else(|| named.app.clone()),
-            scopes: self.options.scopes.clone(),
-            issuer: self.options.issuer.clone(),
             fields: filled.fields,
+            members,
             ..New::default()
         })
     }

@@ -34,7 +34,7 @@ pub(super) async fn app(
     questions: &Questions,
     auth: &AuthView,
 ) -> Result<Option<String>, Failure> {
-    let asks = questions.way == AnswerSource::Asking && questions.options.app.is_none();
+    let asks = questions.way == AnswerSource::Asking && questions.options.app().is_none();
     if !auth.needs_app || !asks || questions.gives_tokens() {
         return Ok(None);
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::form::FilledForm;
 use super::options::ConnectionArguments;
@@ -107,8 +108,8 @@ impl Add {
     }
 
     async fn of_provider(self, client: &Client, provider: &str) -> Result<New, Failure> {
-        let settings = self.settings.to_json()?;
         let provider = provider::of(client, provider).await?;
+        let members = self.members()?;
         let options = self.options;
         let references = self.references.into_iter().collect();
         let auth = options.auth_of(&provider);
@@ -126,21 +127,22 @@ impl Add {
             name: options.name.unwrap_or_else(|| provider.id.clone()),
             provider: provider.id,
             auth: filled.auth,
-            app: options.app,
-            scopes: options.scopes,
-            issuer: options.issuer,
+            url: None,
             device: self.how.device,
             test: !self.no_test,
-            owner: options.whose.owner,
-            visibility: options.whose.seen.word(),
-            environment: options.environment,
+            visibility: options.seen.word(),
             variables: filled.variables,
-            settings: Some(settings.into()),
             fields: filled.fields,
             references: filled.references,
-            said: self.said.to_json(),
-            ..New::default()
+            members,
         })
+    }
+
+    /// The members of its spec.
+    fn members(&self) -> Result<Map<String, Value>, Failure> {
+        let mut members = self.options.members()?;
+        members.extend(self.settings.body()?);
+        Ok(members)
     }
 
     /// Whether an MCP server is given by its URL.
@@ -162,7 +164,7 @@ impl Add {
             ("--skip-format-check", secrets.any_shape),
             ("--import", self.import.is_some()),
             ("--var", !given.variables.is_empty()),
-            ("--app", options.app.is_some()),
+            ("--app", options.app().is_some()),
         ];
         let why = "beside the URL of an MCP server, which is connected by a consent";
         let hint = "omit it; with a key: keyward connect URL --bearer; with an app of your own: declare the server as \
@@ -174,23 +176,19 @@ impl Add {
     fn fits_draft(&self) -> Result<(), Failure> {
         let (options, how) = (&self.options, &self.how);
         let given = options.given()?;
+        let first = options.members.first().or(self.settings.first());
+        let first = first.map(|option| format!("--{option}")).unwrap_or_default();
         let unfit = [
             ("--auth", given.auth.is_some()),
             ("--name", options.name.is_some()),
             ("--var", !given.variables.is_empty()),
-            ("--env", options.environment.is_some()),
-            ("--app", options.app.is_some()),
-            ("--scope", !options.scopes.is_empty()),
-            ("--issuer", options.issuer.is_some()),
-            ("--owner", options.whose.owner.is_some()),
-            ("--private or --shared", options.whose.seen.word().is_some()),
+            ("--private or --shared", options.seen.word().is_some()),
             ("--secret-from", !self.references.is_empty()),
             ("--import", self.import.is_some()),
             ("--device", how.device),
             ("--no-browser", how.no_browser),
             ("--accept-account", how.accept_account),
-            ("an option of its description", !self.said.to_json().is_empty()),
-            ("a setting of its requests", !self.settings.to_json()?.is_empty()),
+            (&*first, !first.is_empty()),
         ];
         let why = "with --resume, which takes secrets and --no-test";
         let hint = "omit it; afterwards: keyward connection set and assign; for another provider, auth, app or \
@@ -202,16 +200,11 @@ impl Add {
     fn of_url(self, url: String) -> Result<New, Failure> {
         Ok(New {
             provider: "mcp".to_owned(),
+            members: self.members()?,
+            visibility: self.options.seen.word(),
             name: self.options.name.unwrap_or_default(),
             url: Some(url),
-            issuer: self.options.issuer,
-            scopes: self.options.scopes,
             device: self.how.device,
-            owner: self.options.whose.owner,
-            visibility: self.options.whose.seen.word(),
-            environment: self.options.environment,
-            settings: Some(self.settings.to_json()?.into()),
-            said: self.said.to_json(),
             ..New::default()
         })
     }

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::secrets::{FieldSource, SecretArgs};
-use crate::cli::agent::{pair, unique};
+use crate::cli::derive::{AddingPlain, MemberArgs};
 use crate::cli::failure::Failure;
-use crate::cli::ownership::OwnershipArgs;
+use crate::cli::ownership::VisibilityArgs;
+use crate::cli::resource::{pair, unique};
 use crate::cli::terminal::secret::Typed;
 use keyward_api::wire::ProviderView;
-use keyward_model::References;
+use keyward_model::{Connection, References};
 
 /// What a new connection is made of.
 #[derive(Debug, Default, Args)]
@@ -30,20 +32,13 @@ pub(in crate::cli) struct Options {
     /// a variable of the provider's hosts; may be given several times
     #[arg(long = "var", value_name = "KEY=VALUE", value_parser = pair)]
     variables: Vec<(String, String)>,
-    /// environment: agents of another one cannot bind it
-    #[arg(long = "env", value_name = "ENV")]
-    pub(in crate::cli) environment: Option<String>,
-    /// the app that requests its tokens: see `keyward app list`
-    #[arg(long, value_name = "NAME")]
-    pub(in crate::cli) app: Option<String>,
-    /// a scope to request; may be given several times
-    #[arg(long = "scope", value_name = "SCOPE")]
-    pub(in crate::cli) scopes: Vec<String>,
-    /// the authorization server to use, if an MCP server has several
-    #[arg(long, value_name = "URL")]
-    pub(in crate::cli) issuer: Option<String>,
     #[command(flatten)]
-    pub(in crate::cli) whose: OwnershipArgs,
+    pub(in crate::cli) members: MemberArgs<Connection, AddingPlain>,
+    /// Members that a plugin requests.
+    #[arg(skip)]
+    pub(in crate::cli) requested: Map<String, Value>,
+    #[command(flatten)]
+    pub(in crate::cli) seen: VisibilityArgs,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -52,40 +47,42 @@ pub(in crate::cli) struct New {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(in crate::cli) auth: String,
     pub(in crate::cli) name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::cli) app: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(in crate::cli) scopes: Vec<String>,
     /// Of an MCP server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) url: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::cli) issuer: Option<String>,
     pub(in crate::cli) device: bool,
     pub(in crate::cli) test: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::cli) environment: Option<String>,
     pub(in crate::cli) variables: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::cli) settings: Option<serde_json::Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::cli) owner: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) visibility: Option<&'static str>,
     pub(in crate::cli) fields: BTreeMap<String, Typed>,
     #[serde(skip_serializing_if = "References::is_empty")]
     pub(in crate::cli) references: References,
-    /// For people, and of the secret.
     #[serde(flatten)]
-    pub(in crate::cli) said: serde_json::Map<String, serde_json::Value>,
+    pub(in crate::cli) members: Map<String, Value>,
 }
 
 impl Options {
     /// The way to authenticate that is given; beside an app, the first that takes one.
     pub(in crate::cli) fn auth_of(&self, provider: &ProviderView) -> Option<String> {
         let takes_app = || provider.auth.iter().find(|auth| auth.needs_app);
-        let of_app = || self.app.as_ref().and_then(|_| takes_app()).map(|auth| auth.id.clone());
+        let of_app = || self.app().and_then(|_| takes_app()).map(|auth| auth.id.clone());
         self.auth.clone().or_else(of_app)
+    }
+
+    /// The app that requests its tokens.
+    pub(in crate::cli) fn app(&self) -> Option<&str> {
+        self.members.text("app")
+    }
+
+    /// The members of its spec.
+    ///
+    /// # Errors
+    /// When something is given twice.
+    pub(in crate::cli) fn members(&self) -> Result<Map<String, Value>, Failure> {
+        let mut members = self.requested.clone();
+        members.extend(self.members.body()?);
+        Ok(members)
     }
 
     /// The form, as far as it was filled in.

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::settings::{self, Cleared};
 use super::state::path;
-use super::{description, secrets};
+use super::{secrets, settings};
 use crate::cli::client::Client;
+use crate::cli::derive::{SetArgs, something};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
@@ -17,20 +17,12 @@ use keyward_model::{Connection, FieldReference, References, Shown};
 
 #[derive(Debug, Args)]
 pub(crate) struct Set {
-    /// name or id
-    name: String,
     /// another name
     #[arg(long = "name", value_name = "NAME")]
     new_name: Option<String>,
-    /// environment: agents of another one cannot bind it
-    #[arg(long = "env", value_name = "ENV")]
-    environment: Option<String>,
     /// remove a tag; may be given several times
     #[arg(long = "untag", value_name = "TAG")]
     untagged: Vec<String>,
-    /// remove a setting or description, as named here, header=NAME, or all
-    #[arg(long, value_name = "WHAT", value_parser = cleared)]
-    clear: Vec<RemovedSetting>,
     /// set another reference for a field that has one; may be given several times
     #[arg(long = "secret-from", value_name = "FIELD=SOURCE:REF", value_parser = secrets::reference_argument)]
     references: Vec<(String, FieldReference)>,
@@ -38,33 +30,27 @@ pub(crate) struct Set {
     #[arg(long, conflicts_with = "references")]
     test: bool,
     #[command(flatten)]
-    said: description::DescriptionArgs,
-    #[command(flatten)]
-    settings: settings::SettingArguments,
-}
-
-/// What is taken away.
-#[derive(Clone, Debug)]
-enum RemovedSetting {
-    Said(&'static str),
-    Setting(Cleared),
-}
-
-fn cleared(text: &str) -> Result<RemovedSetting, String> {
-    match description::CLEARED.iter().find(|(name, _)| *name == text) {
-        Some((_, name)) => Ok(RemovedSetting::Said(name)),
-        None => settings::cleared(text).map(RemovedSetting::Setting),
-    }
+    given: SetArgs<Connection>,
 }
 
 impl Set {
     pub(super) async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
-        let test = self.tests();
-        let patch = self.patch(client).await?;
-        let at = path(&self.name);
+        let mut patch = self.given.members.body()?;
+        // A role is known to the server alone. References cannot be tested.
+        let sets_role = patch.get("settings").is_some_and(|settings| settings["role"].is_string());
+        let test = self.test || (sets_role && self.references.is_empty());
+        self.tag(client, &mut patch).await?;
+        patch.extend(self.new_name.as_ref().map(|name| ("name".to_owned(), json!(name))));
+        if !self.references.is_empty() {
+            let references: References = self.references.iter().cloned().collect();
+            patch.insert("references".to_owned(), json!(references));
+        }
+        let mut patch = something(patch)?;
+        patch.insert("test".to_owned(), json!(test));
+        let at = path(&self.given.name);
         let asked = client.patch(&at, &patch);
         let now: Shown<Connection> = match test {
-            true => wait::during(&format!("testing {}", self.name), asked).await?,
+            true => wait::during(&format!("testing {}", self.given.name), asked).await?,
             false => asked.await?,
         };
         output::show(global.json, &now, |now| {
@@ -73,43 +59,20 @@ impl Set {
         })
     }
 
-    /// A role is known to the server alone. References cannot be tested.
-    fn tests(&self) -> bool {
-        self.test || (self.settings.sets_role() && self.references.is_empty())
-    }
-
-    async fn patch(&self, client: &Client) -> Result<Value, Failure> {
-        let (mut said, mut settings) = (Vec::new(), Vec::new());
-        for what in self.clear.clone() {
-            match what {
-                RemovedSetting::Said(name) => said.push(name.to_owned()),
-                RemovedSetting::Setting(setting) => settings.push(setting),
-            }
+    /// Adds the tags that are given to those it has, and takes others away.
+    async fn tag(&self, client: &Client, patch: &mut Map<String, Value>) -> Result<(), Failure> {
+        let given = patch.get("tags").and_then(Value::as_array);
+        if given.is_none() && self.untagged.is_empty() {
+            return Ok(());
         }
-        let tags = match self.said.has_tags() || !self.untagged.is_empty() {
-            true => client.get::<Shown<Connection>>(&path(&self.name)).await?.spec.tags,
-            false => BTreeSet::new(),
-        };
-        let mut patch = self.said.patch(&tags, &self.untagged, &said)?;
-        if !settings.is_empty() || !self.settings.to_json()?.is_empty() {
-            patch.insert("settings".to_owned(), self.settings.patch(&settings)?);
+        let given = given.into_iter().flatten().filter_map(Value::as_str);
+        let mut tags: BTreeSet<String> = given.map(str::to_owned).collect();
+        if !self.given.members.clears("tags") {
+            let now: Shown<Connection> = client.get(&path(&self.given.name)).await?;
+            tags.extend(now.spec.tags);
         }
-        if let Some(name) = &self.new_name {
-            patch.insert("name".to_owned(), json!(name));
-        }
-        if let Some(environment) = &self.environment
-            && patch.insert("environment".to_owned(), json!(environment)).is_some()
-        {
-            return Err(Failure::usage("env is both set and cleared"));
-        }
-        if !self.references.is_empty() {
-            let references: References = self.references.iter().cloned().collect();
-            patch.insert("references".to_owned(), json!(references));
-        }
-        if patch.is_empty() {
-            return Err(Failure::usage("nothing to change: see --help for the options"));
-        }
-        patch.insert("test".to_owned(), json!(self.tests()));
-        Ok(patch.into())
+        tags.retain(|tag| !self.untagged.contains(tag));
+        patch.insert("tags".to_owned(), json!(tags));
+        Ok(())
     }
 }

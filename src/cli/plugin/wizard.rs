@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use serde_json::json;
+
 use super::reconnect;
 use crate::cli::connect::questions::{self, AnswerSource, Questions};
 use crate::cli::connect::{self, ConnectContext};
@@ -140,8 +142,8 @@ impl<'a> PluginWizard<'a> {
             self.context.client.list::<Shown<Connection>>("/api/v1/connections", &[]).await?;
         let taken: HashSet<_> = taken.items.into_iter().map(|one| one.spec.name).collect();
         let mut options = Options::default();
-        options.scopes.clone_from(&slot.scopes);
-        options.environment.clone_from(&self.environment);
+        let members = json!({"scopes": slot.scopes, "environment": self.environment});
+        options.requested.extend(members.as_object().cloned().unwrap_or_default());
         let shapes = Shapes::load(self.context.client).await?;
         let questions = Questions { options, provider, shapes, taken, way: AnswerSource::Asking };
         let mut wizard = connect::ConnectWizard::new(self.context, None, true)?;

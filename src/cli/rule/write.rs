@@ -5,13 +5,12 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::words;
-use crate::cli::agent::own_authorization;
+use crate::cli::derive::{Adding, Changing, MemberArgs};
 use crate::cli::failure::Failure;
 use crate::cli::output;
-use crate::cli::resource::{ResourceContext, members, path};
+use crate::cli::resource::{ResourceContext, path};
 use keyward_api::wire::List;
-use keyward_model::{Rule, RulePlace, RuleShown, RuleSpec};
-use keyward_rules::policy::OwnAuthorization;
+use keyward_model::{Rule, RulePlace, RuleShown};
 use keyward_rules::policy::explain::ActionKind;
 use keyward_rules::provider::decode::did_you_mean;
 
@@ -26,48 +25,13 @@ pub(crate) struct Add {
     /// methods if not all, then HOST, HOST/PATH, `*.` and a suffix, or `*` for all
     #[arg(value_name = "REQUEST", num_args = 1..=2, required = true)]
     request: Vec<String>,
-    #[command(flatten)]
-    lists: Lists,
-    /// inject this connection: name or id
-    #[arg(long = "use", value_name = "CONNECTION")]
-    use_connection: Option<String>,
     /// letters, digits, - _ .; default: made of action and host
     #[arg(long)]
     name: Option<String>,
-    /// the branches may be deleted too
-    #[arg(long)]
-    delete_branches: bool,
-    /// the credential may go over cleartext to an address of `upstream.allow_private`
-    #[arg(long)]
-    allow_plaintext: bool,
-    /// requests with an authorization of their own: pass them as they are, or refuse
-    #[arg(long, value_name = "refuse|pass", value_parser = own_authorization)]
-    own_authorization: Option<OwnAuthorization>,
+    #[command(flatten)]
+    members: MemberArgs<Rule, Adding>,
     #[command(flatten)]
     place: RulePosition,
-}
-
-/// Lists of a rule.
-#[derive(Debug, Args)]
-struct Lists {
-    /// an agent that the rule is for: name or id; several times; default: all agents
-    #[arg(long = "agent", value_name = "AGENT")]
-    agents: Vec<String>,
-    /// a host; several times
-    #[arg(long = "host", value_name = "HOST")]
-    hosts: Vec<String>,
-    /// a method; several times
-    #[arg(long = "method", value_name = "METHOD")]
-    methods: Vec<String>,
-    /// a path; `*` is one segment, `**` any number of them; several times
-    #[arg(long = "path", value_name = "PATH")]
-    paths: Vec<String>,
-    /// a named action: `clone`, or `github:push` without --use; several times
-    #[arg(long = "named-action", value_name = "ACTION")]
-    actions: Vec<String>,
-    /// a branch of pushes by git: `agent/*`; several times
-    #[arg(long = "branch", value_name = "BRANCH")]
-    branches: Vec<String>,
 }
 
 /// A place among the stored rules.
@@ -101,54 +65,15 @@ pub(crate) struct Move {
 pub(crate) struct Edit {
     /// name or id
     rule: String,
-    /// another name
-    #[arg(long)]
-    name: Option<String>,
-    /// another action: inject, deny, pass or tunnel
-    #[arg(long, value_parser = action)]
-    action: Option<ActionKind>,
     #[command(flatten)]
-    lists: Lists,
-    /// inject this connection: name or id
-    #[arg(long = "use", value_name = "CONNECTION")]
-    use_connection: Option<String>,
-    /// name no connection
-    #[arg(long, conflicts_with = "use_connection")]
-    no_use: bool,
-    /// for all agents
-    #[arg(long, conflicts_with = "agents")]
-    all_agents: bool,
-    /// for all hosts
-    #[arg(long, conflicts_with = "hosts")]
-    all_hosts: bool,
-    /// for all methods
-    #[arg(long, conflicts_with = "methods")]
-    all_methods: bool,
-    /// for all paths
-    #[arg(long, conflicts_with = "paths")]
-    all_paths: bool,
-    /// for all actions
-    #[arg(long, conflicts_with = "actions")]
-    all_actions: bool,
-    /// for pushes to all branches
-    #[arg(long, conflicts_with = "branches")]
-    all_branches: bool,
-    /// whether the branches may be deleted too
-    #[arg(long, value_name = "BOOL")]
-    delete_branches: Option<bool>,
-    /// cleartext to an address of `upstream.allow_private` is allowed
-    #[arg(long, value_name = "BOOL")]
-    allow_plaintext: Option<bool>,
-    /// requests with an authorization of their own: pass them as they are, or refuse
-    #[arg(long, value_name = "refuse|pass", value_parser = own_authorization)]
-    own_authorization: Option<OwnAuthorization>,
+    members: MemberArgs<Rule, Changing>,
 }
 
 /// What is posted to make one.
 #[derive(Debug, Serialize)]
 struct New {
     #[serde(flatten)]
-    spec: RuleSpec,
+    spec: Map<String, Value>,
     #[serde(flatten)]
     place: RulePlace,
 }
@@ -161,22 +86,30 @@ impl Add {
 
     fn body(self) -> Result<New, Failure> {
         let RuleRequests { methods, host, path } = RuleRequests::of(&self.request)?;
-        let Lists { agents, hosts, methods: more, paths, actions, branches } = self.lists;
-        let spec = RuleSpec {
-            name: self.name,
-            agents: Some(agents).filter(|agents| !agents.is_empty()),
-            hosts: host.into_iter().chain(hosts).collect(),
-            methods: methods.into_iter().chain(more.iter().map(|it| it.to_uppercase())).collect(),
-            paths: path.into_iter().chain(paths).collect(),
-            actions,
-            branches,
-            delete_branches: self.delete_branches,
-            action: Some(self.action),
-            use_connection: self.use_connection,
-            allow_plaintext: self.allow_plaintext,
-            own_authorization: self.own_authorization,
-        };
+        let mut spec = self.members.body()?;
+        prepend(&mut spec, "hosts", host);
+        prepend(&mut spec, "methods", methods);
+        prepend(&mut spec, "paths", path);
+        upper(&mut spec);
+        spec.insert("action".to_owned(), json!(self.action.as_str()));
+        spec.extend(self.name.map(|name| ("name".to_owned(), name.into())));
         Ok(New { spec, place: self.place.into() })
+    }
+}
+
+/// Adds words of the request to those of an option.
+fn prepend(spec: &mut Map<String, Value>, name: &str, words: impl IntoIterator<Item = String>) {
+    let mut all: Vec<Value> = words.into_iter().map(Value::from).collect();
+    if let Some(Value::Array(more)) = spec.remove(name) {
+        all.extend(more);
+    }
+    spec.insert(name.to_owned(), all.into());
+}
+
+fn upper(spec: &mut Map<String, Value>) {
+    let methods = spec.get_mut("methods").and_then(Value::as_array_mut);
+    for method in methods.into_iter().flatten() {
+        *method = method.as_str().unwrap_or_default().to_uppercase().into();
     }
 }
 
@@ -190,44 +123,16 @@ impl Move {
 
 impl Edit {
     pub(super) async fn run(self, asked: &ResourceContext<'_>) -> Result<(), Failure> {
-        let at = path::<Rule>(&self.rule);
-        let patch = self.patch();
-        if patch.is_empty() {
-            let usage = Failure::usage("nothing to change");
-            return Err(usage.hint("`keyward rule edit --help` shows what can be changed"));
+        let mut patch = self.members.patch()?;
+        upper(&mut patch);
+        let hosts = patch.get_mut("hosts");
+        if let Some(hosts) = hosts
+            && hosts.as_array().is_some_and(|hosts| hosts.iter().any(|host| host == ALL_HOSTS))
+        {
+            *hosts = Value::Null;
         }
-        let changed: RuleShown = asked.client.patch(&at, &patch).await?;
+        let changed: RuleShown = asked.client.patch(&path::<Rule>(&self.rule), &patch).await?;
         report(asked, "changed", &changed).await
-    }
-
-    fn patch(self) -> Map<String, Value> {
-        let Lists { agents, hosts, methods, paths, actions, branches } = self.lists;
-        let all_hosts = self.all_hosts || hosts.iter().any(|host| host == ALL_HOSTS);
-        let hosts = if all_hosts { Vec::new() } else { hosts };
-        let methods: Vec<_> = methods.iter().map(|method| method.to_uppercase()).collect();
-        let list = |items: Vec<String>, all: bool| match items.is_empty() {
-            true => all.then(|| json!([])),
-            false => Some(json!(items)),
-        };
-        let agents = if self.all_agents { Some(Value::Null) } else { list(agents, false) };
-        let connection = match self.no_use {
-            true => Some(Value::Null),
-            false => self.use_connection.map(Value::from),
-        };
-        members([
-            ("name", self.name.map(Value::from)),
-            ("action", self.action.map(|action| action.as_str().into())),
-            ("agents", agents),
-            ("hosts", list(hosts, all_hosts)),
-            ("methods", list(methods, self.all_methods)),
-            ("paths", list(paths, self.all_paths)),
-            ("actions", list(actions, self.all_actions)),
-            ("branches", list(branches, self.all_branches)),
-            ("delete_branches", self.delete_branches.map(Value::from)),
-            ("use", connection),
-            ("allow_plaintext", self.allow_plaintext.map(Value::from)),
-            ("own_authorization", self.own_authorization.map(|own| own.as_str().into())),
-        ])
     }
 }
 

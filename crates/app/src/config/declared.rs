@@ -72,6 +72,7 @@ pub(super) fn with_org(mut keys: Vec<Key>) -> Vec<Key> {
         name: "org",
         shape: Shape::Value("name of an organisation", Absent::Default("default")),
         meaning: "Its organisation, made when it is first named.".to_owned(),
+        option: None,
     };
     keys.insert(1.min(keys.len()), org);
     keys

@@ -51,27 +51,6 @@ pub struct NamePattern {
     name: Option<Box<str>>,
 }
 
-impl StatementKind {
-    /// All kinds.
-    pub const ALL: [Self; 6] =
-        [Self::Select, Self::Insert, Self::Update, Self::Delete, Self::Merge, Self::Truncate];
-}
-
-impl FromStr for StatementKind {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
-        found.ok_or("write select, insert, update, delete, merge or truncate")
-    }
-}
-
-impl fmt::Display for StatementKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 impl RoleName {
     /// The name.
     pub fn as_str(&self) -> &str {
@@ -147,22 +126,6 @@ fn is_name(text: &str) -> bool {
         && text.trim() == text
 }
 
-/// Checks that `of` is 1 or more.
-///
-/// # Errors
-/// When it is 0.
-pub fn parse_rows_max(of: u64) -> Result<u64, SettingsError> {
-    if of == 0 { Err(SettingsError::Rows) } else { Ok(of) }
-}
-
-/// Checks that `of` is 1000 or more: less is no answer.
-///
-/// # Errors
-/// When it is not.
-pub fn parse_bytes_max(of: u64) -> Result<u64, SettingsError> {
-    if of < 1000 { Err(SettingsError::Bytes) } else { Ok(of) }
-}
-
 /// Serde adapter: kinds of statements. An empty list is an unset one, because forms send it.
 pub(super) fn kinds<'de, D: Deserializer<'de>>(
     d: D,
@@ -183,16 +146,20 @@ pub(super) fn names<'de, D: Deserializer<'de>>(
     }
 }
 
-/// Serde adapter: a checked number of rows.
+/// Serde adapter: rows, 1 or more.
 pub(super) fn rows_max<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Error> {
-    let given = Option::<u64>::deserialize(d)?;
-    given.map(parse_rows_max).transpose().map_err(D::Error::custom)
+    match Option::<u64>::deserialize(d)? {
+        Some(0) => Err(D::Error::custom(SettingsError::Rows)),
+        rows => Ok(rows),
+    }
 }
 
-/// Serde adapter: a checked number of bytes.
+/// Serde adapter: bytes, 1000 or more; less is no answer.
 pub(super) fn bytes_max<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Error> {
-    let given = Option::<u64>::deserialize(d)?;
-    given.map(parse_bytes_max).transpose().map_err(D::Error::custom)
+    match Option::<u64>::deserialize(d)? {
+        Some(..1000) => Err(D::Error::custom(SettingsError::Bytes)),
+        bytes => Ok(bytes),
+    }
 }
 
 #[cfg(test)]

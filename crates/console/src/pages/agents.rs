@@ -7,12 +7,12 @@ use maud::{Markup, html};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Field, ListQuery, Tone, ago, chips, count, empty, head, list_page, mark, search, state,
+    Field, ListQuery, Tone, ago, chips, count, empty, head, inputs, list_page, mark, search, state,
 };
 use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{List, Summary};
-use keyward_model::{Agent, PauseCause, Shown};
+use keyward_model::{Agent, AgentSpec, PauseCause, Shown};
 
 /// Rows of a page.
 const ROWS: usize = 40;
@@ -115,20 +115,12 @@ fn add() -> Markup {
         help: Some("Letters, digits, - . _ ~"),
         ..Field::default()
     };
-    let environment = Field {
-        name: "environment",
-        label: "Environment",
-        example: Some("production"),
-        help: Some("It uses connections of this environment and of none."),
-        is_optional: true,
-        ..Field::default()
-    };
     html! {
         dialog #add-agent aria-labelledby="add-agent-title" {
             h2 #add-agent-title { "Add agent" }
             form method="post" data-api="POST /agents" data-to="/agents/{name}" data-done="Added. Tick its connections next." {
                 (name.show())
-                (environment.show())
+                (inputs::<AgentSpec>(&["environment"]))
                 div.actions { button type="button" data-close { "Cancel" } button.first { "Add agent" } }
             }
         }

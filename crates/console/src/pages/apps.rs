@@ -11,8 +11,8 @@ use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
     Action, Field, ListQuery, Subpage, Tone, ago, chips, client_labels, client_words, copyable,
-    count, danger_zone, empty, facts, head, known_scopes, links, list_page, lock, mark, scope_list,
-    search, settings_nav, state,
+    count, danger_zone, edits, empty, facts, head, known_scopes, links, list_page, lock, mark,
+    scope_list, search, settings_nav, state,
 };
 use crate::visit::{Console, PageError, Tagged, Visit, segment, sentence, with_query};
 use keyward_api::handler::get;
@@ -245,18 +245,6 @@ impl Settings<'_> {
     fn client(&self, has_id: bool) -> Markup {
         let Self { app, provider, path, tag, .. } = self;
         let has_scopes = !method(app, *provider).is_some_and(AuthView::is_named_by_apps);
-        let scopes = app.spec.scopes.join(" ");
-        let wanted = Field {
-            name: "scopes",
-            label: "Scopes",
-            value: Some(&scopes),
-            help: Some(
-                "Requested where a connection names none, separated by blanks. Empty: those of the service.",
-            ),
-            json: Some("list"),
-            is_optional: true,
-            ..Field::default()
-        };
         let summary = match (has_id, has_scopes) {
             (true, true) => "Edit client and scopes",
             (true, false) => "Edit client",
@@ -269,7 +257,7 @@ impl Settings<'_> {
                 form method="post" data-api=(format!("PATCH {path}")) data-tag=[tag] data-done="Saved." autocomplete="off" {
                     @if has_id { (self.id().show()) }
                     @if has_scopes {
-                        (wanted.show())
+                        (edits(&app.spec, |name| name == "scopes"))
                         @if let Some(provider) = provider { (known_scopes(provider)) }
                     }
                     button.first { "Save app" }

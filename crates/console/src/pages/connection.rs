@@ -15,13 +15,16 @@ use super::connections::{
 use super::{streams, timeline};
 use crate::frame::{Page, Section};
 use crate::parts::{
-    Action, Field, ago, chips, danger_zone, facts, failures, head, lock, mark, scope_list, series,
+    Action, ago, chips, danger_zone, edit, edits, facts, failures, head, lock, mark, scope_list,
+    series, settings_panel, values,
 };
 use crate::visit::{Console, PageError, Tagged, Visit, segment, sentence};
 use keyward_api::handler::get;
 use keyward_api::wire::{
     AuthView, DatabaseListenerView, Event, List, ProviderView, StreamView, UsageView,
 };
+use keyward_base::database::DatabaseProtocol;
+use keyward_base::settings::Settings;
 use keyward_model::{
     Connection, ConnectionState, ManagedBy, Renewal, RotationState, Shown, Visibility,
 };
@@ -287,20 +290,16 @@ fn about(view: &View) -> Markup {
         own.map(|auth| html! { (auth.label) })
     });
     let (token, key) = (shown.token.as_ref(), shown.ssh_key.as_ref());
-    facts(&[
+    let facts = facts(&[
         ("Service", Some(html! { (service(view)) })),
         ("Method", method),
         ("Account", text(&shown.account)),
         ("Hosts", (!shown.hosts.is_empty()).then(|| chips(&shown.hosts))),
         ("Database", shown.database.as_ref().map(|url| html! { code { (url) } })),
-        ("Sessions", shown.database.as_ref().map(|_| sessions::rights(&spec.settings))),
         ("Listeners", view.listeners.as_ref().map(|all| sessions::show(all))),
         ("Public key", key.map(|key| html! { code { (key.public_key) } })),
         ("Accounts", key.map(|key| chips(&key.users))),
         ("Servers", key.map(|key| chips(&key.servers))),
-        ("Environment", text(&spec.environment)),
-        ("Purpose", text(&spec.purpose)),
-        ("Tags", (!spec.tags.is_empty()).then(|| chips(&spec.tags))),
         (
             "Visible to",
             Some(
@@ -314,7 +313,9 @@ fn about(view: &View) -> Markup {
         ("Consent ends", shown.ends.map(ago)),
         ("Created", Some(ago(view.connection.created))),
         ("Id", Some(html! { code { (view.connection.id) } })),
-    ])
+    ]);
+    let has_effect = has_effect(&view.connection);
+    html! { (facts) (values(spec, |name| name != "description" && has_effect(name))) }
 }
 
 fn scopes(connection: &Shown<Connection>) -> Markup {
@@ -331,33 +332,16 @@ fn scopes(connection: &Shown<Connection>) -> Markup {
 
 fn settings(view: &View) -> Markup {
     let spec = &view.connection.spec;
-    let tags = spec.tags.iter().cloned().collect::<Vec<_>>().join(" ");
-    let field = |name, label, value, help| Field {
-        name,
-        label,
-        value,
-        help,
-        is_optional: true,
-        empties: true,
-        ..Field::default()
-    };
-    html! {
-        section.panel {
-            header { h2 { "Settings" } }
-            div.body {
-                details #edit {
-                    summary { "Edit" }
-                    form method="post" data-api=(format!("PATCH /connections/{}", segment(&spec.name))) data-tag=[view.tag.as_deref()]
-                        data-done="Saved." {
-                        (field("description", "Description", spec.description.as_deref(), None).show())
-                        (field("purpose", "Purpose", spec.purpose.as_deref(), Some("Shown in approvals and the audit log.")).show())
-                        @if let Some(url) = &view.connection.facts.database { (sessions::fields(&spec.settings, url)) }
-                        (Field { json: Some("list"), ..field("tags", "Tags", Some(&tags), Some("Separated by blanks.")) }.show())
-                        button.first { "Save settings" }
-                    }
-                }
-            }
-        }
+    let api = format!("PATCH /connections/{}", segment(&spec.name));
+    let inputs = edits(spec, has_effect(&view.connection));
+    settings_panel(&edit(&api, view.tag.as_deref(), "Saved.", &inputs))
+}
+
+/// Whether a member can be set: settings are of requests, or of sessions with a database.
+fn has_effect(connection: &Shown<Connection>) -> impl Fn(&str) -> bool + use<> {
+    let protocol = connection.facts.database.as_deref().and_then(DatabaseProtocol::of_url);
+    move |name: &str| {
+        name.strip_prefix("settings.").is_none_or(|name| Settings::has_effect(name, protocol))
     }
 }
 

@@ -8,13 +8,15 @@ use super::settings::runs_install;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Action, Field, Subpage, Tone, copyable, empty, head, lock, settings_nav, state,
+    Action, Field, Subpage, Tone, copyable, empty, head, inputs, lock, settings_nav, state,
 };
 use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{DatabaseListenerView, List, ReplicaView, Status};
 use keyward_base::database::DatabaseProtocol;
-use keyward_model::{Connection, DatabaseListener, ListenerState, ManagedBy, Shown};
+use keyward_model::{
+    Connection, DatabaseListener, DatabaseListenerSpec, ListenerState, ManagedBy, Shown,
+};
 
 /// As many as an organisation may have.
 const LISTENERS: usize = 50;
@@ -188,16 +190,6 @@ fn dialog(connections: &List<Shown<Connection>>) -> Markup {
         ),
         ..Field::default()
     };
-    let version = Field {
-        name: "server_version",
-        label: "Server version",
-        example: Some("10.11.6-MariaDB"),
-        help: Some(
-            "For MySQL and MariaDB: what SELECT VERSION() of the server says. Clients choose their SQL by it.",
-        ),
-        is_optional: true,
-        ..Field::default()
-    };
     html! {
         dialog #open-listener aria-labelledby="open-listener-title" {
             h2 #open-listener-title { "Open listener" }
@@ -210,7 +202,7 @@ fn dialog(connections: &List<Shown<Connection>>) -> Markup {
                         @for protocol in DatabaseProtocol::ALL { option value=(protocol.as_str()) { (protocol.name()) } }
                     }
                 }
-                (version.show())
+                (inputs::<DatabaseListenerSpec>(&["server_version"]))
                 div.field {
                     label for="field-connection" { "Connection" span.muted { " (optional)" } }
                     select #field-connection name="connection" aria-describedby="field-connection-help" {

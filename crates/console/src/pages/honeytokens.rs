@@ -8,13 +8,13 @@ use super::timeline;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Action, Check, Field, ListQuery, Subpage, ago, empty, head, links, list_page, lock, search,
+    Action, Field, ListQuery, Subpage, ago, empty, head, inputs, links, list_page, lock, search,
     settings_nav,
 };
 use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{Event, EventType, List};
-use keyward_model::{Honeytoken, NoticeKind, Shown};
+use keyward_model::{Honeytoken, HoneytokenSpec, NoticeKind, Shown};
 
 /// Rows of a page.
 const ROWS: usize = 20;
@@ -157,12 +157,7 @@ fn dialog() -> Markup {
                     datalist #shapes { @for id in COMMON { option value=(id) {} } }
                     p.help #field-provider-help { "The service whose keys it looks like." }
                 }
-                (Check {
-                    name: "revokes",
-                    label: "Disarm the agent that sends it",
-                    help: Some("Its token is revoked, or it is paused. Without this, the alarm is all that happens."),
-                    ..Check::default()
-                }.show())
+                (inputs::<HoneytokenSpec>(&["revokes"]))
                 div.actions { button type="button" data-close { "Cancel" } button.first { "Add honeytoken" } }
             }
         }

@@ -9,8 +9,8 @@ use super::hooks::{destination, state_of};
 use super::timeline;
 use crate::frame::{Page, Section};
 use crate::parts::{
-    Action, Check, Field, Subpage, ago, copyable, count, danger_zone, empty, facts, head,
-    last_delivery, links, lock, settings_nav,
+    Action, Check, Field, Subpage, ago, copyable, count, danger_zone, edit, edits, empty, facts,
+    head, last_delivery, links, lock, settings_nav, settings_panel, values,
 };
 use crate::visit::{Console, PageError, Tagged, Visit, segment, with_query};
 use keyward_api::handler::get;
@@ -255,7 +255,7 @@ fn one(event: &HookEventView) -> Markup {
 fn about(view: &View) -> Markup {
     let hook = &view.hook;
     let connection = view.connection.as_ref().map(|connection| &connection.spec.name);
-    facts(&[
+    let facts = facts(&[
         ("Goes to", Some(destination(hook))),
         ("Waiting", Some(html! { (hook.facts.waiting) })),
         ("Keeps", Some(html! { (count(hook.spec.kept_events(), "delivered event")) })),
@@ -264,20 +264,15 @@ fn about(view: &View) -> Markup {
         ("Created", Some(ago(hook.created))),
         ("Changed", hook.updated.map(ago)),
         ("Id", Some(html! { code { (hook.id) } })),
-    ])
+    ]);
+    // Those that have no fact of their own.
+    let fits = |name: &str| !["connection", "scheme", "to", "keep_events"].contains(&name);
+    html! { (facts) (values(&hook.spec, fits)) }
 }
 
 fn settings(view: &View) -> Markup {
-    let to = Field {
-        name: "to",
-        label: "URL of your program",
-        kind: "url",
-        value: view.hook.spec.to.as_deref(),
-        help: Some("Without it, events wait for: keyward hook listen"),
-        is_optional: true,
-        empties: true,
-        ..Field::default()
-    };
+    // Which service signs is decided where the hook is made.
+    let is_edited = |name: &str| !["connection", "scheme"].contains(&name);
     let secret = Field {
         name: "secret",
         label: "New secret of the service",
@@ -290,28 +285,18 @@ fn settings(view: &View) -> Markup {
         help: Some("Others may have it. Otherwise it is accepted for one more day."),
         ..Check::default()
     };
-    html! {
-        section.panel {
-            header { h2 { "Settings" } }
-            div.body {
-                details #edit {
-                    summary { "Edit" }
-                    form method="post" data-api=(view.path("PATCH", "")) data-tag=[view.tag.as_deref()] data-done="Saved." {
-                        (to.show())
-                        button.first { "Save settings" }
-                    }
-                }
-                details #replace-secret {
-                    summary { "Replace the secret" }
-                    form method="post" data-api=(view.path("POST", "/rotate")) data-tag=[view.tag.as_deref()] data-done="Secret replaced." {
-                        (secret.show())
-                        (no_overlap.show())
-                        button.first { "Replace secret" }
-                    }
-                }
+    let (inputs, tag) = (edits(&view.hook.spec, is_edited), view.tag.as_deref());
+    settings_panel(&html! {
+        (edit(&view.path("PATCH", ""), tag, "Saved.", &inputs))
+        details #replace-secret {
+            summary { "Replace the secret" }
+            form method="post" data-api=(view.path("POST", "/rotate")) data-tag=[tag] data-done="Secret replaced." {
+                (secret.show())
+                (no_overlap.show())
+                button.first { "Replace secret" }
             }
         }
-    }
+    })
 }
 
 fn danger(view: &View) -> Markup {

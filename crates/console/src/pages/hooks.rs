@@ -7,12 +7,13 @@ use maud::{Markup, html};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Field, ListQuery, Subpage, Tone, empty, head, last_delivery, list_page, settings_nav, state,
+    Field, ListQuery, Subpage, Tone, empty, head, inputs, last_delivery, list_page, settings_nav,
+    state,
 };
 use crate::visit::{Console, PageError, Visit, segment, with_query};
 use keyward_api::handler::get;
 use keyward_api::wire::{HookScheme, List};
-use keyward_model::{Connection, Hook, ManagedBy, Shown};
+use keyward_model::{Connection, Hook, HookSpec, ManagedBy, Shown};
 
 /// Rows of a page.
 const ROWS: usize = 20;
@@ -130,17 +131,6 @@ fn dialog(schemes: &[HookScheme], connections: &List<Shown<Connection>>) -> Mark
         is_optional: true,
         ..Field::default()
     };
-    let to = Field {
-        name: "to",
-        label: "URL of your program",
-        kind: "url",
-        example: Some("https://agent.example.com/events"),
-        help: Some(
-            "https, or http on this machine. Without it, events wait for: keyward hook listen",
-        ),
-        is_optional: true,
-        ..Field::default()
-    };
     html! {
         dialog.broad #add-hook aria-labelledby="add-hook-title" {
             h2 #add-hook-title { "Add hook" }
@@ -162,7 +152,7 @@ fn dialog(schemes: &[HookScheme], connections: &List<Shown<Connection>>) -> Mark
                     @if connections.next.is_some() { p.help { "There are more connections: " code { "keyward hook add" } " takes any." } }
                 }
                 (secret.show())
-                (to.show())
+                (inputs::<HookSpec>(&["to"]))
                 div.actions { button type="button" data-close { "Cancel" } button.first { "Add hook" } }
             }
         }

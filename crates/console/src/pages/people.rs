@@ -7,11 +7,11 @@ use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{Field, Tone, ago, empty, head, list_page, search, state};
+use crate::parts::{Field, Tone, ago, empty, head, inputs, list_page, search, state};
 use crate::visit::{Console, PageError, Visit, segment, with_query};
 use keyward_api::handler::get;
 use keyward_api::wire::List;
-use keyward_model::{Role, Shown, User};
+use keyward_model::{Role, Shown, User, UserSpec};
 
 /// Rows of a page.
 const ROWS: usize = 40;
@@ -169,14 +169,6 @@ fn dialog(is_end: bool, label: &str) -> Markup {
             ..Field::default()
         },
     };
-    let email = Field {
-        name: "email",
-        label: "E-mail address",
-        kind: "email",
-        help: Some("To tell people apart. Nothing is sent there."),
-        is_optional: true,
-        ..Field::default()
-    };
     let done = match is_end {
         true => "Added. Make a connect link next.",
         false => "Added. Make a sign-in link next.",
@@ -186,7 +178,7 @@ fn dialog(is_end: bool, label: &str) -> Markup {
             h2 #add-user-title { (label) }
             form method="post" data-api="POST /users" data-to="/people/{name}" data-done=(done) {
                 (name.show())
-                (email.show())
+                (inputs::<UserSpec>(&["email"]))
                 @if is_end { input type="hidden" name="role" value="end_user"; } @else { (roles(Role::Member)) }
                 div.actions { button type="button" data-close { "Cancel" } button.first { (label) } }
             }

@@ -11,7 +11,9 @@ use serde::Deserialize;
 use super::people::{role_word, roles, state_of};
 use super::{means, personal_tokens, timeline};
 use crate::frame::{Page, Section};
-use crate::parts::{Action, Field, ago, chips, count, empty, facts, head, mark};
+use crate::parts::{
+    Action, ago, chips, count, edit, edits, empty, facts, head, mark, settings_panel,
+};
 use crate::visit::{Console, PageError, Tagged, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{Event, List};
@@ -292,28 +294,12 @@ fn about(user: &Shown<User>) -> Markup {
 
 fn settings(view: &View) -> Markup {
     let spec = &view.user.spec;
-    let email = Field {
-        name: "email",
-        label: "E-mail address",
-        kind: "email",
-        value: spec.email.as_deref(),
-        is_optional: true,
-        empties: true,
-        ..Field::default()
+    let inputs = html! {
+        @if !view.is_end_user() { (roles(spec.role)) }
+        (edits(spec, |name| name == "email"))
     };
-    html! {
-        section.panel {
-            header { h2 { "Settings" } }
-            div.body { details #edit {
-                summary { "Edit" }
-                form method="post" data-api=(view.api("PATCH")) data-tag=[view.tag.as_deref()] data-done="Saved. It counts from the next request on." {
-                    @if !view.is_end_user() { (roles(spec.role)) }
-                    (email.show())
-                    button.first { "Save settings" }
-                }
-            } }
-        }
-    }
+    let done = "Saved. It counts from the next request on.";
+    settings_panel(&edit(&view.api("PATCH"), view.tag.as_deref(), done, &inputs))
 }
 
 fn danger(view: &View) -> Markup {

@@ -10,11 +10,13 @@ use serde_json::{Value, json};
 
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{Action, Field, Subpage, ago, empty, head, links, lock, settings_nav};
+use crate::parts::{
+    Action, Field, Subpage, ago, empty, head, input, links, lock, settings_nav, words,
+};
 use crate::visit::{Console, PageError, Tagged, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::List;
-use keyward_base::keys::{Absent, Key, Section as _, Shape};
+use keyward_base::keys::Section as _;
 use keyward_model::{Shown, Source, SourceKind, SourceSettings, SourceSpec, source_kinds};
 
 /// As many as an organisation may have.
@@ -179,42 +181,13 @@ fn fields(kind: &'static SourceKind, settings: &SourceSettings, now: &Value) -> 
     let is_new = now.is_null();
     html! {
         @for (_, key) in shown {
-            (setting(&format!("{}.{}", kind.id, key.name), key, &now[&kind.id][key.name]))
+            (input(&format!("{}.{}", kind.id, key.name), key, &now[&kind.id][key.name]))
         }
         @for name in names.required { (credential(name, !is_new)) }
         @for name in optional { (credential(name, true)) }
         details #times {
             summary { "Times" }
-            @for key in times { (setting(key.name, key, &now[key.name])) }
-        }
-    }
-}
-
-fn setting(name: &str, key: &Key, now: &Value) -> Markup {
-    let (label, help) = (words(key.name), key.meaning.replace('`', ""));
-    let text = now.as_str().map_or_else(|| now.to_string(), ToOwned::to_owned);
-    let value = (!now.is_null()).then_some(text.as_str());
-    let id = format!("field-{}", name.replace('.', "-"));
-    match key.shape {
-        Shape::Choice(choices, absent) => {
-            let usual = match absent {
-                Absent::Default(usual) => Some(usual),
-                Absent::Nothing | Absent::Required => None,
-            };
-            html! { div.field {
-                label for=(id) { (label) }
-                select id=(id) name=(name) { @for choice in choices {
-                    option value=(choice) selected[value.or(usual) == Some(choice)] { (words(choice)) }
-                } }
-                p.help { (help) }
-            } }
-        }
-        shape => {
-            let is_optional = !matches!(shape, Shape::Value(_, Absent::Required));
-            let help = Some(help.as_str());
-            let empties = is_optional && value.is_some();
-            Field { name, label: &label, help, value, is_optional, empties, ..Field::default() }
-                .show()
+            @for key in times { (input(key.name, key, &now[key.name])) }
         }
     }
 }
@@ -223,12 +196,4 @@ fn credential(name: &str, is_optional: bool) -> Markup {
     let (path, label) = (format!("credentials.{name}"), words(name));
     let (name, kind) = (path.as_str(), "password");
     Field { name, label: &label, kind, is_optional, ..Field::default() }.show()
-}
-
-/// `login_mount` as "Login mount".
-fn words(name: &str) -> String {
-    let text = name.replace('_', " ");
-    let mut letters = text.chars();
-    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
-    first.into_iter().chain(letters).collect()
 }

@@ -8,8 +8,8 @@ use super::timeline;
 use super::webhooks::{event_checkboxes, state_of};
 use crate::frame::{Page, Section};
 use crate::parts::{
-    Action, Field, Subpage, ago, chips, copyable, count, danger_zone, facts, head, last_delivery,
-    lock, settings_nav,
+    Action, Subpage, ago, chips, copyable, count, danger_zone, edit, edits, facts, head,
+    last_delivery, lock, settings_nav, settings_panel,
 };
 use crate::visit::{Console, PageError, Tagged, Visit, segment};
 use keyward_api::handler::get;
@@ -218,26 +218,11 @@ fn about(webhook: &Shown<Webhook>) -> Markup {
 fn settings(view: &View) -> Markup {
     let spec = &view.webhook.spec;
     let chosen: Vec<_> = spec.events.iter().map(|kind| kind.code()).collect();
-    let url = Field {
-        name: "url",
-        label: "URL",
-        kind: "url",
-        value: Some(&spec.url),
-        ..Field::default()
+    let inputs = html! {
+        (edits(spec, |name| name == "url"))
+        (event_checkboxes(&view.types, &chosen))
     };
-    html! {
-        section.panel {
-            header { h2 { "Settings" } }
-            div.body { details #edit {
-                summary { "Edit" }
-                form method="post" data-api=(view.path("PATCH", "")) data-tag=[view.tag.as_deref()] data-done="Saved." {
-                    (url.show())
-                    (event_checkboxes(&view.types, &chosen))
-                    button.first { "Save settings" }
-                }
-            } }
-        }
-    }
+    settings_panel(&edit(&view.path("PATCH", ""), view.tag.as_deref(), "Saved.", &inputs))
 }
 
 fn danger(view: &View) -> Markup {

@@ -7,13 +7,13 @@ use maud::{Markup, html};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Check, Field, ListQuery, Subpage, Tone, count, empty, head, last_delivery, list_page,
+    Check, Field, ListQuery, Subpage, Tone, count, empty, head, inputs, last_delivery, list_page,
     settings_nav, state,
 };
 use crate::visit::{Console, PageError, Visit, segment, with_query};
 use keyward_api::handler::get;
 use keyward_api::wire::{EventType, List};
-use keyward_model::{ManagedBy, NoticeKind, Shown, Webhook, WebhookState};
+use keyward_model::{ManagedBy, NoticeKind, Shown, Webhook, WebhookSpec, WebhookState};
 
 /// Rows of a page.
 const ROWS: usize = 20;
@@ -99,16 +99,6 @@ pub(super) fn state_of(webhook: &Shown<Webhook>) -> Markup {
 }
 
 fn dialog(types: &[EventType]) -> Markup {
-    let url = Field {
-        name: "url",
-        label: "URL",
-        kind: "url",
-        example: Some("https://ops.example.com/keyward"),
-        help: Some(
-            "https, or http on this machine. Private addresses need upstream.allow_private in the configuration.",
-        ),
-        ..Field::default()
-    };
     let name = Field {
         name: "name",
         label: "Name",
@@ -121,7 +111,7 @@ fn dialog(types: &[EventType]) -> Markup {
         dialog.broad #add-webhook aria-labelledby="add-webhook-title" {
             h2 #add-webhook-title { "Add webhook" }
             form method="post" data-api="POST /webhooks" data-show="signing_key" data-done="Webhook added. This is its signing key" {
-                (url.show())
+                (inputs::<WebhookSpec>(&["url"]))
                 (name.show())
                 (event_checkboxes(types, &[]))
                 div.actions { button type="button" data-close { "Cancel" } button.first { "Add webhook" } }

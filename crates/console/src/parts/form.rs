@@ -154,6 +154,25 @@ pub(crate) fn own_authorization(chosen: Option<OwnAuthorization>, unset: Option<
     }
 }
 
+/// The form that changes a resource. `api`: the request; `tag`: of the version that it is about. Not live: what was typed would
+/// get the tag of another version.
+pub(crate) fn edit(api: &str, tag: Option<&str>, done: &str, inputs: &Markup) -> Markup {
+    html! {
+        details #edit {
+            summary { "Edit" }
+            form method="post" data-api=(api) data-tag=[tag] data-done=(done) {
+                (inputs)
+                button.first { "Save settings" }
+            }
+        }
+    }
+}
+
+/// The panel with the settings of a resource.
+pub(crate) fn settings_panel(content: &Markup) -> Markup {
+    html! { section.panel { header { h2 { "Settings" } } div.body { (content) } } }
+}
+
 /// Lines to copy.
 pub(crate) fn copyable(lines: &str) -> Markup {
     html! {

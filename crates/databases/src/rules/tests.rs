@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::postgres::check;
-use keyward_base::settings::Settings;
+use keyward_base::settings::{Settings, StatementKind};
 
 const POSTGRES: Dialect = Dialect::Postgres;
 
 pub(super) fn rules(dialect: Dialect, statements: &[&str], tables: &[&str]) -> EnforcedSettings {
+    use StatementKind::{Delete, Insert, Merge, Select, Truncate, Update};
     let mut settings = Settings::default();
-    let kinds = statements.iter().map(|kind| kind.parse().expect("a kind")).collect();
+    let kinds = [Select, Insert, Update, Delete, Merge, Truncate];
+    let kinds = kinds.into_iter().filter(|kind| statements.contains(&kind.as_str())).collect();
     settings.statements = Some(kinds).filter(|kinds: &BTreeSet<_>| !kinds.is_empty());
     let tables = tables.iter().map(|table| table.parse().expect("a table")).collect();
     settings.tables = Some(tables).filter(|tables: &BTreeSet<_>| !tables.is_empty());

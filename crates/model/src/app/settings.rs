@@ -34,36 +34,43 @@ section! {
     pub struct TokenOptions {
         /// How long before its end a token is renewed, up to 24h; half of its life at most.
         #[key("time")]
+        #[option("refresh-buffer", "TIME", "how long before its end a token is refreshed, such as 5m", under "Settings")]
         #[serde(skip_serializing_if = "Option::is_none", with = "given::optional_duration")]
         #[schemars(with = "Option<String>")]
         pub refresh_buffer: Option<Duration>,
         /// `false`: tokens are renewed only by `keyward connection refresh`, and requests with an ended token are
         /// refused. Default: tokens are renewed before they end.
         #[key(one of ["true", "false"])]
+        #[option("auto-refresh", "BOOL", "whether tokens are refreshed before they end", under "Settings")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub auto_refresh: Option<bool>,
         /// Tokens of unused connections are renewed at least this often, 6h to 365d, whatever
         /// `oauth.keep_alive` says; `0s`: never.
         #[key("time")]
+        #[option("keep-alive", "TIME", "how often unused tokens are refreshed, such as 30d; 0s: never", under "Settings")]
         #[serde(skip_serializing_if = "Option::is_none", with = "given::optional_duration")]
         #[schemars(with = "Option<String>")]
         pub keep_alive: Option<Duration>,
         /// Parameters of the authorization URL, added to the provider's or replacing them.
         #[key("map of text to text", "{}")]
+        #[option("authorize-param", "KEY=VALUE", "a parameter of the consent page's URL; may be given several times", under "Settings")]
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         pub authorize_params: BTreeMap<String, String>,
         /// Parameters of requests for tokens, added to the provider's or replacing them.
         #[key("map of text to text", "{}")]
+        #[option("token-param", "KEY=VALUE", "a parameter of requests for tokens; may be given several times", under "Settings")]
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         pub token_params: BTreeMap<String, String>,
         /// How the client authenticates to the token endpoint. Default: the provider's usual way, and `none` for a
         /// client without a secret.
         #[key(one of ["body", "basic", "basic_raw", "basic_secret_as_username", "none", "private_key_jwt", "client_secret_jwt", "mtls"])]
+        #[option("client-auth", "WAY", "how the client authenticates", under "Settings")]
         #[serde(skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<String>")]
         pub client_auth: Option<ClientAuthText>,
         /// The id by which the provider knows the key of `private_key_jwt`.
         #[key("text")]
+        #[option("key-id", "ID", "the id that the provider knows its key by", under "Settings")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub key_id: Option<String>,
     }

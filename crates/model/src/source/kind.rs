@@ -193,7 +193,7 @@ impl SourceKind {
         if !names.is_empty() {
             meaning += &format!(" Credentials: {}.", names.join(", "));
         }
-        Key { name: &self.id, shape: Shape::Members(&self.keys), meaning }
+        Key { name: &self.id, shape: Shape::Members(&self.keys), meaning, option: None }
     }
 
     /// Its settings, as forms and pages have them.
@@ -227,7 +227,7 @@ impl Setting {
             [] => Shape::Value(self.value.as_str(), absent),
             names => Shape::Choice(names, absent),
         };
-        Key { name: leaked(&self.name), shape, meaning: self.meaning.clone() }
+        Key { name: leaked(&self.name), shape, meaning: self.meaning.clone(), option: None }
     }
 }
 

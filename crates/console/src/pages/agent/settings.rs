@@ -4,34 +4,14 @@
 
 use maud::{Markup, html};
 
-use crate::parts::{Check, Field, chips};
+use crate::parts::{Field, chips, edit, edits, settings_panel};
 use crate::visit::segment;
 use keyward_model::{Agent, Shown};
 
-/// Not live: what was typed would get the tag of another version.
+/// The member that has a panel of its own.
+const END_USERS: &str = "user_providers";
+
 pub(super) fn panel(agent: &Shown<Agent>, tag: Option<&str>) -> Markup {
-    let environment = Field {
-        name: "environment",
-        label: "Environment",
-        value: agent.spec.environment.as_deref(),
-        help: Some("It uses connections of this environment and of none."),
-        is_optional: true,
-        empties: true,
-        ..Field::default()
-    };
-    let labels = agent.spec.labels.iter().map(|(name, value)| format!("{name}={value}"));
-    let labels = labels.collect::<Vec<_>>().join("\n");
-    let labels = Field {
-        name: "labels",
-        label: "Labels",
-        value: Some(&labels),
-        example: Some("team=build"),
-        help: Some("For people. One per line: name=value."),
-        is_multiline: true,
-        json: Some("pairs"),
-        is_optional: true,
-        ..Field::default()
-    };
     let allow = agent.spec.allow.as_deref();
     let sets = allow.unwrap_or_default().join(" ");
     let sets = Field {
@@ -48,29 +28,9 @@ pub(super) fn panel(agent: &Shown<Agent>, tag: Option<&str>) -> Markup {
         empties: allow.is_none(),
         ..Field::default()
     };
-    let selection = Check {
-        name: "require_selection",
-        label: "Requests must select a connection",
-        help: Some("Refuse requests that several connections fit and that select none."),
-        is_ticked: agent.spec.require_selection,
-        ..Check::default()
-    };
     let api = format!("PATCH /agents/{}", segment(&agent.spec.name));
-    html! {
-        section.panel {
-            header { h2 { "Settings" } }
-            div.body { details #edit {
-                summary { "Edit" }
-                form method="post" data-api=(api) data-tag=[tag] data-done="Saved. It counts from the next request on." {
-                    (environment.show())
-                    (labels.show())
-                    (sets.show())
-                    (selection.show())
-                    button.first { "Save settings" }
-                }
-            } }
-        }
-    }
+    let inputs = html! { (edits(&agent.spec, |name| name != END_USERS)) (sets.show()) };
+    settings_panel(&edit(&api, tag, "Saved. It counts from the next request on.", &inputs))
 }
 
 /// `edits`: whether the reader may change it.
@@ -95,25 +55,12 @@ pub(super) fn end_users_panel(agent: &Shown<Agent>, tag: Option<&str>, edits: bo
 }
 
 fn form(agent: &Shown<Agent>, tag: Option<&str>) -> Markup {
-    let now = agent.spec.user_providers.join(" ");
-    let providers = Field {
-        name: "user_providers",
-        label: "Providers",
-        value: Some(&now),
-        example: Some("github slack"),
-        help: Some(
-            "Ids of the providers whose connections of end users this agent may use in sessions, separated by blanks; *: all.",
-        ),
-        json: Some("list"),
-        is_optional: true,
-        ..Field::default()
-    };
     let api = format!("PATCH /agents/{}", segment(&agent.spec.name));
     html! {
         details #edit-end-users {
             summary { "Edit" }
             form method="post" data-api=(api) data-tag=[tag] data-done="Saved. It counts from the next request on." {
-                (providers.show())
+                (edits(&agent.spec, |name| name == END_USERS))
                 button.first { "Save providers" }
             }
         }

@@ -10,11 +10,12 @@ use serde_json::Value;
 use super::super::connect::{apps, free_name, reference_field, reference_switch, sources};
 use crate::frame::{Page, Section};
 use crate::parts::{
-    Field, client_labels, copyable, empty, head, known_scopes, mark, search, search_more,
+    Field, client_labels, copyable, empty, head, inputs, known_scopes, mark, search, search_more,
 };
 use crate::visit::{PageError, Visit, segment, sentence, with_query};
 use keyward_api::wire::{AuthView, List, ProviderView, RedirectView};
 use keyward_base::id::AppId;
+use keyward_model::AppSpec;
 
 /// Services that the first step lists.
 const SERVICES: usize = 72;
@@ -207,7 +208,7 @@ fn enter(
                     (client.show())
                     (secret)
                     @if !provider.templates.is_empty() { (template(provider)) }
-                    @if !is_oauth1 { (scopes()) (known_scopes(provider)) }
+                    @if !is_oauth1 { (inputs::<AppSpec>(&["scopes"])) (known_scopes(provider)) }
                     @for variable in &provider.variables { (super::super::connect::variable_field(variable)) }
                     (name.show())
                     @if !is_oauth1 { details #private-key {
@@ -220,18 +221,6 @@ fn enter(
             }
         }
     }
-}
-
-fn scopes() -> Markup {
-    let scopes = Field {
-        name: "scopes",
-        label: "Scopes",
-        help: Some("Separated by blanks. Empty: those of the template or the service."),
-        json: Some("list"),
-        is_optional: true,
-        ..Field::default()
-    };
-    scopes.show()
 }
 
 /// A preset of scopes and settings.

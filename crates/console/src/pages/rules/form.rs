@@ -6,7 +6,7 @@ use super::sentence::Sentence;
 use super::tester::PageQuery;
 use super::{list, tester};
 use crate::frame::{Page, Section};
-use crate::parts::{Field, head, own_authorization};
+use crate::parts::{Field, edits, head, own_authorization};
 use crate::visit::{PageError, Tagged, Visit, segment};
 use keyward_api::wire::{Explanation, List};
 use keyward_model::{Connection, ManagedBy, RuleShown, RuleSpec, Shown};
@@ -178,19 +178,8 @@ pub(super) async fn edit(
 
 fn show(form: &Form<'_>) -> Markup {
     let spec = form.spec;
-    let [hosts, methods, paths, actions, branches] =
-        [&spec.hosts, &spec.methods, &spec.paths, &spec.actions, &spec.branches]
-            .map(|list| list.join(" "));
-    let list = |name, label, value, example, help| Field {
-        name,
-        label,
-        value: Some(value),
-        example: Some(example),
-        help: Some(help),
-        json: Some("list"),
-        is_optional: true,
-        ..Field::default()
-    };
+    // Members that have inputs of their own.
+    let others = ["name", "agents", "action", "use", "own_authorization"];
     let name = Field {
         name: "name",
         label: "Name",
@@ -205,11 +194,7 @@ fn show(form: &Form<'_>) -> Markup {
         form.narrow method="post" data-api=(form.api) data-body=(body) data-tag=[form.tag] data-to=(form.to) data-done="The rule is in force." autocomplete="off" {
             (action(form))
             (agents(form))
-            (list("hosts", "Hosts", &hosts, "api.github.com *.example.com", "Separated by blanks; empty: all hosts, or those of the connection.").show())
-            (list("methods", "Methods", &methods, "GET HEAD", "Empty: all methods.").show())
-            (list("paths", "Paths", &paths, "/repos/** /user", "* is one segment, ** any number of them; empty: all paths.").show())
-            (list("actions", "Named actions", &actions, "clone github:push", "Parts of the API, as the service names them; empty: all requests.").show())
-            (list("branches", "Branches", &branches, "agent/* docs", "Of pushes by git; * is any text without /, ** any text. Empty: all branches.").show())
+            (edits(spec, |name| !others.contains(&name)))
             (name.show())
             (place(form))
             div.actions { button.first { (form.verb) } a.button href="/rules" { "Cancel" } }
