@@ -9,7 +9,6 @@ use serde_yaml::Value;
 
 use super::actions::{ActionTexts, Actions};
 use super::catalogue::Catalogue;
-use super::check_test_request::test_request;
 use super::decode::decode;
 use super::document::{Document, Problem, Problems, item_of, key_of};
 use super::extends::{self, EXTENDS};
@@ -19,7 +18,8 @@ use super::methods::header_name;
 use super::own_hosts::{self, OwnHosts, hosts, is_day, is_word, path_pattern, paths, split_https};
 use super::schema::{AuthText, ProviderText};
 use super::{
-    AuthMethod, Field, OAuth, Provider, Variable, check_auth, check_protocol, mistakes, scope_words,
+    AuthMethod, Field, OAuth, Provider, Variable, check_auth, database, mistakes, scope_words,
+    test_request,
 };
 use crate::inject::body::BodyPath;
 use crate::inject::credential::Clears;
@@ -179,7 +179,7 @@ impl ProviderCheck<'_> {
         let own = OwnHosts { hosts: &hosts, variables: &variables };
         let auth = self.auth(&own, problems);
         let endpoints = self.endpoints(&own, problems);
-        check_protocol::check(self.text, &variables, &auth, self.path, problems);
+        database::check(self.text, &variables, &auth, self.path, problems);
         let git = own_hosts::subset(&self.text.git, &self.at("git"), &own, problems);
         let ProviderText { actions, indirect, .. } = &**self.text;
         let actions = ActionTexts { actions, indirect, at: self.path }.check(&own, problems);
@@ -200,7 +200,7 @@ impl ProviderCheck<'_> {
         }
         if let Some(test) = &self.text.test {
             let fields: Vec<&Field> = auth.iter().flat_map(|auth| &auth.fields).collect();
-            test_request(test, &fields, &self.at("test"), &own, problems);
+            test_request::check(test, &fields, &self.at("test"), &own, problems);
         }
         scope_words::check(&self.text.scope_words, &self.at("scope_words"), problems);
         let oauth_endpoints = endpoints
