@@ -133,14 +133,14 @@ pub fn provider(
     }
     let is_extended = extended.is_some();
     let value = extended.as_ref().unwrap_or(value);
-    let mut text: ProviderText = decode(value, path, problems)?;
-    let methods = key_of(path, "auth");
-    let items = std::mem::take(&mut text.auth);
-    let each = items.iter().enumerate();
-    let read = each.map(|(at, raw)| check_auth::read(raw, &item_of(&methods, at), problems));
+    let text: Option<ProviderText> = decode(value, path, problems);
+    let at = key_of(path, "auth");
+    let items = value.get("auth").and_then(Value::as_sequence).into_iter().flatten();
+    let read = |(index, raw)| check_auth::read(raw, &item_of(&at, index), problems);
     // All are read, so that each problem is reported.
-    let methods: Vec<_> = read.collect();
+    let methods: Vec<_> = items.enumerate().map(read).collect();
     let methods: Vec<AuthText> = methods.into_iter().collect::<Option<_>>()?;
+    let text = ProviderText { auth: Vec::new(), ..text? };
     if reserved.get(&text.id).is_some() {
         problems.add(
             &key_of(path, "id"),
