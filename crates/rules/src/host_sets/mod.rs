@@ -4,10 +4,12 @@
 //! What a set allows is decided by `policy`.
 
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::sync::LazyLock;
 
 use http::Method;
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 
 use keyward_base::pattern::{HostPattern, PathPattern};
 
@@ -28,8 +30,9 @@ const FILES: &[(&str, &str)] = files![
 #[derive(Debug)]
 pub struct HostSets(Vec<HostSet>);
 
-/// A named set of hosts.
-#[derive(Debug)]
+/// A named set of hosts, as its file has it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HostSet {
     /// The name that an agent's `allow` gives.
     pub id: String,
@@ -38,55 +41,35 @@ pub struct HostSet {
     /// What it allows, for people.
     pub description: String,
     /// Pages of the vendors that name the hosts.
+    #[serde(default)]
     pub sources: Vec<String>,
     /// The sets that are part of it.
+    #[serde(default)]
     pub includes: Vec<String>,
     /// Whether it contains every host, on the ports 80 and 443.
+    #[serde(default)]
     pub every_host: bool,
     /// What it allows beside the sets that it includes.
+    #[serde(default)]
     pub allow: Vec<Allowance>,
 }
 
 /// Requests to some hosts.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Allowance {
+    #[serde(deserialize_with = "hosts")]
     pub hosts: Vec<HostPattern>,
     /// The methods; never empty.
+    #[serde(deserialize_with = "methods")]
     pub methods: Vec<Method>,
     /// The paths; empty means all.
+    #[serde(default, deserialize_with = "paths")]
     pub paths: Vec<PathPattern>,
     /// The whole query, if only that is allowed.
     pub query: Option<String>,
     /// Why it is in the set, where a method can send data or others publish content on the host.
     pub because: Option<String>,
-}
-
-/// A file as written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct HostSetText {
-    id: String,
-    title: String,
-    description: String,
-    #[serde(default)]
-    sources: Vec<String>,
-    #[serde(default)]
-    includes: Vec<String>,
-    #[serde(default)]
-    every_host: bool,
-    #[serde(default)]
-    allow: Vec<WrittenAllowance>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenAllowance {
-    hosts: Vec<String>,
-    methods: Vec<String>,
-    #[serde(default)]
-    paths: Vec<String>,
-    query: Option<String>,
-    because: Option<String>,
 }
 
 impl HostSets {
@@ -128,24 +111,27 @@ impl HostSets {
 }
 
 fn read(text: &str) -> Result<HostSet, String> {
-    let written: HostSetText = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
-    let HostSetText { id, title, description, sources, includes, every_host, allow } = written;
-    let allow = allow.into_iter().map(allowance).collect::<Result<_, _>>()?;
-    Ok(HostSet { id, title, description, sources, includes, every_host, allow })
+    serde_yaml::from_str(text).map_err(|error| error.to_string())
 }
 
-fn allowance(written: WrittenAllowance) -> Result<Allowance, String> {
-    let WrittenAllowance { hosts, methods, paths, query, because } = written;
-    let hosts = hosts.iter().map(|text| HostPattern::parse(text).map_err(|e| e.to_string()));
-    let paths = paths.iter().map(|text| PathPattern::parse(text).map_err(|e| e.to_string()));
-    let methods = methods.iter().map(|text| text.parse::<Method>().map_err(|e| e.to_string()));
-    Ok(Allowance {
-        hosts: hosts.collect::<Result<_, _>>()?,
-        methods: methods.collect::<Result<_, _>>()?,
-        paths: paths.collect::<Result<_, _>>()?,
-        query,
-        because,
-    })
+fn hosts<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<HostPattern>, D::Error> {
+    parsed(from, HostPattern::parse)
+}
+
+fn methods<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Method>, D::Error> {
+    parsed(from, str::parse::<Method>)
+}
+
+fn paths<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PathPattern>, D::Error> {
+    parsed(from, PathPattern::parse)
+}
+
+fn parsed<'de, D: Deserializer<'de>, T, E: Display>(
+    from: D,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<Vec<T>, D::Error> {
+    let texts = Vec::<String>::deserialize(from)?;
+    texts.iter().map(|text| parse(text).map_err(D::Error::custom)).collect()
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ mod test_request;
 #[cfg(test)]
 mod tests;
 mod way_in;
+mod within;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -9,7 +9,6 @@ use serde_yaml::Value;
 
 use super::actions::{ActionTexts, Actions};
 use super::catalogue::Catalogue;
-use super::check_test_request::test_request;
 use super::decode::decode;
 use super::document::{Document, Problem, Problems, item_of, key_of};
 use super::extends::{self, EXTENDS};
@@ -19,7 +18,8 @@ use super::methods::header_name;
 use super::own_hosts::{self, OwnHosts, hosts, is_day, is_word, path_pattern, paths, split_https};
 use super::schema::{AuthText, ProviderText};
 use super::{
-    AuthMethod, Field, OAuth, Provider, Variable, check_auth, check_protocol, mistakes, scope_words,
+    AuthMethod, Field, OAuth, Provider, Variable, check_auth, database, mistakes, scope_words,
+    test_request,
 };
 use crate::inject::body::BodyPath;
 use crate::inject::credential::Clears;
@@ -133,14 +133,14 @@ pub fn provider(
     }
     let is_extended = extended.is_some();
     let value = extended.as_ref().unwrap_or(value);
-    let mut text: ProviderText = decode(value, path, problems)?;
-    let methods = key_of(path, "auth");
-    let items = std::mem::take(&mut text.auth);
-    let each = items.iter().enumerate();
-    let read = each.map(|(at, raw)| check_auth::read(raw, &item_of(&methods, at), problems));
+    let text: Option<ProviderText> = decode(value, path, problems);
+    let at = key_of(path, "auth");
+    let items = value.get("auth").and_then(Value::as_sequence).into_iter().flatten();
+    let read = |(index, raw)| check_auth::read(raw, &item_of(&at, index), problems);
     // All are read, so that each problem is reported.
-    let methods: Vec<_> = read.collect();
+    let methods: Vec<_> = items.enumerate().map(read).collect();
     let methods: Vec<AuthText> = methods.into_iter().collect::<Option<_>>()?;
+    let text = ProviderText { auth: Vec::new(), ..text? };
     if reserved.get(&text.id).is_some() {
         problems.add(
             &key_of(path, "id"),
@@ -179,7 +179,7 @@ impl ProviderCheck<'_> {
         let own = OwnHosts { hosts: &hosts, variables: &variables };
         let auth = self.auth(&own, problems);
         let endpoints = self.endpoints(&own, problems);
-        check_protocol::check(self.text, &variables, &auth, self.path, problems);
+        database::check(self.text, &variables, &auth, self.path, problems);
         let git = own_hosts::subset(&self.text.git, &self.at("git"), &own, problems);
         let ProviderText { actions, indirect, .. } = &**self.text;
         let actions = ActionTexts { actions, indirect, at: self.path }.check(&own, problems);
@@ -200,7 +200,7 @@ impl ProviderCheck<'_> {
         }
         if let Some(test) = &self.text.test {
             let fields: Vec<&Field> = auth.iter().flat_map(|auth| &auth.fields).collect();
-            test_request(test, &fields, &self.at("test"), &own, problems);
+            test_request::check(test, &fields, &self.at("test"), &own, problems);
         }
         scope_words::check(&self.text.scope_words, &self.at("scope_words"), problems);
         let oauth_endpoints = endpoints

@@ -9,8 +9,6 @@ use serde_yaml::Value;
 use super::auth_method::{AuthMethod, AwsScope};
 use super::check_minted;
 use super::check_oauth;
-use super::check_oauth1;
-use super::check_test_request::test_request;
 use super::decode::{decode, did_you_mean};
 use super::document::{Problems, item_of, key_of};
 use super::environment;
@@ -20,6 +18,7 @@ use super::oauth::OAuth;
 use super::own_hosts::{OwnHosts, is_day, is_word, split_https};
 use super::placing::{MINTED, PlacementParser};
 use super::schema::{AppSourceText, AuthText, KeyText};
+use super::test_request;
 use crate::inject::placeholder::{Letters, has_mark};
 
 /// The placeholder of the app's redirect URI in a step.
@@ -51,7 +50,7 @@ pub(super) fn method(
     }
     let mut fields = fields(text, path, problems);
     if text.kind == AuthKind::Oauth1 && text.request_token.is_some() {
-        check_oauth1::leave_to_consent(&mut fields);
+        check_oauth::leave_to_consent(&mut fields);
     }
     let minted = match text.kind {
         AuthKind::AwsRole => role_keys(),
@@ -66,12 +65,12 @@ pub(super) fn method(
     let placements = placing.placements(path, problems);
     if let Some(test) = &text.test {
         let fields: Vec<&Field> = fields.iter().collect();
-        test_request(test, &fields, &key_of(path, "test"), own, problems);
+        test_request::check(test, &fields, &key_of(path, "test"), own, problems);
     }
     check_app(text, path, problems);
     let minting = check_minted::minting(text, &fields, path, own, problems);
     let oauth = match text.kind {
-        AuthKind::Oauth1 => check_oauth1::consent(text, path, own, problems),
+        AuthKind::Oauth1 => check_oauth::consent(text, path, own, problems),
         _ => check_oauth::oauth(text, &minting, path, own, problems),
     };
     AuthMethod {

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | the YAML and its keys | `document`, `decode`, `schema`, `keys` |
 //! | parts of a provider | `variable`, `host_template`, `url_template`, `kinds`, `auth_method`, `field`, `oauth`, `session`, `actions`, `scope_words` |
-//! | checks, which convert YAML into these parts | `check`, `check_auth`, `check_oauth`, `check_oauth1`, `check_minted`, `check_protocol`, `check_test_request`, `environment`, `placing`, `own_hosts`, `methods`, `extends`, `mistakes` |
+//! | checks, which convert YAML into these parts | `check`, `check_auth`, `check_oauth`, `check_minted`, `environment`, `placing`, `own_hosts`, `methods`, `extends`, `mistakes` |
 //! | a provider with the variables of a connection | `form`, `database`, `connection_url`, `test_request` |
 //! | all providers | `catalogue`, `built_in`, `built_in_catalogue`, `configured` |
 //!
@@ -23,9 +23,6 @@ pub mod check;
 mod check_auth;
 mod check_minted;
 mod check_oauth;
-mod check_oauth1;
-mod check_protocol;
-mod check_test_request;
 pub mod checked;
 pub mod configured;
 pub mod connection_url;

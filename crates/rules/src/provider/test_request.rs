@@ -1,5 +1,5 @@
-//! [`TestRequest`]: a provider's harmless test request, filled in for one connection, and the expected
-//! response. It contains no secret: the data path writes the credential.
+//! [`TestRequest`]: a provider's harmless test request, filled in for one connection, and the expected response; and the
+//! check of a declared one. It contains no secret: the data path writes the credential.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
+use super::document::{Problems, item_of, key_of};
+use super::field::Field;
+use super::methods;
+use super::own_hosts::OwnHosts;
 use super::schema::TestText;
 use super::{AuthKind, AuthMethod, FormError, Provider};
 use crate::inject::placeholder::Placeholder;
@@ -240,6 +244,50 @@ fn fill(template: &str, values: &BTreeMap<String, String>) -> Option<String> {
     }
     text.push_str(rest);
     Some(text)
+}
+
+/// Checks the test request at `at`; its templates may name variables and `fields`.
+pub(super) fn check(
+    test: &TestText,
+    fields: &[&Field],
+    at: &str,
+    own: &OwnHosts<'_>,
+    problems: &mut Problems<'_>,
+) {
+    let method = test.method.as_deref().unwrap_or("GET");
+    methods::method(method, &key_of(at, "method"), problems);
+    if test.expect_status.is_some() && !test.rejects.is_empty() {
+        let message = "`rejects` and `expect_status` exclude each other";
+        problems.add(&key_of(at, "rejects"), message, "keep one");
+    }
+    check_url(&test.url, fields, &key_of(at, "url"), own, problems);
+    for (index, other) in test.other_urls.iter().enumerate() {
+        check_url(other, fields, &item_of(&key_of(at, "other_urls"), index), own, problems);
+    }
+}
+
+fn check_url(
+    url: &str,
+    fields: &[&Field],
+    at: &str,
+    own: &OwnHosts<'_>,
+    problems: &mut Problems<'_>,
+) {
+    let names = url.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
+    for (name, _) in names {
+        let known = own.variables.iter().any(|variable| variable.name == name)
+            || fields.iter().any(|field| field.name == name);
+        if !known {
+            let message = format!("`{{{name}}}` is neither a variable nor a field");
+            problems.add(at, message, "declare it under `variables`, or name a field");
+        }
+    }
+    if let Some((host, _)) = own.url(url, at, problems)
+        && !own.owns(&host)
+    {
+        let message = format!("`{host}` is not one of the provider's hosts");
+        problems.add(at, message, "test on a host that `hosts` lists");
+    }
 }
 
 #[cfg(test)]

@@ -29,7 +29,6 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, watch};
 
 use crate::directory::{ConnectionRecord, Directory, DirectoryError};
 use crate::store::Lease;
-use keyward_base::agent::Agent;
 use keyward_base::id::{OrgId, RuleId};
 use keyward_model::{Record, Resource, Rule, RuleSpec};
 use keyward_rules::policy::{

@@ -13,6 +13,7 @@ use crate::crypto::keyring::Keyring;
 use crate::directory::{ConnectionRecord, ConnectionState, ManagedBy, View};
 use crate::rulebook::facts::samples::{Samples, placed, text};
 use crate::store::memory::MemoryStore;
+use keyward_base::agent::Agent;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{AgentId, ConnectionId, TokenId};
 use keyward_base::pattern::DecodedPath;
