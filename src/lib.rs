@@ -130,6 +130,7 @@
 //! | What becomes of a webhook that a service posts? | `inbox/src/accept.rs`, `inbox/src/deliver.rs` | `Inbox::accept`, `Inbox::deliver` |
 //! | Which SSH logins are signed, and for which session? | `ssh/src/binding.rs`, `vault/src/refresh/ssh.rs`, `proxy/src/streams/ssh_agent.rs` | `SessionBindings::path`, `SshIdentity::servers`, `AgentProtocol::signature` |
 //! | Which requests only prove the URL of a webhook? | `hooks/src/challenge.rs`, `hooks/src/challenge_rule.rs` | `Scheme::challenge`, `ChallengeRule::covers` |
+//! | How does a member become an option of commands, and an input and a fact of pages? | `src/cli/derive.rs`, `console/src/parts/member.rs` | `MemberArgs::body`, `input` |
 //! | How does a mistake in the file get its line? | `rules/src/provider/document.rs` | `TreeBuilder::mapping`, `Problems::add` |
 //! | What is in a backup, and when is it consistent? | `backup/src/read.rs`, `state/src/directory/snapshot.rs` | `write`, `Directory::snapshot` |
 //! | How does a restore survive a crash? | `app/src/restore/mod.rs`, `app/src/restore/completion.rs` | `Restore::run`, `complete` |

@@ -16,7 +16,7 @@ use keyward_base::settings::{FieldText, parse_name};
 use keyward_model::Resource;
 
 /// What a command does to a resource, and with which of its members.
-pub(crate) trait Purpose: Debug + Send + Sync + 'static {
+pub(crate) trait CommandVerb: Debug + Send + Sync + 'static {
     const CHANGES: bool = false;
     /// Only members within `settings`, or only others; `None`: both.
     const SETTINGS: Option<bool> = None;
@@ -36,24 +36,24 @@ pub(crate) enum AddingSettings {}
 #[derive(Debug)]
 pub(crate) enum Changing {}
 
-impl Purpose for Adding {}
+impl CommandVerb for Adding {}
 
-impl Purpose for AddingPlain {
+impl CommandVerb for AddingPlain {
     const SETTINGS: Option<bool> = Some(false);
 }
 
-impl Purpose for AddingSettings {
+impl CommandVerb for AddingSettings {
     const SETTINGS: Option<bool> = Some(true);
 }
 
-impl Purpose for Changing {
+impl CommandVerb for Changing {
     const CHANGES: bool = true;
 }
 
 /// The members of a resource that are given as options.
 #[derive(Debug)]
 pub(crate) struct MemberArgs<R, V> {
-    given: Vec<(Member, Vec<String>)>,
+    given: Vec<(OptionMember, Vec<String>)>,
     /// The names of members that are taken away: `--no-email`, or `env` of `--clear env`.
     cleared: Vec<String>,
     of: PhantomData<(R, V)>,
@@ -76,7 +76,7 @@ pub(crate) struct SetArgs<R: Resource> {
 
 /// A member with an option, and where it is in a request.
 #[derive(Clone, Debug)]
-struct Member {
+struct OptionMember {
     path: Vec<&'static str>,
     shape: Shape,
     option: MemberOption,
@@ -87,7 +87,7 @@ struct Clearable {
     word: String,
     path: Vec<&'static str>,
     /// Of a member with several values by name; `None`: the word takes it away as a whole.
-    one_of: Option<Member>,
+    one_of: Option<OptionMember>,
 }
 
 /// Members of settings, which a change can remove at once.
@@ -96,7 +96,7 @@ const SETTINGS: &str = "settings";
 /// What `--clear` takes away of settings.
 const ALL: &str = "all";
 
-impl<R: Resource, V: Purpose> MemberArgs<R, V> {
+impl<R: Resource, V: CommandVerb> MemberArgs<R, V> {
     fn keys() -> Vec<Key> {
         let mut keys = keys_of::<R::Spec>();
         match V::CHANGES {
@@ -109,7 +109,7 @@ impl<R: Resource, V: Purpose> MemberArgs<R, V> {
         keys
     }
 
-    fn members() -> Vec<Member> {
+    fn members() -> Vec<OptionMember> {
         let mut found = Vec::new();
         collect(Self::keys(), &[], &mut found);
         let other = if V::CHANGES { OptionCommands::Additions } else { OptionCommands::Changes };
@@ -176,7 +176,7 @@ impl<R: Resource, V: Purpose> MemberArgs<R, V> {
 
     /// Takes a member away; returns what was given for it.
     fn clear(body: &mut Map<String, Value>, word: &str) -> Result<Option<Value>, Failure> {
-        let own = |member: &Member| member.option.clear.is_some_and(|(long, _)| long == word);
+        let own = |member: &OptionMember| member.option.clear.is_some_and(|(long, _)| long == word);
         if let Some(member) = Self::members().into_iter().find(own) {
             let value = if member.is_switch(V::CHANGES) { json!(false) } else { Value::Null };
             put(body, &member.path, value);
@@ -198,7 +198,7 @@ impl<R: Resource, V: Purpose> MemberArgs<R, V> {
     }
 }
 
-impl<R: Resource, V: Purpose> Args for MemberArgs<R, V> {
+impl<R: Resource, V: CommandVerb> Args for MemberArgs<R, V> {
     fn augment_args(mut command: Command) -> Command {
         for member in Self::members() {
             let clear = member.option.clear.filter(|_| V::CHANGES);
@@ -228,7 +228,7 @@ impl<R: Resource, V: Purpose> Args for MemberArgs<R, V> {
     }
 }
 
-impl<R: Resource, V: Purpose> FromArgMatches for MemberArgs<R, V> {
+impl<R: Resource, V: CommandVerb> FromArgMatches for MemberArgs<R, V> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let (mut given, mut cleared) = (Vec::new(), Vec::new());
         for member in Self::members() {
@@ -253,7 +253,7 @@ impl<R: Resource, V: Purpose> FromArgMatches for MemberArgs<R, V> {
     }
 }
 
-impl Member {
+impl OptionMember {
     fn kind(&self) -> JsonKind {
         self.shape.json()
     }
@@ -383,11 +383,11 @@ fn keys_of<S: Section>() -> Vec<Key> {
     S::keys()
 }
 
-fn collect(keys: Vec<Key>, within: &[&'static str], found: &mut Vec<Member>) {
+fn collect(keys: Vec<Key>, within: &[&'static str], found: &mut Vec<OptionMember>) {
     for key in keys {
         let path = [within, &[key.name]].concat();
         match (key.option, key.shape) {
-            (Some(option), shape) => found.push(Member { path, shape, option }),
+            (Some(option), shape) => found.push(OptionMember { path, shape, option }),
             (None, Shape::Map(inner)) => collect(inner(), &path, found),
             (None, _) => {}
         }
@@ -407,7 +407,7 @@ fn collect_clearable(keys: Vec<Key>, within: &[&'static str], found: &mut Vec<Cl
                     continue;
                 }
                 let is_list = matches!(shape.json(), JsonKind::Texts | JsonKind::Numbers);
-                let member = Member { path: path.clone(), shape, option };
+                let member = OptionMember { path: path.clone(), shape, option };
                 let one_of = (shape.json() == JsonKind::Map).then_some(member);
                 let long = option.long.to_owned();
                 let is_map = one_of.is_some();

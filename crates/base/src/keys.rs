@@ -96,7 +96,10 @@ pub enum Absent {
 impl Shape {
     pub fn json(self) -> JsonKind {
         match self {
-            Self::Choice(["true", "false"], _) => JsonKind::Flag,
+            // What only some items of a file can have is described as a value: a choice is one of each item.
+            Self::Choice(["true", "false"], _) | Self::Value("`true` or `false`", _) => {
+                JsonKind::Flag
+            }
             Self::Choice(..) => JsonKind::Text,
             Self::Value(
                 "number" | "bytes" | "count" | "count, 1 or more" | "count of bytes",

@@ -69,7 +69,7 @@ section! {
         #[serde(skip_serializing_if = "Option::is_none")]
         pub upgrades: Option<Vec<FieldText>>,
         /// Databases: sessions are [read-only](../guides/databases.md#read-only).
-        #[key(one of ["true", "false"])]
+        #[key("`true` or `false`")]
         #[option("read-only", "BOOL", "sessions may only read", under "Settings of databases")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub read_only: Option<bool>,
@@ -116,7 +116,7 @@ section! {
         #[serde(deserialize_with = "databases::bytes_max", skip_serializing_if = "Option::is_none")]
         pub bytes_max: Option<u64>,
         /// PostgreSQL and MySQL: each statement is written to the audit log, with `?` for its literals.
-        #[key(one of ["true", "false"])]
+        #[key("`true` or `false`")]
         #[option("audit-statements", "BOOL", "record statements in the audit log, without their literals", under "Settings of databases")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub audit_statements: Option<bool>,

@@ -92,3 +92,20 @@ fn rates_are_parsed_from_a_count_and_a_unit_of_time() {
     }
     assert_eq!("7/m".parse::<Rate>().unwrap().to_string(), "7/min");
 }
+
+#[test]
+fn the_first_setting_without_effect_is_named() {
+    use DatabaseProtocol::{Mysql, Postgres, Redis};
+    for (json, protocol, name) in [
+        (r#"{"read_only": true, "timeout": "1s"}"#, Some(Postgres), Some("timeout")),
+        (r#"{"read_only": true, "headers": {"x-a": "1"}}"#, Some(Redis), Some("headers")),
+        (r#"{"timeout": "1s", "read_only": false}"#, None, Some("read_only")),
+        (r#"{"tables": ["a"]}"#, Some(Redis), Some("tables")),
+        (r#"{"statements": ["select"], "rows_max": 1}"#, Some(Mysql), Some("rows_max")),
+        (r#"{"statements": ["select"], "rows_max": 1, "role": "r"}"#, Some(Postgres), None),
+        (r#"{"timeout": "1s", "headers": {"x-a": "1"}, "retry": {}}"#, None, None),
+        ("{}", None, None),
+    ] {
+        assert_eq!(read(json).unwrap().without_effect(protocol), name, "{json}");
+    }
+}

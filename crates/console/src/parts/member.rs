@@ -32,26 +32,26 @@ pub(crate) fn values<S: Section + Serialize>(spec: &S, fits: impl Fn(&str) -> bo
 }
 
 /// A member of a resource, with its path in the JSON and what it has now.
-struct Member {
+struct FormMember {
     path: String,
     key: Key,
     now: Value,
 }
 
-fn members<S: Section + Serialize>(spec: &S, fits: impl Fn(&str) -> bool) -> Vec<Member> {
+fn members<S: Section + Serialize>(spec: &S, fits: impl Fn(&str) -> bool) -> Vec<FormMember> {
     let now = serde_json::to_value(spec).unwrap_or_default();
     let mut found = Vec::new();
     for key in S::keys() {
         let (path, now) = (key.name.to_owned(), now[key.name].clone());
         match key.shape {
             Shape::Map(settings) if key.option.is_none() => {
-                found.extend(settings().into_iter().map(|of| Member {
+                found.extend(settings().into_iter().map(|of| FormMember {
                     path: format!("{path}.{}", of.name),
                     now: now[of.name].clone(),
                     key: of,
                 }));
             }
-            _ => found.push(Member { path, key, now }),
+            _ => found.push(FormMember { path, key, now }),
         }
     }
     found.retain(|it| is_changed(&it.key) && fits(&it.path));
