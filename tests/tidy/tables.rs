@@ -192,23 +192,23 @@ pub(super) const PROXY_FUNCTION_LINES_MAX: usize = 59;
 
 /// The most lines of shipped code of each crate, as `size` counts them.
 pub(super) const CODE_LINES_MAX: &[(&str, usize)] = &[
-    ("api", 19_042),
-    ("app", 12_336),
+    ("api", 19_039),
+    ("app", 12_329),
     ("backup", 700),
     ("base", 3_554),
     ("console", 11_435),
     ("databases", 9_366),
     ("envelope", 184),
     ("hooks", 2_009),
-    ("inbox", 1_706),
+    ("inbox", 1_700),
     ("keyward", 24_991),
     ("model", 5_319),
     ("net", 2_965),
     ("proxy", 16_708),
     ("rules", 17_640),
     ("ssh", 645),
-    ("state", 19_450),
-    ("vault", 20_921),
+    ("state", 19_449),
+    ("vault", 20_897),
 ];
 
 /// Words of ids of providers that are English, protocols or formats, so that they name no vendor where they stand.
