@@ -203,7 +203,7 @@ pub(super) const PROXY_FUNCTION_LINES_MAX: usize = 59;
 
 /// The most lines of shipped code of each crate, as `size` counts them.
 pub(super) const CODE_LINES_MAX: &[(&str, usize)] = &[
-    ("api", 18_986),
+    ("api", 18_983),
     ("app", 12_166),
     ("backup", 700),
     ("base", 3_636),
@@ -216,9 +216,9 @@ pub(super) const CODE_LINES_MAX: &[(&str, usize)] = &[
     ("model", 5_375),
     ("net", 2_965),
     ("proxy", 16_726),
-    ("rules", 17_529),
+    ("rules", 17_515),
     ("ssh", 645),
-    ("state", 19_510),
+    ("state", 19_411),
     ("vault", 21_229),
 ];
 

@@ -13,9 +13,6 @@ impl From<DirectoryError> for ApiError {
     fn from(error: DirectoryError) -> Self {
         match error {
             DirectoryError::NameTaken { what, name } => Self::Taken { what, name },
-            DirectoryError::NameRefused { rule, .. } => {
-                Self::field("name", format!("must be {rule}"))
-            }
             DirectoryError::Refused(refusal) => refusal.into(),
             DirectoryError::NotFound { what, name } => {
                 Self::NotFound { what, name, near: None, field: None }

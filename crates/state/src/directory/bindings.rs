@@ -50,9 +50,9 @@ impl Directory {
         agent: &AgentId,
         connection: &ConnectionId,
     ) -> Result<BindingRecord, DirectoryError> {
-        let (now, of) = (self.shared.clock.now(), connection.clone());
-        let prefer = move |agent: &mut AgentRecord| {
-            direct_binding(agent, &of)?.preferred = Some(now);
+        let now = self.shared.clock.now();
+        let prefer = |agent: &mut AgentRecord| {
+            direct_binding(agent, connection)?.preferred = Some(now);
             Ok(())
         };
         self.edit_binding(org, agent, connection, prefer).await
@@ -67,16 +67,15 @@ impl Directory {
         agent: &AgentRecord,
         connection: &ConnectionId,
         limits: LimitsChange,
-        is_wanted: impl Fn(&AgentRecord) -> bool + Send + Sync + 'static,
+        is_wanted: impl Fn(&AgentRecord) -> bool + Send + Sync,
     ) -> Result<BindingRecord, DirectoryError> {
-        let of = connection.clone();
-        let limit = move |agent: &mut AgentRecord| {
+        let limit = |agent: &mut AgentRecord| {
             if !is_wanted(agent) {
                 let name = agent.name().to_owned();
                 return Err(DirectoryError::Changed { what: "agent", name });
             }
-            let binding = direct_binding(agent, &of)?;
-            check::editor(binding.managed_by, ManagedBy::Store, "binding", of.as_str())?;
+            let binding = direct_binding(agent, connection)?;
+            check::editor(binding.managed_by, ManagedBy::Store, "binding", connection.as_str())?;
             binding.limits = binding.limits.changed(&limits);
             Ok(())
         };
@@ -89,19 +88,15 @@ impl Directory {
         org: &OrgId,
         agent: &AgentId,
         connection: &ConnectionId,
-        edit: impl Fn(&mut AgentRecord) -> Result<(), DirectoryError> + Send + Sync + 'static,
+        edit: impl Fn(&mut AgentRecord) -> Result<(), DirectoryError> + Send + Sync,
     ) -> Result<BindingRecord, DirectoryError> {
-        let (org, agent, connection) = (org.clone(), agent.clone(), connection.clone());
-        self.write(|writer| async move {
-            let change = |agent: &mut AgentRecord| {
-                check::editable(agent, ManagedBy::Store)?;
-                edit(agent)
-            };
-            let after = writer.edit::<Agent>(&org, &agent, &change).await?;
-            let bound = after.facts.binding(&connection).cloned();
-            bound.ok_or_else(|| DirectoryError::not_found("binding", &connection))
-        })
-        .await
+        let change = |agent: &mut AgentRecord| {
+            check::editable(agent, ManagedBy::Store)?;
+            edit(agent)
+        };
+        let after = self.edit::<Agent, DirectoryError>(org, agent, &change).await?;
+        let bound = after.facts.binding(connection).cloned();
+        bound.ok_or_else(|| DirectoryError::not_found("binding", connection))
     }
 
     /// Makes these bindings of the file the defaults, and no others of the file.

@@ -157,10 +157,6 @@ impl DirectoryWriter {
         events
     }
 
-    pub(super) fn has_uncertain_changes(&self) -> bool {
-        !self.uncertain_changes.lock().is_empty()
-    }
-
     /// Refuses a change of a row that may have been changed and cannot be read: the new change would get the version of
     /// the earlier one.
     pub(super) fn refuse_if_uncertain(&self, at: &RowId) -> Result<(), DirectoryError> {

@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use futures_util::{StreamExt, stream};
 use jiff::SignedDuration;
 use tokio::sync::mpsc;
 
 use super::directory_event::{Delivery, DirectoryEvent, StoredDelivery};
 use super::error::DirectoryError;
 use super::follow_state::Leftovers;
-use super::rows::{ReadRecord, RowId};
+use super::rows::{ReadRecord, RowId, RowWrite};
 use super::view::View;
 use super::{Directory, Shared};
 use crate::observe::change::{RequestEvents, TaskActor};
@@ -25,7 +24,7 @@ const EVENTS_QUEUED_MAX: usize = 1_024;
 /// How long after its event a replica of an earlier version may make the change. Other replicas see a webhook sooner.
 const MADE_WITHIN: SignedDuration = SignedDuration::from_mins(10);
 
-/// Rows that are deleted concurrently.
+/// Rows that are deleted at once.
 const TOGETHER: usize = 64;
 
 impl Directory {
@@ -166,20 +165,18 @@ impl Shared {
     /// Deletes the deliveries of a removed webhook. Those that cannot be deleted are deleted at the next start.
     pub(super) async fn delete_deliveries_of(&self, org: &OrgId, webhook: &WebhookId) {
         let of_it = format!(".{webhook}");
-        let all = match self.rows.places(Table::Deliveries, org).await {
-            Ok(all) => all.into_iter().filter(|at| at.id.ends_with(&of_it)),
-            Err(error) => {
-                tracing::warn!(%error, %webhook, "the deliveries of a removed webhook cannot be listed: they are deleted at the next start");
-                return;
+        let deleted = async {
+            let mut all = self.rows.places(Table::Deliveries, org).await?;
+            all.retain(|at| at.id.ends_with(&of_it));
+            let all = all.into_iter().map(|at| RowWrite::Delete { at, over: None });
+            for some in all.collect::<Vec<_>>().chunks(TOGETHER) {
+                self.rows.commit(some).await?;
             }
+            Ok::<_, DirectoryError>(())
         };
-        let drop_one = |at: RowId| async move {
-            if let Err(error) = self.rows.delete(&at, None).await {
-                tracing::warn!(%error, "a delivery of a removed webhook cannot be deleted: it is deleted at the next start");
-            }
-        };
-        // Concurrent deletes share a flush of the disk.
-        stream::iter(all).for_each_concurrent(TOGETHER, drop_one).await;
+        if let Err(error) = deleted.await {
+            tracing::warn!(%error, %webhook, "deliveries of a removed webhook stay until the next start");
+        }
     }
 
     /// Sends the notices and records of a committed change to the receiver of events.

@@ -16,15 +16,6 @@ pub enum DirectoryError {
         what: &'static str,
         name: String,
     },
-    /// The name is not valid.
-    #[error("{name:?} cannot be the name of {what}: {rule}")]
-    NameRefused {
-        /// `an agent` or `a connection`.
-        what: &'static str,
-        name: String,
-        /// The rule for names.
-        rule: &'static str,
-    },
     /// A spec is not valid.
     #[error(transparent)]
     Refused(#[from] Refusal),

@@ -161,7 +161,7 @@ impl Directory {
         let turn = Arc::clone(&self.turns).lock_owned().await;
         let (shared, actor) = (Arc::clone(&self.shared), TaskActor::current());
         let writer = DirectoryWriter { shared, actor, _turn: turn };
-        if !writer.has_uncertain_changes() {
+        if writer.uncertain_changes.lock().is_empty() {
             return Ok(writer);
         }
         let settled = async move {

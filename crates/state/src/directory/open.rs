@@ -106,7 +106,7 @@ async fn load(
     known.take_agents(rows).await?;
     known.take_plugins(rows).await?;
     // An organisation that has a record of the other kinds was not removed, although its row may be lost.
-    let is_last = |table: &Table| keeps_org(*table) == Some(KeepsOrg::Since);
+    let is_last = |table: &Table| keeps_org(*table) == KeepsOrg::Since;
     let (last, others): (Vec<_>, Vec<_>) = Table::ALL.into_iter().partition(is_last);
     for table in others.into_iter().chain(last) {
         match table {
@@ -143,7 +143,7 @@ impl LoadingIndex<'_> {
     /// Takes all records of a kind. Those that an earlier version left in the store when it removed their organisation are
     /// deleted, so that a later organisation of the same name does not get them.
     async fn take_all<R: Stored>(&mut self, rows: &DirectoryRows) -> Result<(), DirectoryError> {
-        let may_be_left = keeps_org(R::TABLE) == Some(KeepsOrg::Since);
+        let may_be_left = keeps_org(R::TABLE) == KeepsOrg::Since;
         let mut scan = self.scan::<R>(rows);
         while let Some(page) = scan.next().await? {
             for taken in page {
@@ -292,26 +292,14 @@ async fn drop_orphan<R: Stored>(
         return Ok(());
     }
     tracing::warn!(row = at.key(), "dropping a row of an organisation that was removed");
-    let mut gone = places_beside(rows, &at).await?;
-    gone.extend(unique.into_iter().map(|unique| unique.at));
+    let mut gone: Vec<_> = unique.into_iter().map(|unique| unique.at).collect();
+    // Its keys and events.
+    for table in [Table::WebhookKeys, Table::HookKeys, Table::HookEvents] {
+        gone.extend(rows.places_below(table, &at.key()).await?);
+    }
     gone.push(at);
     let deletes: Vec<_> = gone.into_iter().map(|at| RowWrite::Delete { at, over: None }).collect();
     rows.commit(&deletes).await
-}
-
-/// The places of the keys and events of a webhook or hook.
-async fn places_beside(rows: &DirectoryRows, at: &RowId) -> Result<Vec<RowId>, DirectoryError> {
-    let keys = |table: Table| RowId::new(table, &at.org, &at.id);
-    match at.table {
-        Table::Webhooks => Ok(vec![keys(Table::WebhookKeys)]),
-        Table::Hooks => {
-            let of_hook = format!("{}.", at.key());
-            let mut places = rows.places_below(Table::HookEvents, &of_hook).await?;
-            places.push(keys(Table::HookKeys));
-            Ok(places)
-        }
-        _ => Ok(Vec::new()),
-    }
 }
 
 /// The index with the key of the sentinel, which is created in an empty store.

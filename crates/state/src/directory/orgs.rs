@@ -8,7 +8,7 @@ use super::commit::RecordChange;
 use super::error::DirectoryError;
 use super::rows::{RowId, RowWrite};
 use super::stored::Stored;
-use super::tables::{keeps_org, viewed};
+use super::tables::{KeepsOrg, keeps_org, viewed};
 use super::view::View;
 use super::{Directory, DirectoryWriter};
 use crate::store::Table;
@@ -88,7 +88,7 @@ impl DirectoryWriter {
         self.refuse_if_used(&org)?;
         let mut change = RecordChange::default();
         change.delete(at(&org), None);
-        for table in Table::ALL.into_iter().filter(|table| keeps_org(*table).is_some()) {
+        for table in Table::ALL.into_iter().filter(|table| keeps_org(*table) != KeepsOrg::Not) {
             change.add(RowWrite::NoneOf(table, org.clone()));
         }
         let removed = org.clone();

@@ -378,29 +378,6 @@ impl DirectoryWriter {
         self.put_in(change, None, record)
     }
 
-    /// [`Directory::edit`] while the write lock is held.
-    pub(super) async fn edit<R: Stored>(
-        &self,
-        org: &OrgId,
-        id: &R::Id,
-        change: &(dyn Fn(&mut Record<R>) -> Result<(), DirectoryError> + Send + Sync),
-    ) -> Result<Arc<Record<R>>, DirectoryError> {
-        let at = RowId::new(R::TABLE, org, id);
-        for _ in 0..EDIT_TRIES {
-            let read = self.read::<R>(&at).await?;
-            let mut after = read.record.clone();
-            change(&mut after)?;
-            if after == read.record {
-                return Ok(Arc::new(after));
-            }
-            match self.put_changed(&read, after).await {
-                Err(error) if error.is_conflict() => {}
-                other => return other,
-            }
-        }
-        Err(overtaken(&at))
-    }
-
     /// Writes a change over the record that was read.
     pub(super) async fn put_changed<R: Stored>(
         &self,

@@ -33,23 +33,8 @@ pub(super) enum KeepsOrg {
     Always,
     /// Earlier versions removed the organisation and left these records.
     Since,
-}
-
-/// `None`: the rows do not keep their organisation, or belong to records that do.
-pub(super) fn keeps_org(table: Table) -> Option<KeepsOrg> {
-    use Table::{
-        Agents, Apps, Bindings, ConnectSessions, Connections, DatabaseListeners, Deliveries, Flows,
-        Grants, Honeytokens, HookEvents, HookKeys, Hooks, Logins, Meta, Names, Orgs, Outbox,
-        Plugins, Providers, Refreshes, Rules, Sessions, SourceKeys, Sources, Tokens, Usage, Users,
-        WebhookKeys, Webhooks,
-    };
-    match table {
-        Users | Agents | Connections | Apps | Providers | Rules | Sources => Some(KeepsOrg::Always),
-        Webhooks | Honeytokens | Hooks | DatabaseListeners => Some(KeepsOrg::Since),
-        Meta | Orgs | Grants | Bindings | Names | Tokens | Flows | Outbox | Plugins | Refreshes
-        | WebhookKeys | Deliveries | Sessions | Usage | ConnectSessions | Logins | HookKeys
-        | HookEvents | SourceKeys => None,
-    }
+    /// The rows do not keep their organisation, or belong to records that do.
+    Not,
 }
 
 /// How far a running process trusts the rows of a shared store.
@@ -63,19 +48,45 @@ pub(super) enum RowGuard {
     Marked,
 }
 
+pub(super) fn keeps_org(table: Table) -> KeepsOrg {
+    rules_of(table).0
+}
+
 pub(super) fn guard_of(table: Table) -> RowGuard {
-    use Table::{
-        Agents, Apps, Bindings, ConnectSessions, Connections, DatabaseListeners, Deliveries, Flows,
-        Grants, Honeytokens, HookEvents, HookKeys, Hooks, Logins, Meta, Names, Orgs, Outbox,
-        Plugins, Providers, Refreshes, Rules, Sessions, SourceKeys, Sources, Tokens, Usage, Users,
-        WebhookKeys, Webhooks,
-    };
+    rules_of(table).1
+}
+
+fn rules_of(table: Table) -> (KeepsOrg, RowGuard) {
+    use KeepsOrg::{Always, Not, Since};
+    use RowGuard::{Guarded, Marked, Unguarded};
     match table {
-        Meta | Orgs | Names | Tokens | Flows | Outbox | Refreshes | Deliveries | Usage
-        | HookEvents => RowGuard::Unguarded,
-        Users | Agents | Connections | Grants | Bindings | Apps | WebhookKeys | Providers
-        | Sessions | ConnectSessions | Logins | Hooks | HookKeys | Sources | SourceKeys
-        | DatabaseListeners => RowGuard::Guarded,
-        Rules | Plugins | Honeytokens | Webhooks => RowGuard::Marked,
+        Table::Users
+        | Table::Agents
+        | Table::Connections
+        | Table::Apps
+        | Table::Providers
+        | Table::Sources => (Always, Guarded),
+        Table::Rules => (Always, Marked),
+        Table::Hooks | Table::DatabaseListeners => (Since, Guarded),
+        Table::Webhooks | Table::Honeytokens => (Since, Marked),
+        Table::Plugins => (Not, Marked),
+        Table::Grants
+        | Table::Bindings
+        | Table::WebhookKeys
+        | Table::Sessions
+        | Table::ConnectSessions
+        | Table::Logins
+        | Table::HookKeys
+        | Table::SourceKeys => (Not, Guarded),
+        Table::Meta
+        | Table::Orgs
+        | Table::Names
+        | Table::Tokens
+        | Table::Flows
+        | Table::Outbox
+        | Table::Refreshes
+        | Table::Deliveries
+        | Table::Usage
+        | Table::HookEvents => (Not, Unguarded),
     }
 }

@@ -17,7 +17,7 @@ use super::error::{check, conflict};
 use super::lease::{Lease, Leases};
 use super::shared::{AnnouncedReplica, KeptBytes, ReplicaChanges, ReplicaPosition, SharedStore};
 use super::watch::ChangeCounters;
-use super::{Row, RowRange, Snapshot, Store, StoreError, Table, Version, Write};
+use super::{Row, RowRange, Snapshot, Store, StoreError, StoreWrapper, Table, Version, Write};
 
 /// The longest wait for changes, as with a database.
 const POLL: Duration = Duration::from_secs(1);
@@ -219,9 +219,9 @@ impl fmt::Debug for MemoryReplica {
 }
 
 #[async_trait::async_trait]
-impl Store for MemoryReplica {
-    async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
-        self.shared.rows.get(table, key).await
+impl StoreWrapper for MemoryReplica {
+    fn inner(&self) -> &dyn Store {
+        &self.shared.rows
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<Vec<Version>, StoreError> {
@@ -230,30 +230,6 @@ impl Store for MemoryReplica {
         let versions = self.shared.rows.commit(writes).await?;
         changed.iter().for_each(|(table, key)| self.log(*table, key));
         Ok(versions)
-    }
-
-    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
-        self.shared.rows.reseal(table, row, value).await
-    }
-
-    async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {
-        self.shared.rows.list(table, range).await
-    }
-
-    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        self.shared.rows.snapshot().await
-    }
-
-    async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
-        self.shared.rows.lease(name, ttl).await
-    }
-
-    async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError> {
-        self.shared.rows.renew_lease(lease, ttl).await
-    }
-
-    async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
-        self.shared.rows.changed(table, seen).await
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {

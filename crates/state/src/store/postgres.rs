@@ -173,11 +173,6 @@ fn part_of(key: &str) -> u16 {
     (crc32fast::hash(key.as_bytes()) % u32::from(PARTS)) as u16
 }
 
-/// The change of a row, as the statements return it.
-fn changed(row: &tokio_postgres::Row) -> KnownChange {
-    KnownChange::of(row, 1, 2)
-}
-
 /// Versions are stored as signed numbers with the same bits, because SQL has no unsigned ones.
 fn version(stored: i64) -> Version {
     Version(stored.cast_unsigned())

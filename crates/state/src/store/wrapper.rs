@@ -39,6 +39,11 @@ pub trait StoreWrapper: fmt::Debug + Send + Sync {
         let rows = self.list(table, range).await?;
         Ok(rows.into_iter().map(|row| (row.key, row.version)).collect())
     }
+
+    /// [`Store::shared`].
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        self.inner().shared()
+    }
 }
 
 #[async_trait::async_trait]
@@ -84,6 +89,6 @@ impl<T: StoreWrapper> Store for T {
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {
-        self.inner().shared()
+        StoreWrapper::shared(self)
     }
 }

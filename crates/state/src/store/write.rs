@@ -1,7 +1,5 @@
 //! [`Write`]: one row of a commit, with its precondition, or a condition about rows that stay as they are.
 
-use std::fmt;
-
 use super::error::{StoreError, check, conflict};
 use super::table::{Table, Version};
 
@@ -19,7 +17,7 @@ pub enum Expect {
 }
 
 /// A part of a commit.
-#[derive(Clone, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Write {
     Put {
         table: Table,
@@ -128,19 +126,6 @@ impl Write {
             }
             Self::Exists { table, key } => found.ok_or_else(|| conflict(*table, key)),
             Self::NoneBelow { table, key } => Expect::Absent.admits(*table, key, found),
-        }
-    }
-}
-
-/// Without the value.
-impl fmt::Debug for Write {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (table, key) = self.parts();
-        match self {
-            Self::Put { expect, .. } => write!(f, "Put({table:?} {key}, {expect:?})"),
-            Self::Delete { expect, .. } => write!(f, "Delete({table:?} {key}, {expect:?})"),
-            Self::Exists { .. } => write!(f, "Exists({table:?} {key})"),
-            Self::NoneBelow { .. } => write!(f, "NoneBelow({table:?} {key})"),
         }
     }
 }

@@ -74,11 +74,6 @@ impl StoreCheck {
         Ok(Self { rows: count, faults, repair })
     }
 
-    /// Whether the store has faults that matter.
-    pub fn has_faults(&self) -> bool {
-        self.faults.iter().any(|fault| fault.kind != FaultKind::Leftover)
-    }
-
     /// The number of index rows that a repair changes; the first fault that prevents it as the error. The index rows of
     /// a record that cannot be read would look unneeded.
     ///

@@ -67,7 +67,7 @@ impl StoreWrapper for BusyReplica {
             Write::Delete { table, .. } => self.moment == Moment::AfterDelete(*table),
             _ => false,
         });
-        let versions = self.rows.commit(writes).await?;
+        let versions = Store::commit(&self.rows, writes).await?;
         let change = is_moment.then(|| self.change.lock().take()).flatten();
         let Some(change) = change else { return Ok(versions) };
         change.await;
@@ -83,6 +83,6 @@ impl StoreWrapper for BusyReplica {
             let change = self.change.lock().take();
             change.expect("each page is read once").await;
         }
-        self.rows.list(table, RowRange { limit: range.limit.min(1), ..range }).await
+        Store::list(&self.rows, table, RowRange { limit: range.limit.min(1), ..range }).await
     }
 }

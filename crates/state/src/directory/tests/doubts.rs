@@ -334,7 +334,8 @@ async fn with_replicas_a_name_is_taken_after_a_lost_answer_only_if_its_agent_was
         let is_unknown = first.as_ref().is_err_and(DirectoryError::is_outcome_unknown);
         assert_eq!(is_unknown, weakness == Weakness::None, "{first:?}");
         *store.weakness.lock() = Weakness::None;
-        let is_stored = !rows.list(Table::Agents, RowRange::first(1)).await.unwrap().is_empty();
+        let is_stored =
+            !Store::list(&rows, Table::Agents, RowRange::first(1)).await.unwrap().is_empty();
         assert_eq!(is_stored, is_lost);
         let is_taken = is_lost || weakness == Weakness::Torn;
         for replica in [&directory, &other] {
@@ -417,7 +418,8 @@ async fn a_removal_that_is_repeated_keeps_the_name_that_another_replica_has_rese
     let first = agent(&directory, "ci").await.unwrap();
     directory.remove::<Agent>(&world.org, &first.id, ManagedBy::Store).await.unwrap();
     taken(agent(&directory, "ci").await);
-    assert_eq!(rows.list(Table::Agents, RowRange::first(10)).await.unwrap().len(), 1);
+    let agents = Store::list(&rows, Table::Agents, RowRange::first(10)).await.unwrap();
+    assert_eq!(agents.len(), 1);
 }
 
 #[tokio::test]

@@ -39,8 +39,7 @@ impl View {
 impl OrgView {
     /// A record that keeps the organisation from being removed, in these versions: its kind and name.
     fn record_that_keeps_it(&self, since: &[KeepsOrg]) -> Option<(&'static str, String)> {
-        let keeps_it =
-            |table: &Table| keeps_org(*table).is_some_and(|keeps| since.contains(&keeps));
+        let keeps_it = |table: &Table| since.contains(&keeps_org(*table));
         let mut tables = Table::ALL.into_iter().filter(keeps_it);
         tables.find_map(|table| viewed!(table, R => first(<R as Stored>::of(self)), None))
     }

@@ -11,7 +11,7 @@ use tokio_postgres::{IsolationLevel, Row};
 use super::change_notice::{KnownChange, Place};
 use super::failure::PostgresFailure;
 use super::sql::{self, Parameter, RowChange, typed};
-use super::{PostgresStore, between, changed, part_of, version};
+use super::{PostgresStore, between, part_of, version};
 use crate::store::error::conflict;
 use crate::store::{Expect, StoreError, Table, Version, Write};
 
@@ -37,8 +37,8 @@ struct Committed {
     changes: Vec<(Place, KnownChange)>,
 }
 
-/// The statement of a write, with its parameters.
-struct RowStatement<'a> {
+/// The parameters of the change of a row.
+struct RowParameters<'a> {
     table: &'static str,
     key: &'a [u8],
     value: &'a [u8],
@@ -46,7 +46,7 @@ struct RowStatement<'a> {
     part: i16,
 }
 
-impl<'a> RowStatement<'a> {
+impl<'a> RowParameters<'a> {
     fn of(write: &'a Write) -> Self {
         let (value, expect) = match write {
             Write::Put { value, expect, .. } => (value.as_slice(), *expect),
@@ -61,32 +61,23 @@ impl<'a> RowStatement<'a> {
         Self { table: write.table().name(), key, value, version, part }
     }
 
-    /// The change of a row, and its parameters without the part; `None` for a condition.
-    fn change(&self, write: &Write) -> Option<(&'static RowChange, Vec<&dyn Parameter>)> {
-        let change: (&'static RowChange, Vec<&dyn Parameter>) = match write {
-            Write::Put { expect: Expect::Absent, .. } => {
-                (&sql::INSERT, vec![&self.table, &self.key, &self.value])
-            }
-            Write::Put { expect: Expect::Any, .. } => {
-                (&sql::UPSERT, vec![&self.table, &self.key, &self.value])
-            }
-            Write::Put { expect: Expect::Version(_), .. } => {
-                (&sql::UPDATE, vec![&self.table, &self.key, &self.value, &self.version])
-            }
-            Write::Put { expect: Expect::Load(_), .. } => {
-                (&sql::LOAD, vec![&self.table, &self.key, &self.value, &self.version])
-            }
-            Write::Delete { expect: Expect::Any, .. } => {
-                (&sql::DELETE_ANY, vec![&self.table, &self.key])
-            }
-            Write::Delete { expect: Expect::Version(_), .. } => {
-                (&sql::DELETE, vec![&self.table, &self.key, &self.version])
-            }
-            Write::Delete { expect: Expect::Absent | Expect::Load(_), .. }
-            | Write::Exists { .. }
-            | Write::NoneBelow { .. } => return None,
-        };
-        Some(change)
+    fn all(&self) -> [&dyn Parameter; 5] {
+        [&self.table, &self.key, &self.value, &self.version, &self.part]
+    }
+}
+
+/// The change of a row; `None` for a condition.
+fn change_of(write: &Write) -> Option<&'static RowChange> {
+    match write {
+        Write::Put { expect, .. } => Some(match expect {
+            Expect::Absent => &sql::INSERT,
+            Expect::Any => &sql::UPSERT,
+            Expect::Version(_) => &sql::UPDATE,
+            Expect::Load(_) => &sql::LOAD,
+        }),
+        Write::Delete { expect: Expect::Any, .. } => Some(&sql::DELETE_ANY),
+        Write::Delete { expect: Expect::Version(_), .. } => Some(&sql::DELETE),
+        Write::Delete { .. } | Write::Exists { .. } | Write::NoneBelow { .. } => None,
     }
 }
 
@@ -108,17 +99,16 @@ impl PostgresStore {
 
     /// A commit of one row; `None` if the write is only a condition.
     async fn commit_row(&self, write: &Write) -> Result<Option<Vec<Version>>, StoreError> {
-        let statement = RowStatement::of(write);
-        let Some((change, mut parameters)) = statement.change(write) else { return Ok(None) };
-        parameters.push(&statement.part);
+        let Some(change) = change_of(write) else { return Ok(None) };
+        let parameters = RowParameters::of(write);
         let (table, key) = (write.table(), write.key());
         let (action, is_put) = match write {
             Write::Put { .. } => ("write a row", true),
             _ => ("delete a row", false),
         };
-        let rows = self.pool.query(action, change.counted, &parameters).await?;
+        let rows = self.pool.query(action, change.counted, &parameters.all()).await?;
         match rows.first() {
-            Some(row) => self.made((table, part_of(key)), changed(row)),
+            Some(row) => self.made((table, part_of(key)), KnownChange::of(row, 1, 2)),
             None if may_lack_row(write) => {}
             None => return Err(conflict(table, key)),
         }
@@ -173,19 +163,16 @@ impl PostgresStore {
         let (mut versions, mut counted) = (vec![None; writes.len()], Vec::new());
         for at in in_order(writes) {
             let write = &writes[at];
-            let statement = RowStatement::of(write);
-            let rows = match statement.change(write) {
-                Some((change, parameters)) => {
-                    self.query(&transaction, change.alone, &parameters).await?
+            let row = RowParameters::of(write);
+            let rows = match (change_of(write), write) {
+                (Some(change), _) => self.query(&transaction, change.alone, &row.all()).await?,
+                (None, Write::NoneBelow { key, .. }) => {
+                    let (from, to) = between(key, None);
+                    let range: [&dyn Parameter; 3] = [&row.table, &from, &to];
+                    self.query(&transaction, sql::ONE_BELOW, &range).await?
                 }
-                None if matches!(write, Write::NoneBelow { .. }) => {
-                    let (from, to) = between(write.key(), None);
-                    let place: [&dyn Parameter; 3] = [&statement.table, &from, &to];
-                    self.query(&transaction, sql::ONE_BELOW, &place).await?
-                }
-                None => {
-                    let place: [&dyn Parameter; 2] = [&statement.table, &statement.key];
-                    self.query(&transaction, sql::KEEP_ROW, &place).await?
+                (None, _) => {
+                    self.query(&transaction, sql::KEEP_ROW, &[&row.table, &row.key]).await?
                 }
             };
             match rows.first() {

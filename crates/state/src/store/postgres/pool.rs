@@ -152,7 +152,10 @@ impl PostgresPool {
                 Ok(Err(error)) => PostgresFailure::of(error),
                 Err(_) => {
                     drop(Object::take(stream));
-                    self.close_doubtful();
+                    match self.has_others {
+                        true => self.close_all(),
+                        false => self.close_idle(),
+                    }
                     let source = io::Error::new(io::ErrorKind::TimedOut, self.no_answer());
                     return Err(StoreError::Io { action, source });
                 }
@@ -187,20 +190,12 @@ impl PostgresPool {
 
     /// Closes a stream after a failed transaction, if it or its server cannot be used again, and others like it.
     pub(super) fn close_after(&self, stream: Object, failure: &PostgresFailure) {
-        if failure.is_read_only() {
+        if failure.is_read_only() || failure.is_of_stream() {
             drop(Object::take(stream));
-            self.close_all();
-        } else if failure.is_of_stream() {
-            drop(Object::take(stream));
-            self.close_doubtful();
-        }
-    }
-
-    /// Closes the streams that may lead to the server that did not answer.
-    fn close_doubtful(&self) {
-        match self.has_others {
-            true => self.close_all(),
-            false => self.close_idle(),
+            match failure.is_read_only() || self.has_others {
+                true => self.close_all(),
+                false => self.close_idle(),
+            }
         }
     }
 

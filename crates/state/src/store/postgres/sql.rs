@@ -10,28 +10,26 @@
 
 use tokio_postgres::types::{ToSql, Type};
 
-/// A change of a row, whose parameters begin with `$1` table and `$2` key.
+/// A change of a row. `$1`: table, `$2`: key, `$3`: value, `$4`: version, `$5`: the part of the table; a statement may leave
+/// some of them out.
 pub(super) struct RowChange {
-    /// Changes the row of a transaction, which counts it with [`COUNT`]. Returns its version, if it was changed.
+    /// Changes the row in a transaction, which counts it with [`COUNT`]. Returns its version, if it was changed.
     pub(super) alone: &'static str,
-    /// Changes and counts the row. The last parameter is its part of the table. Returns also number and time of the change.
+    /// Changes and counts the row. Returns also number and time of the change.
     pub(super) counted: &'static str,
 }
 
 macro_rules! row_change {
-    ($change:literal, part $part:literal) => {
+    ($change:literal) => {
         RowChange {
             alone: concat!($change, " RETURNING version"),
             counted: concat!(
                 "WITH done AS (",
                 $change,
                 " RETURNING version), counted AS (UPDATE keyward_counts SET n = n + 1 \
-                 WHERE tbl = $1 AND part = ",
-                $part,
-                " AND EXISTS (SELECT 1 FROM done) RETURNING n), \
-                 logged AS (INSERT INTO keyward_changes (tbl, part, n, key) SELECT $1, ",
-                $part,
-                ", counted.n, $2 FROM counted \
+                 WHERE tbl = $1 AND part = $5 AND EXISTS (SELECT 1 FROM done) RETURNING n), \
+                 logged AS (INSERT INTO keyward_changes (tbl, part, n, key) \
+                 SELECT $1, $5, counted.n, $2 FROM counted \
                  RETURNING n, (extract(epoch FROM at) * 1000000)::bigint AS made) \
                  SELECT done.version, logged.n, logged.made FROM done, logged"
             ),
@@ -52,42 +50,31 @@ pub(super) fn only_reads(statement: &str) -> bool {
 
 pub(super) const GET: &str = "SELECT version, value FROM keyward_rows WHERE tbl = $1 AND key = $2";
 
-/// `$3`: value.
 pub(super) const INSERT: RowChange = row_change!(
     "INSERT INTO keyward_rows (tbl, key, version, value) VALUES ($1, $2, 1, $3) \
-     ON CONFLICT (tbl, key) DO NOTHING",
-    part "$4"
+     ON CONFLICT (tbl, key) DO NOTHING"
 );
 
-/// `$3`: value.
 pub(super) const UPSERT: RowChange = row_change!(
     "INSERT INTO keyward_rows (tbl, key, version, value) VALUES ($1, $2, 1, $3) \
-     ON CONFLICT (tbl, key) DO UPDATE SET value = excluded.value, version = keyward_rows.version + 1",
-    part "$4"
+     ON CONFLICT (tbl, key) DO UPDATE SET value = excluded.value, version = keyward_rows.version + 1"
 );
 
-/// `$3`: value, `$4`: version.
 pub(super) const UPDATE: RowChange = row_change!(
     "UPDATE keyward_rows SET value = $3, version = version + 1 \
-     WHERE tbl = $1 AND key = $2 AND version = $4",
-    part "$5"
+     WHERE tbl = $1 AND key = $2 AND version = $4"
 );
 
-/// `$3`: value, `$4`: version.
 pub(super) const LOAD: RowChange = row_change!(
     "INSERT INTO keyward_rows (tbl, key, version, value) VALUES ($1, $2, $4, $3) \
-     ON CONFLICT (tbl, key) DO NOTHING",
-    part "$5"
+     ON CONFLICT (tbl, key) DO NOTHING"
 );
 
 pub(super) const DELETE_ANY: RowChange =
-    row_change!("DELETE FROM keyward_rows WHERE tbl = $1 AND key = $2", part "$3");
+    row_change!("DELETE FROM keyward_rows WHERE tbl = $1 AND key = $2");
 
-/// `$3`: version.
-pub(super) const DELETE: RowChange = row_change!(
-    "DELETE FROM keyward_rows WHERE tbl = $1 AND key = $2 AND version = $3",
-    part "$4"
-);
+pub(super) const DELETE: RowChange =
+    row_change!("DELETE FROM keyward_rows WHERE tbl = $1 AND key = $2 AND version = $4");
 
 /// The row is not deleted before the transaction ends.
 pub(super) const KEEP_ROW: &str =
