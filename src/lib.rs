@@ -52,8 +52,11 @@
 //! keyward-inbox                              webhooks of services: accepted, stored, delivered
 //! keyward-vault  oidc                        sign-in of people with an identity provider
 //!                oauth  events               consents, each of which ends in a grant; webhooks
-//!                grant  keys                 grants, sealed, and credentials; rotation of master keys
+//!                lifecycle                   how connections, apps and sources get their secrets, and how they end
+//!                refresh                     credentials in memory, fetched anew and stored before use
 //!                sources                     values of secret sources
+//!                grants  keys                sealed rows of grants; rotation of master keys
+//!                grant                       kinds of grants, and requests for them
 //! keyward-state  rulebook                    rules in force
 //!                directory                   all resources of all organisations, in memory and in the store
 //!                observe  store  crypto      audit, metrics, telemetry; key-value store; encryption
@@ -106,10 +109,10 @@
 //! | What does a page of a consent or of a link do, and how is it shown? | `api/src/consents.rs`, `api/src/connect_sessions/walk.rs`, `console/src/public/page.rs` | `callback`, `step`, `PublicPage::answer` |
 //! | When does a form with files stream, and which length does it have? | `proxy/src/upstream/body_injection.rs`, `rules/src/inject/multipart/rewriter.rs` | `write_form`, `FormRewriter::push` |
 //! | When is a request sent again? | `proxy/src/exchange/attempts.rs` | `Attempts::after` |
-//! | What follows a 401 of the upstream? | `proxy/src/exchange/attempts.rs`, `vault/src/refresh/rejected.rs` | `rejected_credential`, `Attempts::after`, `Vault::renew` |
-//! | When is a rejected API key noticed? | `proxy/src/exchange/rejected_secret.rs`, `proxy/src/limits/secret_rejections.rs`, `vault/src/refresh/rejected.rs` | `observe`, `SecretRejections::record_rejection`, `Vault::reject` |
+//! | What follows a 401 of the upstream? | `proxy/src/exchange/attempts.rs`, `vault/src/refresh/rejected.rs` | `rejected_credential`, `Attempts::after`, `Refresh::renew` |
+//! | When is a rejected API key noticed? | `proxy/src/exchange/rejected_secret.rs`, `proxy/src/limits/secret_rejections.rs`, `vault/src/refresh/rejected.rs` | `observe`, `SecretRejections::record_rejection`, `Refresh::reject` |
 //! | How is a token refreshed, and stored before it is used? | `vault/src/refresh/flight.rs`, `vault/src/refresh/flight/saving.rs` | `Flight::ask`, `Flight::keep` |
-//! | How is a value of a secret source fetched, and until when is the last one used? | `vault/src/refresh/references.rs` | `Vault::fetched`, `Vault::held_by_reference` |
+//! | How is a value of a secret source fetched, and until when is the last one used? | `vault/src/refresh/references.rs` | `Refresh::fetched`, `Refresh::held_by_reference` |
 //! | How are signatures, tokens of keys and logins of sessions made? | `rules/src/inject/sign/request_signer.rs`, `vault/src/grant/oauth/signed.rs`, `vault/src/grant/oauth/session.rs` | `RequestSigner::sign`, `minted`, `renewed` |
 //! | When is an idle upstream stream closed? | `proxy/src/gateway.rs`, `proxy/src/pool/http1.rs`, `proxy/src/pool/http2.rs`, `proxy/src/session/pass_streams.rs` | `Core::sweep`, `Http1Stream::is_usable`, `SharedStream::is_spent`, `PassStreams::renew` |
 //! | Which GraphQL operations does a request ask for, and when is its body read for that? | `rules/src/graphql/request.rs`, `proxy/src/authorize/decide.rs` | `Operations::read`, `decide` |

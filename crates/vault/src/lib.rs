@@ -2,12 +2,16 @@
 //! Whether an agent may use a connection is decided by `rules::policy` before the vault is asked.
 //!
 //! ```text
-//! oidc  oauth  events  grant  keys    the folders; the map of the program describes them
-//! lifecycle                           how connections, apps and sources get their secrets, and how they end
-//! refresh                             credentials in memory, and how a new one is fetched and stored
-//! sources                             values that are kept in secret sources
-//! grants  rows                        the sealed rows
+//! oidc  oauth  events  keys    the folders; the map of the program describes them
+//! lifecycle                    how connections, apps and sources get their secrets, and how they end
+//! refresh                      credentials in memory, and how a new one is fetched and stored
+//! sources                      values that are kept in secret sources
+//! grants                       the sealed rows of grants and of the secrets of apps
+//! context  rows  error         what all of them read; other sealed rows; why the vault refuses
+//! grant                        the kinds of grants, and their requests
 //! ```
+//!
+//! Each of the rooms from `grants` to `lifecycle` is a struct with its own state, and uses only those below it.
 
 /// A room is a handle of its parts: clones share them (see `OpaqueArc`).
 macro_rules! room {

@@ -11,11 +11,9 @@ use crate::grant::Grant;
 use crate::grants::origin::Granted;
 use crate::grants::record::{GrantHeader, NewRow};
 use crate::grants::{self, TRIES_MAX};
-use crate::refresh::late;
-use crate::refresh::late::LateAnswers;
+use crate::refresh::late::{self, LateAnswers};
 use keyward_base::id::{ConnectionId, OrgId};
-use keyward_model::Connection;
-use keyward_model::ManagedBy;
+use keyward_model::{Connection, ManagedBy};
 use keyward_state::directory::{ConnectionRecord, ConnectionState};
 
 /// A removed connection, for the revocation of its tokens at the provider.

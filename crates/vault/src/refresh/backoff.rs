@@ -28,13 +28,7 @@ pub struct Backoff {
     first: Option<Moment>,
     pause: Option<(Moment, Duration)>,
     equal: Option<EqualResponses>,
-    code: Option<String>,
-    cause: Option<CallFailure>,
-    message: Option<String>,
-    said: Option<String>,
-    source: Option<String>,
-    rejected: bool,
-    whole_client: bool,
+    last: FailureDetails,
     unanswered: bool,
 }
 
@@ -123,14 +117,8 @@ impl Backoff {
         let own = growing(self.failures, first, max);
         self.failures = self.failures.saturating_add(1);
         self.first.get_or_insert(now);
-        self.code.clone_from(&failed.code);
-        self.cause = failed.cause;
-        self.message.clone_from(&failed.message);
-        self.said.clone_from(&failed.said);
-        self.source.clone_from(&failed.source);
+        self.last.clone_from(failed);
         self.unanswered |= failed.ambiguous;
-        self.rejected = failed.rejected;
-        self.whole_client = failed.whole_client;
         self.counts(now, failed);
         let own = jittered(own, random, settings.backoff_jitter_percent);
         let asked = failed.retry_after.unwrap_or_default().min(settings.retry_after_max);
@@ -196,11 +184,6 @@ impl Backoff {
         pause.checked_sub(now.since(begun)).filter(|rest| !rest.is_zero())
     }
 
-    /// Whether the pause applies to all connections of the client.
-    pub fn is_of_client(&self) -> bool {
-        self.whole_client
-    }
-
     /// The stored form; `None` without a failure.
     pub fn written(&self) -> Option<StoredBackoff> {
         let (paused, pause) = self.pause.as_ref()?;
@@ -214,12 +197,12 @@ impl Backoff {
             since: self.first.as_ref()?.wall_time(),
             paused: paused.wall_time(),
             pause_ms: u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
-            code: self.code.clone(),
-            cause: self.cause,
-            message: self.message.clone(),
-            said: self.said.clone(),
+            code: self.last.code.clone(),
+            cause: self.last.cause,
+            message: self.last.message.clone(),
+            said: self.last.said.clone(),
             equal,
-            whole_client: self.whole_client,
+            whole_client: self.last.whole_client,
             unanswered: self.unanswered,
         })
     }
@@ -229,6 +212,8 @@ impl Backoff {
     pub fn read(written: StoredBackoff) -> Self {
         let StoredBackoff { failures, since, paused, pause_ms, equal, .. } = written;
         let StoredBackoff { code, cause, message, said, whole_client, unanswered, .. } = written;
+        let last =
+            FailureDetails { code, cause, message, said, whole_client, ..Default::default() };
         Self {
             failures,
             first: (failures > 0).then(|| Moment::of_wall_time(since)),
@@ -238,26 +223,19 @@ impl Backoff {
                 first: Moment::of_wall_time(first),
                 count,
             }),
-            code,
-            cause,
-            message,
-            said,
-            source: None,
-            rejected: false,
-            whole_client,
+            last,
             unanswered,
         }
     }
 
-    /// The secret source that gave no value in the last attempt. It is not stored, because the gateway tries again at
-    /// its start.
-    pub fn source(&self) -> Option<&str> {
-        self.source.as_deref()
+    /// The last failure. Its source is not stored, because the gateway tries again at its start.
+    pub fn last(&self) -> &FailureDetails {
+        &self.last
     }
 
     /// What an operator does about the last failure, if that is needed.
     pub fn remedy(&self) -> Option<&'static str> {
-        match (self.rejected, self.cause) {
+        match (self.last.rejected, self.last.cause) {
             (true, _) => Some(CORRECT_IT),
             (false, Some(cause)) => Some(cause.remedy()),
             (false, None) => self.equal.as_ref().map(|_| CHECK_THE_REQUEST),
@@ -266,7 +244,7 @@ impl Backoff {
 
     /// Whether the last failure is about a secret of a source, not about the server. It is not stored either.
     pub fn is_of_secret(&self) -> bool {
-        self.rejected || self.source.is_some()
+        self.last.rejected || self.last.source.is_some()
     }
 
     /// The number of consecutive failures.
@@ -277,26 +255,6 @@ impl Backoff {
     /// The time of the first failure.
     pub fn since(&self) -> Option<Timestamp> {
         self.first.as_ref().map(Moment::wall_time)
-    }
-
-    /// The error code of the last failure.
-    pub fn code(&self) -> Option<&str> {
-        self.code.as_deref()
-    }
-
-    /// The cause of the last failure.
-    pub fn cause(&self) -> Option<CallFailure> {
-        self.cause
-    }
-
-    /// The server's own message in the last failure.
-    pub fn said(&self) -> Option<&str> {
-        self.said.as_deref()
-    }
-
-    /// The message of the last failure, for people.
-    pub fn message(&self) -> Option<&str> {
-        self.message.as_deref()
     }
 }
 
@@ -413,7 +371,7 @@ mod tests {
         let stored = serde_json::to_string(&backoff.written()).unwrap();
         let mut read = Backoff::read(serde_json::from_str(&stored).unwrap());
         assert_eq!(
-            (read.failures(), read.since(), read.code()),
+            (read.failures(), read.since(), read.last().code.as_deref()),
             (4, backoff.since(), Some("weird"))
         );
         assert_eq!(read.believed(clock.moment(), &settings), None);

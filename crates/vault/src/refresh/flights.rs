@@ -13,7 +13,7 @@ use keyward_base::id::ConnectionId;
 use keyward_state::store::Lease;
 
 /// The runtime of flights, their number, and their refreshes by connection.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Flights {
     pub(crate) runtime: Handle,
     pub(crate) in_progress: Arc<watch::Sender<usize>>,

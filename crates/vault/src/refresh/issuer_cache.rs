@@ -1,7 +1,6 @@
 //! The metadata of issuers in memory, and the pauses after failures. [`EndpointChanges`]: connections whose authorization
 //! server may have changed its endpoints, queued for the reader of metadata.
 
-use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,12 +87,6 @@ pub(crate) struct EndpointChanges(Mutex<Waiting>, Notify);
 
 /// Waiting connections, in order.
 type Waiting = Vec<(OrgId, ConnectionId)>;
-
-impl fmt::Debug for EndpointChanges {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EndpointChanges").finish_non_exhaustive()
-    }
-}
 
 impl EndpointChanges {
     /// Queues a connection whose server does not know an endpoint or the client any more.

@@ -129,12 +129,6 @@ impl Drop for LateAnswers {
     }
 }
 
-impl fmt::Debug for PendingRefreshes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PendingRefreshes").finish_non_exhaustive()
-    }
-}
-
 impl fmt::Debug for LateAnswers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LateAnswers").field("connection", &self.1).finish_non_exhaustive()
@@ -186,12 +180,6 @@ impl OrphanedGrants {
 /// The name of the note that the grant of a removed connection must be revoked.
 pub(crate) fn note_name(id: &ConnectionId) -> String {
     format!("revoke/{id}")
-}
-
-impl fmt::Debug for OrphanedGrants {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OrphanedGrants").finish_non_exhaustive()
-    }
 }
 
 #[cfg(test)]

@@ -188,9 +188,8 @@ impl Refresh {
         }
         let source = app.references.values().next().map(|it| it.from.clone()).unwrap_or_default();
         let (backoff, retry_after) = failing.unzip();
-        let message = backoff.and_then(|it| it.message()).map(ToOwned::to_owned);
-        let source_name =
-            backoff.and_then(|it| it.source()).map_or_else(|| source, ToOwned::to_owned);
+        let message = backoff.and_then(|it| it.last().message.clone());
+        let source_name = backoff.and_then(|it| it.last().source.clone()).unwrap_or(source);
         Err(VaultError::AppSourceUnavailable {
             app: app.name.clone(),
             why: message.unwrap_or_else(|| format!("source `{source_name}` has not answered yet")),

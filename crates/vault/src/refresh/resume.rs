@@ -86,7 +86,7 @@ impl Refresh {
                 let cell = self.cache.cell(&connection.org, &connection.id);
                 let backoff = Backoff::read(row.failures);
                 let now = self.clock.moment();
-                if let Some(rest) = backoff.rest(now).filter(|_| backoff.is_of_client()) {
+                if let Some(rest) = backoff.rest(now).filter(|_| backoff.last().whole_client) {
                     self.servers.pause_client(&asked, now, rest, &self.context.token_settings());
                 }
                 cell.adopt(backoff);

@@ -95,16 +95,16 @@ impl Refresh {
 
     pub(crate) fn failing_of(&self, backoff: &Backoff) -> Option<Failures> {
         let now = self.clock.moment();
-        let since = backoff.since()?;
+        let (since, last) = (backoff.since()?, backoff.last());
         let lasts = Duration::try_from(now.wall_time().duration_since(since)).unwrap_or_default();
         Some(Failures {
             since,
             alert: lasts >= self.context.token_settings().alert_after,
             count: backoff.failures(),
-            code: backoff.code().map(ToOwned::to_owned),
-            cause: backoff.cause().map(|cause| cause.as_str().to_owned()),
-            message: backoff.message().map(ToOwned::to_owned),
-            said: backoff.said().map(ToOwned::to_owned),
+            code: last.code.clone(),
+            cause: last.cause.map(|cause| cause.as_str().to_owned()),
+            message: last.message.clone(),
+            said: last.said.clone(),
             hint: backoff.remedy().map(ToOwned::to_owned),
             next_try: after(now.wall_time(), backoff.rest(now).unwrap_or_default()),
         })

@@ -17,16 +17,17 @@ pub(super) fn unavailable(
     rest: Duration,
 ) -> VaultError {
     let backoff = cell.backoff();
-    let fetches = backoff.failures() == 0 || backoff.source().is_some();
+    let last = backoff.last();
+    let fetches = backoff.failures() == 0 || last.source.is_some();
     let first = connection.references.values().next().filter(|_| fetches);
-    let source_name = backoff.source().or(first.map(|it| it.from.as_str()));
+    let source_name = last.source.as_deref().or(first.map(|it| it.from.as_str()));
     if let Some(source_name) = source_name {
         return VaultError::SourceUnavailable {
             connection: connection.name.clone(),
-            why: backoff.message().map_or_else(
-                || format!("source `{source_name}` has not answered yet"),
-                ToOwned::to_owned,
-            ),
+            why: last
+                .message
+                .clone()
+                .unwrap_or_else(|| format!("source `{source_name}` has not answered yet")),
             source_name: source_name.to_owned(),
             retry_after: rest.max(RETRY_AFTER_MIN),
         };
@@ -35,7 +36,7 @@ pub(super) fn unavailable(
         cell.late_since().map(|_| "the authorization server has not answered yet".to_owned());
     VaultError::RefreshUnavailable {
         connection: connection.name.clone(),
-        why: late.or_else(|| backoff.message().map(ToOwned::to_owned)),
+        why: late.or_else(|| last.message.clone()),
         remedy: backoff.remedy(),
         retry_after: rest.max(RETRY_AFTER_MIN),
     }
