@@ -44,7 +44,7 @@ pub(crate) struct Args {
     /// the agent whose placeholders the program gets
     #[arg(long, default_value = DEFAULT_AGENT)]
     pub(super) agent: String,
-    /// run this program without sending its requests, and report whether it uses the gateway
+    /// run this program, send nothing, and report whether it uses the gateway
     #[arg(last = true, value_name = "CMD")]
     pub(super) program: Vec<OsString>,
 }

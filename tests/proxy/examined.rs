@@ -23,7 +23,8 @@ impl Examined {
             "POST /api/v1/runs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json";
         wire.send(format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len())).await;
         assert_eq!(wire.head().await.expect("an answer").status(), 201);
-        let issued: Value = serde_json::from_slice(&wire.chunk().await.expect("a line")).unwrap();
+        let issued: Value =
+            serde_json::from_slice(&wire.chunk().await.expect("a line")).expect("JSON");
         let text = |name: &str| issued[name].as_str().expect("text").to_owned();
         let (id, token) = (text("id"), text("token"));
         Self { wire, id, token }
