@@ -242,7 +242,7 @@ impl Section for SourceSpec {
     fn keys() -> Vec<Key> {
         let key = |name, words, absent, meaning: &str| {
             let shape = Shape::Value(words, absent);
-            Key { name, shape, meaning: meaning.to_owned() }
+            Key { name, shape, meaning: meaning.to_owned(), option: None }
         };
         let mut keys = vec![
             key("name", "text", Absent::Required, NAME_MEANING),

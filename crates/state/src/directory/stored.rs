@@ -180,16 +180,6 @@ impl View {
         R::of(self.of_org(org)?).find(name_or_id)
     }
 
-    /// The record of a row of this kind: its kind, id and name.
-    pub(super) fn describe_record<R: Stored>(
-        &self,
-        at: &RowId,
-    ) -> Option<(&'static str, String, String)> {
-        let id = R::Id::parse(&at.id).ok()?;
-        let record = self.one::<R>(&at.org, &id)?;
-        Some((R::KIND.one, at.id.clone(), record.name().to_owned()))
-    }
-
     /// Puts a record into this copy of the view, in place of an older version.
     pub fn put<R: Stored>(&mut self, record: Arc<Record<R>>) {
         let known = self.known_org_mut(&record.org);

@@ -84,7 +84,8 @@ impl Checking<'_> {
             } else if !binding.direct && !in_slot() {
                 let problem =
                     format!("agent `{}` has a binding for a slot that no plugin has", agent.name);
-                self.fault_at(&at, FaultKind::Leftover, problem);
+                let remedy = "none needed: it allows nothing";
+                self.fault_with(&at, FaultKind::Leftover, problem, remedy);
             }
         }
     }

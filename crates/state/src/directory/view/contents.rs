@@ -13,7 +13,7 @@ use crate::directory::rows::RowId;
 use crate::directory::stored::Stored;
 use crate::directory::tables::{KeepsOrg, keeps_org, viewed};
 use crate::store::Table;
-use keyward_base::id::OrgId;
+use keyward_base::id::{Id, OrgId};
 use keyward_model::{Honeytoken, Record, Resource};
 use keyward_rules::inject::placeholder::PlaceholderCore;
 
@@ -60,6 +60,13 @@ impl View {
             Table::Orgs => Some(("org", at.id.clone(), self.org(&at.org)?.id.name().to_owned())),
             table => viewed!(table, R => self.describe_record::<R>(at), None),
         }
+    }
+
+    /// The record of a row of this kind: its kind, id and name.
+    fn describe_record<R: Stored>(&self, at: &RowId) -> Option<(&'static str, String, String)> {
+        let id = R::Id::parse(&at.id).ok()?;
+        let record = self.one::<R>(&at.org, &id)?;
+        Some((R::KIND.one, at.id.clone(), record.name().to_owned()))
     }
 
     /// A token that was revoked or has expired, as far as it is remembered.
