@@ -134,7 +134,7 @@ async fn the_last_secret_of_an_app_is_read_while_its_source_does_not_answer() {
     source.answers.add_permits(1);
     vault.refresh().app_secret(&app).await.unwrap();
     let (fetching, of) = (vault.clone(), app.clone());
-    let fetching = tokio::spawn(async move { fetching.app_secret(&of).await });
+    let fetching = tokio::spawn(async move { fetching.refresh().app_secret(&of).await });
     source.asked(2).await;
     let read = async {
         assert_eq!(text(&vault.refresh().last_secret(&app).await.unwrap()), "fetched");

@@ -80,7 +80,7 @@ fn an_action_is_denied_and_the_rest_is_left_to_later_rules_and_bindings() {
         assert_eq!(decided(&sample, &policy, line), expected, "{line}");
     }
     let fit = Sample::ask(FETCH, &[], None, |asked| {
-        policy.considered(&sample.agent, asked, None).swap_remove(0).fit
+        policy.explain(&sample.agent, asked).considered.swap_remove(0).fit
     });
     assert_eq!(fit, RuleOutcome::Action);
 }

@@ -123,9 +123,7 @@ impl Case {
     /// The part of the first rule or binding.
     fn fit(&self, line: &str, with: Carries<'_>) -> RuleOutcome {
         self.ask(line, with, |asked| {
-            let policy = self.policy();
-            let decided = policy.explain(&self.sample.agent, asked).rule;
-            policy.considered(&self.sample.agent, asked, decided.as_deref())[0].fit
+            self.policy().explain(&self.sample.agent, asked).considered[0].fit
         })
     }
 }

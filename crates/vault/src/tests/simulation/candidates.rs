@@ -100,8 +100,9 @@ async fn a_file_that_two_replicas_read_puts_its_token_in_force_once() {
     let connection = &stage.connection;
     let before = stage.vaults[0].grants().stored(connection).await.unwrap();
     let named = pasted(&stage, &world);
-    let reload =
-        |it: usize| stage.vaults[it].replace(&connection.org, &connection.id, named.clone());
+    let reload = |it: usize| {
+        stage.vaults[it].lifecycle().replace(&connection.org, &connection.id, named.clone())
+    };
     let (first, second) = tokio::join!(reload(0), reload(1));
     assert_ne!(first.unwrap(), second.unwrap());
     let now = stage.vaults[0].grants().stored(connection).await.unwrap();

@@ -100,7 +100,7 @@ async fn no_request_is_sent_within_a_pause_of_another_gateway() {
     let healed = restarted(&stage, &world).await;
     assert!(ask(&healed, connection).await.is_ok());
     assert_eq!((asked(&world), rows(&stage).await), (2, 0));
-    assert!(healed.failing(connection).is_none());
+    assert!(healed.refresh().failing(connection).is_none());
 }
 
 /// oauth 10.1, 10.durable: reset by a reconnect, also over a restart
@@ -135,8 +135,8 @@ async fn an_unreadable_failure_is_ignored_and_a_removed_connection_leaves_none()
     assert!(ask(&vault, connection).await.is_err(), "it asked, and was told later");
     assert_eq!(asked(&world), 2);
     let again = restarted(&stage, &world).await;
-    assert_eq!(again.failing(connection).expect("readable again").count, 1);
-    again.remove(&connection.org, &connection.id).await.unwrap();
+    assert_eq!(again.refresh().failing(connection).expect("readable again").count, 1);
+    again.lifecycle().remove(&connection.org, &connection.id).await.unwrap();
     assert_eq!(rows(&stage).await, 0);
 }
 

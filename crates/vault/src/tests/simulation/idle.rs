@@ -196,7 +196,7 @@ async fn an_idle_access_token_of_an_hour_never_expires_while_the_gateway_runs() 
     for minute in (0..24 * 60).step_by(10) {
         walk(vault).await;
         let stored = vault.grants().stored(&connection).await.unwrap();
-        let grant = stored.grant(vault, &connection).unwrap();
+        let grant = stored.grant(vault.context(), &connection).unwrap();
         let tokens = grant.tokens().expect("tokens");
         assert!(tokens.is_live(stage.clock.now()), "after {minute} minutes");
         passes(10 * 60_000).await;

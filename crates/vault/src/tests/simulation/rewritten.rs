@@ -155,7 +155,7 @@ async fn the_response_for_a_removed_connection_is_not_stored() {
     for at in 0..2 {
         let (stage, world) = awaiting(5_000).await;
         let (org, id) = (&stage.connection.org, &stage.connection.id);
-        stage.vaults[at].disconnect(org, id, false).await.unwrap();
+        stage.vaults[at].lifecycle().disconnect(org, id, false).await.unwrap();
         stage.rewrite(1 - at);
         passes(10_000).await;
         assert!(stage.vaults[0].refresh().wait_for_flights(ENDED_WITHIN).await);
