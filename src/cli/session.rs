@@ -15,6 +15,7 @@ use keyward_model::{Session, SessionIssued};
 pub(crate) enum Command {
     /// make one and show its token once
     #[command(
+        override_usage = "keyward session add [OPTIONS] --agent <NAME>",
         after_help = "In a session, the agent uses the connections of the end user: those at its user\n\
         providers (`keyward agent set A --user-provider github`) and those that are\n\
         bound to it. With --connection, it uses exactly the named ones. Its rules and\n\
