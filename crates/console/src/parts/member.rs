@@ -85,8 +85,8 @@ pub(crate) fn input(path: &str, key: &Key, now: &Value) -> Markup {
         (_, Shape::Choice(choices, _)) => choice(&field, choices, absent),
         (JsonKind::Number, _) => Field { json: Some("number"), ..field }.show(),
         (JsonKind::Texts | JsonKind::Numbers, _) => {
-            // An empty list of settings would be set; others are as empty as absent ones.
-            let empties = path.contains('.');
+            // An empty list of settings would be set; others are as empty as absent ones. One that is set stays.
+            let empties = path.contains('.') && value != Some("");
             Field { json: Some("list"), empties, ..field }.show()
         }
         (JsonKind::Map, _) => {
@@ -166,6 +166,17 @@ mod tests {
             ("A [ and ] alone", "A [ and ] alone"),
         ] {
             assert_eq!(plain(meaning), expected);
+        }
+    }
+
+    /// Without protocols no request switches; null would permit those of the provider again.
+    #[test]
+    fn an_empty_list_of_settings_is_not_removed_by_a_form() {
+        let keys = keyward_base::settings::Settings::keys();
+        let key = keys.iter().find(|key| key.name == "upgrades").expect("it is a setting");
+        for (now, removes) in [(Value::Array(Vec::new()), false), (Value::from(vec!["a"]), true)] {
+            let form = input("settings.upgrades", key, &now).into_string();
+            assert_eq!(form.contains("data-null"), removes, "{form}");
         }
     }
 
