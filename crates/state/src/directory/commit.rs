@@ -33,6 +33,9 @@ impl Viewed for Record<Org> {
     }
 }
 
+/// Shows one of its rows.
+type Shown = Box<dyn FnOnce(&mut View) + Send>;
+
 /// A change that is not made yet.
 #[doc(hidden)]
 #[derive(Default)]
@@ -40,7 +43,7 @@ pub struct RecordChange {
     rows: Vec<RowWrite>,
     /// The records that differ after the change, whose events are sent.
     records: Vec<RowId>,
-    shown: Vec<Box<dyn FnOnce(&mut View) + Send>>,
+    shown: Vec<Shown>,
     /// The refusal for each row whose precondition the caller can understand.
     refusals: Vec<(RowId, DirectoryError)>,
 }
