@@ -63,7 +63,7 @@ async fn a_hook_whose_keys_cannot_be_stored_is_not_added() {
         inbox.add(hook, keys).await
     };
     let failed = add("x".repeat(VALUE_BYTES_MAX)).await.unwrap_err();
-    assert!(matches!(failed, InboxError::Row(_)), "{failed:?}");
+    assert!(matches!(failed, InboxError::Directory(_)), "{failed:?}");
     assert_eq!(inbox.directory.view().all::<Hook>(&org).count(), 0);
     let hook = add("a-token".to_owned()).await.unwrap();
     assert!(inbox.secret_status(&hook).await.unwrap().is_known);
