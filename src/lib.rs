@@ -117,7 +117,7 @@
 //! | When is an idle upstream stream closed? | `proxy/src/gateway.rs`, `proxy/src/pool/http1.rs`, `proxy/src/pool/http2.rs`, `proxy/src/session/pass_streams.rs` | `Core::sweep`, `Http1Stream::is_usable`, `SharedStream::is_spent`, `PassStreams::renew` |
 //! | Which GraphQL operations does a request ask for, and when is its body read for that? | `rules/src/graphql/request.rs`, `proxy/src/authorize/decide.rs` | `Operations::read`, `decide` |
 //! | In which order do rules decide? | `state/src/rulebook/compiled.rs`, `state/src/directory/rules.rs` | `PolicyInputs::lenient_in`, `View::rules_in_order` |
-//! | Where are names unique? | `state/src/directory/index.rs`, `state/src/directory/stored.rs`, `state/src/directory/rows.rs` | `Index::unique_name`, `DirectoryWriter::reserve_unique`, `write` |
+//! | Where are names unique? | `state/src/directory/index.rs`, `state/src/directory/commit.rs` | `Index::unique_name`, `RecordChange::reserve` |
 //! | How does a change reach other replicas? | `state/src/store/postgres/feed.rs`, `state/src/directory/follow.rs`, `state/src/rulebook/mod.rs` | `PostgresStore::changes_after`, `Directory::follow`, `Rulebook::follow` |
 //! | What excludes replicas that change the same row, or refresh the same token? | `state/src/store/postgres.rs`, `vault/src/refresh/flight/lease.rs` | `PostgresStore::put`, `Flight::claim` |
 //! | How is a row of an earlier version read? | `model/src/resource.rs`, `state/src/store/postgres/schema.rs` | `Resource::from_row`, `prepare` |
