@@ -90,7 +90,7 @@ impl Lifecycle {
     /// revoked at the provider; with `revoke`, results of running refreshes are kept for revocation too.
     ///
     /// # Errors
-    /// As [`Refresh::remove`](crate::Refresh::remove).
+    /// As [`Lifecycle::remove`].
     pub async fn disconnect(
         &self,
         org: &OrgId,

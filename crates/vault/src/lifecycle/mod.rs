@@ -80,10 +80,10 @@ impl Lifecycle {
         self.remove_by(org, id, ManagedBy::Store).await
     }
 
-    /// [`Refresh::remove`] on behalf of `by`.
+    /// [`Lifecycle::remove`] on behalf of `by`.
     ///
     /// # Errors
-    /// As [`Refresh::remove`].
+    /// As [`Lifecycle::remove`].
     pub async fn remove_by(
         &self,
         org: &OrgId,

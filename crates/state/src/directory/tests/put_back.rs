@@ -1,5 +1,9 @@
 //! The owner of a shared database puts back rows, or deletes them, while replicas run.
 
+use std::pin::pin;
+
+use futures_util::FutureExt;
+
 use super::*;
 use crate::observe::metrics::Metrics;
 use crate::store::memory::MemoryReplica;
@@ -115,4 +119,21 @@ async fn a_deny_rule_goes_only_with_the_mark_of_its_deletion_and_does_not_come_b
     replicas.puts_back(Table::Rules, &row).await;
     replicas.follow(Table::Rules, &row).await;
     assert_eq!((replicas.have_rule(), replicas.refused()), ([false, false], 2));
+}
+
+/// The commit of a change holds a guard for sealing, for which a new master key waits. A mark that waits for the key then
+/// blocks both, and every later write.
+#[tokio::test]
+async fn a_deletion_is_marked_and_made_while_a_new_master_key_waits_for_it() {
+    let (rows, keyring) = (Arc::new(MemoryReplica::first()), Arc::new(Keyring::ephemeral()));
+    let store = SeenRows::over(rows, keyring.clone(), Arc::default());
+    store.put(Table::Rules, "o/a", b"x", Expect::Absent).await.unwrap();
+    let guard = keyring.sealing().await;
+    let mut rotation = pin!(keyring.make_current(keyring.next(None).unwrap()));
+    assert!(rotation.as_mut().now_or_never().is_none());
+    let deleted = store.delete(Table::Rules, "o/a", Expect::Any).now_or_never();
+    deleted.expect("it does not wait for the key").unwrap();
+    drop(guard);
+    rotation.await;
+    assert!(store.get(Table::Rules, "o/a").await.unwrap().is_none());
 }

@@ -1,6 +1,6 @@
 //! Commits of rows. One row is one statement. Several are one transaction at READ COMMITTED, in which each precondition is
 //! checked by the statement that locks its row until the end; statements and transactions are repeated after
-//! serialization failures and deadlocks.
+//! serialization failures and deadlocks, and transactions whose stream ended before their end.
 //!
 //! If the answer to the end of a transaction is lost, it was committed as a whole or not at all: the caller reads one of
 //! its rows.
@@ -117,7 +117,7 @@ impl PostgresStore {
     }
 
     /// Commits a transaction. It is repeated if the database has certainly not committed it: after serialization failures
-    /// and deadlocks, and once if the server is read-only.
+    /// and deadlocks, and once on another stream if the server is read-only or the stream ended before the commit.
     async fn transact(&self, writes: &[Write]) -> Result<Committed, StoreError> {
         let (mut repeats, mut is_moved) = (0, false);
         loop {
@@ -127,7 +127,9 @@ impl PostgresStore {
                     return Err(conflict(writes[at].table(), writes[at].key()));
                 }
                 Err(CommitFailure::Stream(error)) => return Err(error),
-                Err(CommitFailure::Before(failure)) if failure.is_read_only() && !is_moved => {
+                Err(CommitFailure::Before(failure))
+                    if !is_moved && (failure.is_read_only() || failure.is_of_stream()) =>
+                {
                     is_moved = true;
                     continue;
                 }
