@@ -93,7 +93,7 @@ impl ChallengeRule {
     /// Whether a request is a challenge of this kind.
     ///
     /// # Errors
-    /// When a header that tells cannot be read.
+    /// When a header that decides it cannot be read.
     pub(crate) fn covers(&self, request: &HookRequest<'_>) -> Result<bool, Rejection> {
         if self.method.as_ref().is_some_and(|method| method != request.incoming.method) {
             return Ok(false);

@@ -1,6 +1,6 @@
-//! [`Probes`]: programs that `keyward doctor -- CMD` examines, each with the token of its run. What descendants of the
-//! doctor's process send, and clients with the token, is served as usual, but a request is answered here in place of
-//! being sent: an examined program never uses a credential. [`ProbeEvent`] is what the doctor is told.
+//! [`Probes`]: programs that `keyward doctor -- CMD` examines, each with the token of its run. Streams of the doctor's
+//! descendants, and of clients with the token, are served as usual, but each request is answered here and not sent: an
+//! examined program never uses a credential. The doctor receives each observation as a [`ProbeEvent`].
 //!
 //! While a probe is registered, a stream whose process is unknown is closed.
 

@@ -1,4 +1,4 @@
-//! [`Needs`]: visits a parsed statement, and asks the rules for each kind, each table and each function in it.
+//! [`Needs`]: visits a parsed statement, and checks each kind, table and function in it against the rules.
 //!
 //! [`Scopes`]: names that `WITH` gives to queries, where they hide tables. A query of a `WITH` sees those before it; the body
 //! sees all. With `RECURSIVE`, a query sees itself too, and in PostgreSQL all others. In MySQL, a query of a `WITH` sees no name
