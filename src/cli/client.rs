@@ -105,7 +105,7 @@ impl Client {
         match Box::pin(PrivateGateway::open(global, Opening::Empty)).await {
             Ok(private) => {
                 output::note(&format!("note: without what is stored: {}", failure.message()));
-                Ok(Self::new(Way::Private(Box::new(private)), Identity::of(global)?))
+                Ok(Self::of_private(private, Identity::of(global)?))
             }
             Err(_) => Err(failure),
         }
@@ -135,12 +135,18 @@ impl Client {
                 return Ok(Self::new(Way::Socket(path), identity));
             }
             match Box::pin(PrivateGateway::open(global, opening)).await {
-                Ok(private) => return Ok(Self::new(Way::Private(Box::new(private)), identity)),
+                Ok(private) => return Ok(Self::of_private(private, identity)),
                 Err(error) if !is_locked(&error) => return Err(error.into()),
                 Err(error) if Instant::now() > until => return Err(locked(&error)),
                 Err(_) => tokio::time::sleep(START_POLL).await,
             }
         }
+    }
+
+    fn of_private(private: PrivateGateway, identity: Identity) -> Self {
+        let is_absent = private.absent().is_some();
+        let identity = if is_absent { identity.without_token() } else { identity };
+        Self::new(Way::Private(Box::new(private)), identity)
     }
 
     /// Reads only what the configuration file declares: opens no store, key or secret.

@@ -171,6 +171,11 @@ impl Identity {
         Ok(Self { token, org })
     }
 
+    /// Without a token: where nothing is stored, there is none.
+    pub(crate) fn without_token(self) -> Self {
+        Self { token: None, ..self }
+    }
+
     pub(crate) fn has_token(&self) -> bool {
         self.token.is_some()
     }

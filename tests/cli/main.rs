@@ -29,6 +29,7 @@ mod env;
 mod errors_link;
 mod full_disk;
 mod import;
+mod init;
 mod log_json;
 mod newcomers;
 mod oauth_cli;

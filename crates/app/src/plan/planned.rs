@@ -77,11 +77,11 @@ impl Planning<'_> {
             let found = view.find::<R>(org, name).map(|found| &**found);
             let counted = || view.all::<R>(org).filter(|it| R::is_counted(it)).count();
             let count = counts.entry(org).or_insert_with(counted);
-            let is_new = found.is_none_or(|found| !R::is_counted(found));
-            *count += usize::from(is_new);
+            let adds = found.is_none_or(|found| !R::is_counted(found));
+            *count += usize::from(adds);
             if found.is_some_and(|found| found.managed_by == ManagedBy::Store) {
                 self.refuse_stored(&subject);
-            } else if is_new && *count > R::KIND.max {
+            } else if adds && *count > R::KIND.max {
                 let message = format!("its organisation has {} already", R::KIND.max);
                 self.refuse(&subject, message, "remove some");
             } else if let Some(compared) = R::judged(self, &subject, item, found, given.as_ref())

@@ -176,7 +176,7 @@ impl DirectoryWriter {
             // A plugin of another replica that is added after this changes the agent's row, so that this change conflicts.
             self.read_plugins_of(org, agent).await?;
             let after = self.unbound(&read.record, connection, by)?;
-            match self.put_changed(&read, after).await {
+            match self.put_changed(&read, after, None).await {
                 Err(error) if error.is_conflict() => {}
                 other => return other.map(drop),
             }

@@ -152,6 +152,7 @@ impl DirectoryWriter {
             let mut change = RecordChange::default();
             let bound = self.with_slots(&agent.record, &record.id, Some(&record), bindings)?;
             self.change_in(&mut change, &agent, bound)?;
+            self.need_slots(&mut change, &record);
             let added = self.add_in(&mut change, record.clone())?;
             match self.commit(change).await {
                 Err(error) if error.is_conflict() => {}
@@ -181,6 +182,7 @@ impl DirectoryWriter {
         let mut change = RecordChange::default();
         let bound = self.with_slots(&agent.record, &after.id, Some(&after), &new.bindings)?;
         self.change_in(&mut change, &agent, bound)?;
+        self.need_slots(&mut change, &after);
         let changed = self.change_in(&mut change, &read, after)?;
         self.commit(change).await.map(|()| changed)
     }
@@ -249,6 +251,15 @@ impl DirectoryWriter {
             check::may_bind(agent, connection)?;
         }
         Ok(())
+    }
+
+    /// The connections in slots must exist when the change is made, but for those that were removed before.
+    fn need_slots(&self, change: &mut RecordChange, plugin: &PluginRecord) {
+        let view = self.view.load();
+        for id in plugin.connections().filter(|id| view.connection(&plugin.org, id).is_some()) {
+            let at = RowId::new(Table::Connections, &plugin.org, id);
+            change.need(at, DirectoryError::not_found("connection", id));
+        }
     }
 
     /// The agent with a binding for each connection in a slot, and with no other that exists only for slots. `after`: the

@@ -76,10 +76,12 @@ pub(super) enum RowWrite {
     NoneOf(Table, OrgId),
 }
 
-/// A row of another table that is written with a new record, at the id of the record: its secret.
+/// A row of another table that is written with a record, at the id of the record: its secret.
+#[derive(Clone)]
 pub struct RowBeside {
-    pub(super) table: Table,
-    pub(super) plaintext: Zeroizing<Vec<u8>>,
+    table: Table,
+    plaintext: Zeroizing<Vec<u8>>,
+    over: Option<Version>,
 }
 
 /// The store with its keys: all rows that the directory reads and writes go through it.
@@ -153,9 +155,9 @@ pub(super) fn plaintext<T: Serialize>(
 }
 
 impl RowBeside {
-    /// A row whose content has a form of its own, for version 1.
-    pub fn new(table: Table, plaintext: Zeroizing<Vec<u8>>) -> Self {
-        Self { table, plaintext }
+    /// A row whose content has a form of its own, for the version after `over`.
+    pub fn new(table: Table, plaintext: Zeroizing<Vec<u8>>, over: Option<Version>) -> Self {
+        Self { table, plaintext, over }
     }
 
     /// A row of JSON.
@@ -165,7 +167,13 @@ impl RowBeside {
     pub fn json<T: Serialize>(table: Table, record: &T) -> Result<Self, DirectoryError> {
         let written = serde_json::to_vec(&WrittenRecord { version: 1, record });
         let malformed = |_| DirectoryError::Malformed { table: table.name(), key: String::new() };
-        Ok(Self::new(table, Zeroizing::new(written.map_err(malformed)?)))
+        Ok(Self::new(table, Zeroizing::new(written.map_err(malformed)?), None))
+    }
+
+    /// The row beside a record.
+    pub(super) fn of(self, org: &OrgId, id: &impl ToString) -> RowWrite {
+        let at = RowId::new(self.table, org, id.to_string());
+        RowWrite::Put { at, plaintext: self.plaintext, over: self.over }
     }
 }
 

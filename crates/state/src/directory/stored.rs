@@ -14,7 +14,7 @@ use super::commit::{RecordChange, Viewed};
 use super::error::DirectoryError;
 use super::holders::NamedConnections;
 use super::index::{Index, NameKind, Unique};
-use super::rows::{ReadRecord, RowBeside, RowId, RowWrite};
+use super::rows::{ReadRecord, RowBeside, RowId};
 use super::view::{OrgView, View};
 use super::{Directory, DirectoryWriter, check, run_to_completion};
 use crate::store::{StoreError, Table, Version};
@@ -278,16 +278,31 @@ impl Directory {
         id: &R::Id,
         change: &(dyn Fn(&mut Record<R>) -> Result<(), E> + Sync),
     ) -> Result<Arc<Record<R>>, E> {
+        self.edit_with(org, id, change, None).await
+    }
+
+    /// [`Directory::edit`], with a row that is written in the same commit.
+    ///
+    /// # Errors
+    /// As there. Unless the outcome is unknown, neither was changed then.
+    pub async fn edit_with<R: Stored, E: From<DirectoryError>>(
+        &self,
+        org: &OrgId,
+        id: &R::Id,
+        change: &(dyn Fn(&mut Record<R>) -> Result<(), E> + Sync),
+        beside: Option<RowBeside>,
+    ) -> Result<Arc<Record<R>>, E> {
         let at = RowId::new(R::TABLE, org, id);
         for _ in 0..EDIT_TRIES {
             let writer = self.turn().await?;
             let read = writer.read::<R>(&at).await?;
             let mut after = read.record.clone();
             change(&mut after)?;
-            if after == read.record {
+            if after == read.record && beside.is_none() {
                 return Ok(Arc::new(after));
             }
-            let work = async move { writer.put_changed(&read, after).await };
+            let beside = beside.clone();
+            let work = async move { writer.put_changed(&read, after, beside).await };
             match run_to_completion(Box::pin(work)).await {
                 Err(error) if error.is_conflict() => {}
                 other => return Ok(other?),
@@ -344,9 +359,8 @@ impl DirectoryWriter {
     ) -> Result<Arc<Record<R>>, DirectoryError> {
         let mut change = RecordChange::default();
         let added = self.add_in(&mut change, record)?;
-        if let Some(RowBeside { table, plaintext }) = beside {
-            let at = RowId::new(table, &added.org, &added.id);
-            change.add(RowWrite::Put { at, plaintext, over: None });
+        if let Some(beside) = beside {
+            change.add(beside.of(&added.org, &added.id));
         }
         self.commit(change).await?;
         Ok(added)
@@ -373,9 +387,13 @@ impl DirectoryWriter {
         &self,
         read: &ReadRecord<Record<R>>,
         after: Record<R>,
+        beside: Option<RowBeside>,
     ) -> Result<Arc<Record<R>>, DirectoryError> {
         let mut change = RecordChange::default();
         let after = self.change_in(&mut change, read, after)?;
+        if let Some(beside) = beside {
+            change.add(beside.of(&after.org, &after.id));
+        }
         self.commit(change).await?;
         Ok(after)
     }

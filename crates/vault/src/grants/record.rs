@@ -147,9 +147,10 @@ pub struct NewRow<H = GrantHeader> {
 }
 
 impl<H: Serialize> NewRow<H> {
-    /// The row, to be written with its new record.
-    pub fn beside(&self) -> RowBeside {
-        RowBeside::new(Table::Grants, plaintext(Version(1), &self.header, &self.grants))
+    /// The row, to be written with its record over the version that was read, or as a new one.
+    pub fn beside(&self, over: Option<Version>) -> RowBeside {
+        let version = over.unwrap_or_default().next();
+        RowBeside::new(Table::Grants, plaintext(version, &self.header, &self.grants), over)
     }
 }
 

@@ -98,7 +98,7 @@ impl Lifecycle {
         let header =
             GrantHeader { given: grants::given(&grant), untested, ..GrantHeader::of(&record) };
         let row = NewRow { header, grants: grant.encode() };
-        Ok(self.directory.add_with(record, Some(row.beside())).await?)
+        Ok(self.directory.add_with(record, Some(row.beside(None))).await?)
     }
 
     pub(crate) fn new_record(&self, new: NewConnection, auth: &AuthMethod) -> ConnectionRecord {

@@ -96,7 +96,7 @@ impl Lifecycle {
         let mut record = AppRecord::new(&org, managed_by, spec, facts, self.clock.now());
         record.id = id.unwrap_or(record.id);
         let row = NewRow { header: AppPurpose::of(&record.spec), grants: secret.encode() };
-        Ok(self.directory.add_with::<App>(record, Some(row.beside())).await?)
+        Ok(self.directory.add_with::<App>(record, Some(row.beside(None))).await?)
     }
 
     /// [`Lifecycle::add_app`] with secrets by name.
@@ -163,12 +163,14 @@ impl Lifecycle {
             let own = AppSecret::decode(old).map(|own| own.encode());
             own.is_ok_and(|own| same_bytes(&own, &kept.encode()))
         });
+        let mut row = None;
         if !(same && purpose_stays) {
             let over = match stored {
                 Ok((version, _)) => Some(version),
                 Err(_) => self.grants.app_version(&before).await?,
             };
-            self.grants.seal_app(&after, kept.encode(), over).await?;
+            let header = AppPurpose::of(&after.spec);
+            row = Some(NewRow { header, grants: kept.encode() }.beside(over));
         }
         let rotated = (!same).then(|| self.clock.now());
         let put = |record: &mut AppRecord| -> Result<(), E> {
@@ -177,7 +179,7 @@ impl Lifecycle {
             record.facts.rotated = rotated.or(record.facts.rotated);
             Ok(())
         };
-        let app = self.directory.edit::<App, E>(org, id, &put).await?;
+        let app = self.directory.edit_with::<App, E>(org, id, &put, row).await?;
         drop(turn);
         if before.references != app.references {
             self.refresh.forget_app_fetch(id);
