@@ -204,7 +204,7 @@ pub(super) const PROXY_FUNCTION_LINES_MAX: usize = 59;
 /// The most lines of shipped code of each crate, as `size` counts them.
 pub(super) const CODE_LINES_MAX: &[(&str, usize)] = &[
     ("api", 18_983),
-    ("app", 12_166),
+    ("app", 12_167),
     ("backup", 700),
     ("base", 3_636),
     ("console", 11_262),
@@ -212,14 +212,14 @@ pub(super) const CODE_LINES_MAX: &[(&str, usize)] = &[
     ("envelope", 184),
     ("hooks", 2_009),
     ("inbox", 1_700),
-    ("keyward", 24_342),
+    ("keyward", 24_351),
     ("model", 5_375),
     ("net", 2_965),
     ("proxy", 16_726),
     ("rules", 17_515),
     ("ssh", 645),
-    ("state", 19_409),
-    ("vault", 21_179),
+    ("state", 19_447),
+    ("vault", 21_182),
 ];
 
 /// Words of ids of providers that are English, protocols or formats, so that they name no vendor where they stand.

@@ -105,7 +105,8 @@ async fn what_another_replica_has_just_removed_prevents_no_change() {
     assert_eq!(pair.first.delete("/api/v1/connections/own").await.0, StatusCode::OK);
     let (status, again) = pair.late(request(Method::POST, "/connections", &owned)).await;
     assert_eq!(status, StatusCode::CREATED, "the name is free: {again}");
-    assert_eq!(pair.second.delete("/api/v1/connections/own").await.0, StatusCode::OK);
+    let removed = pair.late(request(Method::DELETE, "/connections/own", &Value::Null)).await;
+    assert_eq!(removed.0, StatusCode::OK);
     let own = json!({"provider": "openai", "name": "last", "owner": "cust", "fields": fields});
     pair.first.post("/api/v1/connections", own).await;
     let known = request(Method::GET, "/connections/last", &Value::Null);
