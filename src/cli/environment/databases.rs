@@ -65,7 +65,9 @@ pub(super) fn add(
     }
     let has_url =
         |protocol| matches!(protocol, DatabaseProtocol::Postgres | DatabaseProtocol::Mysql);
-    let urls = wanted.iter().filter(|(it, _, at)| at.is_some() && has_url(it.protocol)).count();
+    let own = wanted.iter().filter(|(it, _, at)| at.is_some() && has_url(it.protocol)).count();
+    // A binding to a file sets it too.
+    let urls = own + made.variables.iter().filter(|(name, _)| name == DATABASE_URL).count();
     for (first, others, at) in wanted {
         let Some(at) = at else {
             // One that another database sets is not withheld, and one is named once.
@@ -89,7 +91,7 @@ pub(super) fn add(
         made.removed.push(DATABASE_URL.to_owned());
         made.notes.push(
             "note: DATABASE_URL is not set: the agent has databases of several protocols\n\
-             hint: use the variables of each, such as PGHOST and MYSQL_HOST"
+             hint: use the variables of each, such as PGHOST, MYSQL_HOST and SQLITE_URI"
                 .to_owned(),
         );
     }
