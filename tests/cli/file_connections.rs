@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use test_support::cli::Cli;
 use test_support::finished::{Finished, finished};
 use test_support::install::Install;
 use test_support::*;
@@ -199,4 +200,27 @@ async fn a_second_file_is_the_one_of_the_variables_only_as_the_default() {
     assert_eq!(desk.variable("SQLITE_URI"), format!("file:{}", desk.text("app.db")));
     desk.says(&["agent", "bind", "bot", "second", "--default"]);
     assert_eq!(desk.variable("SQLITE_URI"), format!("file:{}", desk.text("second.db")));
+}
+
+#[test]
+fn a_plan_refuses_the_declared_paths_that_a_start_would_refuse() {
+    let cli = Cli::new();
+    let own = cli.data().join("master.key").display().to_string();
+    for (rest, says) in [
+        ("fields: { path: app.db }".to_owned(), "must be absolute"),
+        ("fields: { path: '/srv/app.db?mode=rw' }".to_owned(), "which end a path"),
+        (format!("fields: {{ path: {own} }}"), "leads to Keyward's own files"),
+        ("fields: {}".to_owned(), "field `path` is missing"),
+        ("fields: { path: /srv/app.db }, settings: { rows_max: 5 }".to_owned(), "has no effect"),
+        ("fields: { path: /srv/app.db }, variables: { host: h }".to_owned(), "no variable `host`"),
+    ] {
+        let yaml = format!("connections: [{{ name: db, provider: sqlite, {rest} }}]\n");
+        let file = cli.file("new.yaml", &yaml);
+        let Finished { code, err, .. } = cli.run(&["plan", file.to_str().expect("UTF-8")]);
+        assert!(code != 0 && err.contains(says), "{rest}: {err}");
+    }
+    let good = "connections: [{ name: db, provider: sqlite, fields: { path: /srv/app.db } }]\n";
+    let file = cli.file("new.yaml", good);
+    let planned = cli.run(&["plan", file.to_str().expect("UTF-8")]).ok();
+    assert!(planned.contains("db"), "{planned}");
 }
