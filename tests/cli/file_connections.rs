@@ -78,7 +78,7 @@ async fn a_path_that_no_program_may_get_is_refused_and_nothing_is_stored() {
     symlink(&data, desk.at("innocent")).expect("a link");
     symlink(data.join("master.key"), desk.at("key.db")).expect("a link");
     symlink(data.join("not-yet"), desk.at("later.db")).expect("a link");
-    let own = "leads to Keyward's own files";
+    let (own, tested): (_, &[&str]) = ("leads to Keyward's own files", &[]);
     for (path, says) in [
         ("files/app.db".to_owned(), "must be absolute"),
         ("~/app.db".to_owned(), "must be absolute"),
@@ -95,7 +95,7 @@ async fn a_path_that_no_program_may_get_is_refused_and_nothing_is_stored() {
         (desk.text("later.db"), own),
         ("/".to_owned(), own),
     ] {
-        for more in [&[][..], &["--no-test"]] {
+        for more in [tested, &["--no-test"]] {
             let Finished { code, err, .. } = desk.add(&path, more);
             assert!(code != 0 && err.contains("`path`") && err.contains(says), "{path}: {err}");
         }
@@ -111,10 +111,10 @@ async fn a_path_that_is_no_database_stays_a_draft_with_the_reason() {
     std::fs::write(desk.at("empty.db"), "").expect("a file");
     for (name, says) in [
         ("absent.db", "does not exist"),
-        ("folder", "is a folder, not a file of SQLite"),
-        ("text.db", "does not begin as a file of SQLite does"),
-        ("empty.db", "is empty"),
-        ("app.db/below", "cannot be read"),
+        ("folder", "is no file of SQLite: it is a folder"),
+        ("text.db", "it does not begin as one does"),
+        ("empty.db", "it is empty"),
+        ("app.db/below", "cannot read it"),
     ] {
         let err = desk.add(&desk.text(name), &[]).failed(1);
         assert!(err.contains(says) && err.contains("it is kept as a draft"), "{name}: {err}");

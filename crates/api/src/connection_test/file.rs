@@ -1,6 +1,6 @@
 //! The test of a connection to a file: whether it exists, what it is, and what this user may do with it.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -12,23 +12,21 @@ use crate::error::ApiError;
 use crate::wire::{ConnectionTested, TestOutcome};
 use keyward_state::directory::ConnectionRecord;
 
-/// What is found at the path.
-#[derive(Debug, Eq, PartialEq)]
-enum FoundFile {
-    /// Nothing.
+/// Why what is at the path cannot be used.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+enum Misfit {
+    #[error("it does not exist on the gateway's machine")]
     Absent,
-    /// A folder, where a file is wanted.
+    #[error("it is a folder")]
     Folder,
-    /// A socket, a device, a pipe.
+    #[error("it is neither a file nor a folder")]
     Special,
-    /// A file without content.
+    #[error("it is empty")]
     Empty,
-    /// A file that begins otherwise.
+    #[error("it does not begin as one does")]
     OtherFormat,
-    /// It cannot be read.
+    #[error("the gateway's user cannot read it: {0}")]
     Unreadable(io::ErrorKind),
-    /// As it is wanted.
-    Usable { is_writable: bool },
 }
 
 /// Looks at the file.
@@ -46,95 +44,72 @@ pub(super) async fn tested(
         Some(trial) => ConnectionFile::given(admin, connection, trial.shown),
         None => ConnectionFile::of(admin, connection).await,
     };
-    let diagnosis = match file {
-        None => Diagnosis::new(TestOutcome::NotSent, "the path of the file cannot be read"),
-        // The answers would tell others which files this machine has.
-        Some(_) if !(caller.edits_all() && caller.reads_install()) => {
-            let message = "only an admin may test what is on the gateway's machine";
-            Diagnosis::new(TestOutcome::NotSent, message).hint("ask one, or add it untested")
-        }
-        Some(file) if file.is_private(admin).await => {
-            let message = format!("{} leads to Keyward's own files", file.path);
-            Diagnosis::new(TestOutcome::AddressRefused, message)
-                .hint("no agent gets it: give another path")
-        }
-        Some(file) => {
-            let (path, begins) = (file.path.clone(), file.text.begins.clone());
-            let look = move || look(Path::new(&path), begins.as_bytes());
-            let found = tokio::task::spawn_blocking(look).await.map_err(ApiError::internal)?;
-            diagnosed(&file, provider, &found)
-        }
+    let Some(file) = file else {
+        let message = "the path of the file cannot be read";
+        return Ok(Diagnosis::new(TestOutcome::NotSent, message).of(connection));
+    };
+    // The answers would tell others which files this machine has.
+    if !(caller.edits_all() && caller.reads_install()) {
+        let message = "only an admin may test what is on the gateway's machine";
+        let diagnosis = Diagnosis::new(TestOutcome::NotSent, message);
+        return Ok(diagnosis.hint("ask one, or add it untested").of(connection));
+    }
+    if file.is_private(admin).await {
+        let message = format!("{} leads to Keyward's own files", file.path);
+        let diagnosis = Diagnosis::new(TestOutcome::AddressRefused, message);
+        return Ok(diagnosis.hint("no agent gets it: give another path").of(connection));
+    }
+    let (path, begins) = (file.path.clone(), file.text.begins.clone());
+    let found = tokio::task::spawn_blocking(move || look(Path::new(&path), begins.as_bytes()));
+    let diagnosis = match found.await.map_err(ApiError::internal)? {
+        Ok(is_writable) => usable(&file, provider, is_writable),
+        Err(misfit) => unusable(&file.path, provider, &misfit),
     };
     Ok(diagnosis.of(connection))
 }
 
-/// Nothing is written, and no pipe is opened, which would wait.
-fn look(path: &Path, begins: &[u8]) -> FoundFile {
-    let found = match path.metadata() {
-        Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return FoundFile::Absent,
-        Err(error) => return FoundFile::Unreadable(error.kind()),
+/// Whether the file can be written. Nothing is, and no pipe is opened, which would wait.
+fn look(path: &Path, begins: &[u8]) -> Result<bool, Misfit> {
+    let unreadable = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => Misfit::Absent,
+        kind => Misfit::Unreadable(kind),
     };
+    let found = path.metadata().map_err(unreadable)?;
     if found.is_dir() && begins.is_empty() {
-        return FoundFile::Usable { is_writable: !found.permissions().readonly() };
+        return Ok(!found.permissions().readonly());
     }
     if found.is_dir() {
-        return FoundFile::Folder;
+        return Err(Misfit::Folder);
     }
-    read(path, &found, begins).unwrap_or_else(|error| FoundFile::Unreadable(error.kind()))
-}
-
-fn read(path: &Path, found: &Metadata, begins: &[u8]) -> io::Result<FoundFile> {
     if !found.is_file() {
-        return Ok(FoundFile::Special);
+        return Err(Misfit::Special);
     }
     if found.len() == 0 && !begins.is_empty() {
-        return Ok(FoundFile::Empty);
+        return Err(Misfit::Empty);
     }
     let (mut first, wanted) = (Vec::new(), u64::try_from(begins.len()).unwrap_or(u64::MAX));
-    File::open(path)?.take(wanted).read_to_end(&mut first)?;
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(wanted).read_to_end(&mut first).map_err(unreadable)?;
     if first != begins {
-        return Ok(FoundFile::OtherFormat);
+        return Err(Misfit::OtherFormat);
     }
-    Ok(FoundFile::Usable { is_writable: OpenOptions::new().write(true).open(path).is_ok() })
+    Ok(OpenOptions::new().write(true).open(path).is_ok())
 }
 
-fn diagnosed(file: &ConnectionFile, provider: &str, found: &FoundFile) -> Diagnosis {
-    let path = &file.path;
-    let (outcome, message, hint) = match found {
-        FoundFile::Absent => (
-            TestOutcome::WrongAddress,
-            format!("{path} does not exist on the gateway's machine"),
-            "correct the path, or make the file first",
-        ),
-        FoundFile::Folder => (
+fn unusable(path: &str, provider: &str, misfit: &Misfit) -> Diagnosis {
+    let rights = "programs have the rights of their own user: it can be used untested";
+    let (outcome, hint) = match misfit {
+        Misfit::Absent => (TestOutcome::WrongAddress, "correct the path, or make the file first"),
+        Misfit::Unreadable(_) => (TestOutcome::MissingPermission, rights),
+        Misfit::Empty => (
             TestOutcome::UnexpectedAnswer,
-            format!("{path} is a folder, not a file of {provider}"),
-            "name the file in it",
+            "the first program that writes makes it one: it can be used untested",
         ),
-        FoundFile::Special => (
-            TestOutcome::UnexpectedAnswer,
-            format!("{path} is neither a file nor a folder"),
-            "name a file",
-        ),
-        FoundFile::Empty => (
-            TestOutcome::UnexpectedAnswer,
-            format!("{path} is empty: it is no file of {provider} yet"),
-            "a program that may write makes it one; it can be used untested",
-        ),
-        FoundFile::OtherFormat => (
-            TestOutcome::UnexpectedAnswer,
-            format!("{path} does not begin as a file of {provider} does"),
-            "name another file",
-        ),
-        FoundFile::Unreadable(kind) => (
-            TestOutcome::MissingPermission,
-            format!("{path} cannot be read by the gateway's user: {kind}"),
-            "programs have the rights of their own user: it can be used untested",
-        ),
-        FoundFile::Usable { is_writable } => return usable(file, provider, *is_writable),
+        Misfit::Folder | Misfit::Special | Misfit::OtherFormat => {
+            (TestOutcome::UnexpectedAnswer, "name another file")
+        }
     };
-    Diagnosis::new(outcome, message).hint(hint)
+    Diagnosis::new(outcome, format!("{path} is no file of {provider}: {misfit}")).hint(hint)
 }
 
 /// `/srv/app.db is a file of SQLite: readable and writable; read_only is advisory`.
@@ -144,18 +119,12 @@ fn usable(file: &ConnectionFile, provider: &str, is_writable: bool) -> Diagnosis
         false => format!("is a file of {provider}"),
     };
     let rights = if is_writable { "readable and writable" } else { "readable, not writable" };
-    let mode = match (file.read_only, is_writable) {
-        (true, true) => "; read_only is advisory",
-        (true, false) | (false, _) => "",
-    };
-    let diagnosis =
-        Diagnosis::new(TestOutcome::Ok, format!("{} {what}: {rights}{mode}", file.path));
-    match (file.read_only, is_writable) {
-        (true, true) => diagnosis.hint(
+    let message = format!("{} {what}: {rights}", file.path);
+    match file.read_only && is_writable {
+        false => Diagnosis::new(TestOutcome::Ok, message),
+        true => Diagnosis::new(TestOutcome::Ok, format!("{message}; read_only is advisory")).hint(
             "the rights of the agent's user decide: run it as a user who may only read the file",
         ),
-        (false, false) => diagnosis.hint("programs that write need the rights of another user"),
-        (true, false) | (false, true) => diagnosis,
     }
 }
 
@@ -175,19 +144,19 @@ mod tests {
         std::fs::write(at("text"), b"Format 2\0and more").unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
         for (name, found) in [
-            ("good", FoundFile::Usable { is_writable: true }),
-            ("empty", FoundFile::Empty),
-            ("short", FoundFile::OtherFormat),
-            ("text", FoundFile::OtherFormat),
-            ("absent", FoundFile::Absent),
-            ("good/below", FoundFile::Unreadable(io::ErrorKind::NotADirectory)),
-            ("socket", FoundFile::Special),
-            ("", FoundFile::Folder),
+            ("good", Ok(true)),
+            ("empty", Err(Misfit::Empty)),
+            ("short", Err(Misfit::OtherFormat)),
+            ("text", Err(Misfit::OtherFormat)),
+            ("absent", Err(Misfit::Absent)),
+            ("good/below", Err(Misfit::Unreadable(io::ErrorKind::NotADirectory))),
+            ("socket", Err(Misfit::Special)),
+            ("", Err(Misfit::Folder)),
         ] {
             assert_eq!(look(&at(name), BEGINS), found, "{name}");
         }
         for name in ["good", "empty", ""] {
-            assert_eq!(look(&at(name), b""), FoundFile::Usable { is_writable: true }, "{name}");
+            assert_eq!(look(&at(name), b""), Ok(true), "{name}");
         }
         assert_eq!(std::fs::read(at("good")).unwrap(), b"Format 1\0and more", "nothing is written");
     }
