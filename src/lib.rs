@@ -98,6 +98,7 @@
 //! | How does a revocation end a tunnel? | `proxy/src/tunnel/mod.rs` | `StreamPair::run` |
 //! | Who may use a database, and with which login? | `rules/src/policy/database.rs`, `databases/src/session.rs` | `Policy::permit_database`, `run` |
 //! | When is a stored listener for databases opened and closed, and what ends its sessions? | `databases/src/stored.rs`, `proxy/src/session/revocation.rs` | `ListenersGuard::put`, `Revocation::is_valid` |
+//! | Which file does a program of an agent get, and by which variables? | `api/src/connections/file.rs`, `rules/src/provider/file.rs` | `ConnectionFile::variables`, `FileText::filled` |
 //! | Which statements does a read-only session refuse? | `databases/src/postgres/statements/check.rs`, `databases/src/postgres/statements/read_only.rs` | `check`, `reads` |
 //! | Which statements, tables and functions does a rule of a connection permit? | `databases/src/rules/mod.rs` | `StatementRules::check` |
 //! | When does an agent get the reason why its session with PostgreSQL ended? | `databases/src/postgres/supervision.rs` | `Supervision::copy` |

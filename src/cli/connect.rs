@@ -30,6 +30,7 @@ use super::terminal::{self, secret};
 use super::{consent, output, provider};
 use keyward_api::wire::{ConnectionCreated, ConnectionTested, ProviderView, TestOutcome};
 use keyward_model::{Agent, BindingShown, Connection, Shown};
+use keyward_rules::provider::AuthKind;
 use keyward_state::directory::ManagedBy;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -469,7 +470,9 @@ fn told(
     let variables = connected.binding.iter().flat_map(|binding| binding.env.keys());
     let variables: Vec<_> = variables.map(String::as_str).collect();
     if !variables.is_empty() {
-        text += &format!("its programs find a placeholder in {}\n", variables.join(", "));
+        let what =
+            if connection.facts.kind == Some(AuthKind::File) { "it" } else { "a placeholder" };
+        text += &format!("its programs find {what} in {}\n", variables.join(", "));
     }
     let bound = before.map_or(&[][..], |agent| &agent.facts.bindings);
     let is_second = bound.iter().any(|binding| binding.provider == provider.id);

@@ -33,7 +33,7 @@ use super::terminal::confirm::Removal;
 use super::terminal::table::{fields, moment, pairs};
 use super::{consent, output, plugin};
 use keyward_api::wire::{self, ConnectionCreated, Failures, List, TokenStatus};
-use keyward_model::{Connection, FieldReference, Shown};
+use keyward_model::{Connection, FieldReference, FileShown, Shown};
 use keyward_rules::provider::scope_words::worded_scopes;
 
 #[derive(Debug, Subcommand)]
@@ -248,9 +248,11 @@ pub(in crate::cli) fn default_host(connection: &Shown<Connection>) -> Option<&st
 
 fn show(connection: &Shown<Connection>, proxy: &str, owner: &str) -> String {
     let name = &connection.name;
-    let key = connection.facts.ssh_key.as_ref();
+    let (key, file) = (connection.facts.ssh_key.as_ref(), connection.facts.file.as_ref());
     let based = match default_host(connection) {
-        _ if connection.facts.database.is_some() || key.is_some() => String::new(),
+        _ if connection.facts.database.is_some() || key.is_some() || file.is_some() => {
+            String::new()
+        }
         Some(home) => format!("{} for https://{home}", base_url(proxy, name, None)),
         None => base_url(proxy, name, Some("HOST")),
     };
@@ -276,6 +278,8 @@ fn show(connection: &Shown<Connection>, proxy: &str, owner: &str) -> String {
         ("public key", key.map(|key| key.public_key.clone()).unwrap_or_default()),
         ("accounts", key.map(|key| key.users.join(", ")).unwrap_or_default()),
         ("servers", key.map(|key| key.servers.join(", ")).unwrap_or_default()),
+        ("file", file.map(|file| file.path.clone()).unwrap_or_default()),
+        ("access", file.map(|file| access(file).to_owned()).unwrap_or_default()),
         ("account", connection.facts.account.clone().unwrap_or_default()),
         ("granted", worded_scopes(&connection.facts.granted, &connection.facts.scope_words)),
         ("reconnect before", connection.facts.ends.map(moment).unwrap_or_default()),
@@ -289,6 +293,16 @@ fn show(connection: &Shown<Connection>, proxy: &str, owner: &str) -> String {
         ("updated", connection.updated.map(moment).unwrap_or_default()),
     ]);
     fields(&rows) + &settings::shown(&connection.settings)
+}
+
+/// How far programs may use a file, and what enforces it.
+fn access(file: &FileShown) -> &'static str {
+    match (file.read_only, file.advisory) {
+        (true, true) => "read-only, advisory: the rights of the agent's user on the file decide",
+        (true, false) => "read-only",
+        (false, true) => "read and write, as far as the rights of the agent's user allow",
+        (false, false) => "read and write",
+    }
 }
 
 fn whose(connection: &Shown<Connection>) -> &'static str {

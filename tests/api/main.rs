@@ -22,6 +22,7 @@ mod console_refusals;
 mod errors_page;
 mod etag;
 mod export;
+mod file_connections;
 mod generated_page;
 mod git_rules;
 mod home_page;

@@ -27,6 +27,7 @@ mod doctor_probe;
 mod early_hangup;
 mod env;
 mod errors_link;
+mod file_connections;
 mod full_disk;
 mod import;
 mod init;

@@ -21,7 +21,7 @@ use test_support::pki::pki;
 use test_support::*;
 
 /// Methods that are tested elsewhere, each by name: the signatures need a second implementation, which programs have.
-const ELSEWHERE: [(&str, &str, &str, &str); 9] = [
+const ELSEWHERE: [(&str, &str, &str, &str); 10] = [
     ("amazon-ses", "access_key", "real/aws.rs", STORES),
     ("aws", "access_key", "real/aws.rs", "boto3_signs_with_placeholders_and_aws_accepts_all_of_it"),
     (
@@ -45,6 +45,7 @@ const ELSEWHERE: [(&str, &str, &str, &str); 9] = [
         "the_key_of_mongodb_atlas_answers_the_challenges_of_its_host",
     ),
     ("s3-compatible", "access_key", "real/aws.rs", STORES),
+    ("sqlite", "file", "api/file_connections.rs", "no_request_uses_a_file"),
     (
         "ssh",
         "key",

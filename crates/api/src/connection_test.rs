@@ -3,6 +3,7 @@
 
 mod database;
 mod diagnosis;
+mod file;
 pub(super) mod status;
 use std::sync::Arc;
 
@@ -67,6 +68,10 @@ pub(super) async fn tested(
     if provider.protocol.is_some() {
         return database::tested(admin, connection, &provider.name, trial).await;
     }
+    let auth = provider.auth(connection.auth.as_deref());
+    if auth.is_some_and(|auth| auth.file.is_some()) {
+        return file::tested(context, connection, &provider.name, trial).await;
+    }
     let docs = provider.about.docs_url.clone();
     let view = admin.deps().directory.view();
     let asked = TestedConnection {
@@ -74,7 +79,7 @@ pub(super) async fn tested(
         provider: &provider.name,
         remedies: Remedies::in_view(connection, &catalogue, &view),
         docs_url: docs.as_deref(),
-        kind: provider.auth(connection.auth.as_deref()).map(|auth| auth.kind),
+        kind: auth.map(|auth| auth.kind),
     };
     let (credential, shown) = match trial {
         Some(Trial { credential, shown }) => (Some(credential), Some(shown)),

@@ -4,6 +4,7 @@ pub(super) mod activations;
 pub(super) mod call;
 pub(super) mod connection_change;
 pub(super) mod connection_view;
+pub(super) mod file;
 pub(super) mod flows;
 pub(super) mod rotations;
 

@@ -242,6 +242,7 @@ impl OpenedServices {
             clock.clone(),
         );
         let (vault, authority) = (Arc::new(vault.await?), Arc::new(authority()?));
+        vault.replace_private_paths(config.private_paths());
         vault.refresh().count_in(&metrics);
         let events = Events::new(events::EventServices {
             store: store.clone(),

@@ -68,7 +68,8 @@ section! {
         #[option("upgrades", "PROTOCOL,", "protocols that requests may switch to by Upgrade, such as SPDY/3.1 or tcp", under "Settings")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub upgrades: Option<Vec<FieldText>>,
-        /// Databases: sessions are [read-only](../guides/databases.md#read-only).
+        /// Databases: sessions are [read-only](../guides/databases.md#read-only). Files: programs are
+        /// [asked to read only](../guides/databases.md#sqlite).
         #[key("`true` or `false`")]
         #[option("read-only", "BOOL", "sessions may only read", under "Settings of databases")]
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,6 +122,17 @@ section! {
         #[serde(skip_serializing_if = "Option::is_none")]
         pub audit_statements: Option<bool>,
     }
+}
+
+/// What connections of a provider are used for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ConnectionUsage {
+    /// Requests over HTTP, or logins that an SSH key signs.
+    Requests,
+    /// Sessions with databases.
+    Sessions(DatabaseProtocol),
+    /// Files on the agent's machine.
+    Files,
 }
 
 section! {
@@ -200,25 +212,28 @@ impl Settings {
     ///
     /// # Panics
     /// When settings have no JSON, in which they are stored.
-    pub fn without_effect(&self, protocol: Option<DatabaseProtocol>) -> Option<&'static str> {
+    pub fn without_effect(&self, usage: ConnectionUsage) -> Option<&'static str> {
         let set = serde_json::to_value(self).expect("they are stored as JSON");
         let mut names = Self::keys().into_iter().map(|key| key.name);
-        names.find(|name| set.get(name).is_some() && !Self::has_effect(name, protocol))
+        names.find(|name| set.get(name).is_some() && !Self::has_effect(name, usage))
     }
 
-    /// Whether connections of a provider have a setting: databases those of databases that their protocol has, any other
-    /// those of requests.
-    pub fn has_effect(name: &str, protocol: Option<DatabaseProtocol>) -> bool {
-        let has = |setting: fn(DatabaseProtocol) -> bool| protocol.is_some_and(setting);
+    /// Whether connections of a provider have a setting: databases those of databases that their protocol has, files
+    /// `read_only`, and any other those of requests.
+    pub fn has_effect(name: &str, usage: ConnectionUsage) -> bool {
+        let has = |setting: fn(DatabaseProtocol) -> bool| match usage {
+            ConnectionUsage::Sessions(protocol) => setting(protocol),
+            ConnectionUsage::Requests | ConnectionUsage::Files => false,
+        };
         match name {
-            "read_only" => protocol.is_some(),
+            "read_only" => usage != ConnectionUsage::Requests,
             "statement_timeout" => has(DatabaseProtocol::has_statement_timeout),
             "statements" | "tables" | "functions" | "audit_statements" => {
                 has(DatabaseProtocol::has_statements)
             }
             "role" => has(DatabaseProtocol::has_role),
             "rows_max" | "bytes_max" => has(DatabaseProtocol::has_answer_limits),
-            _ => protocol.is_none(),
+            _ => usage == ConnectionUsage::Requests,
         }
     }
 

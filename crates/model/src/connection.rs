@@ -29,7 +29,7 @@ use super::secret_text::{GivenFields, References};
 use super::source::FetchedView;
 use super::{given, name};
 
-pub use account::{Account, AccountId, AccountSource, SshKeyShown, Visibility};
+pub use account::{Account, AccountId, AccountSource, FileShown, SshKeyShown, Visibility};
 pub use secret::{
     REMIND_DAYS, Reminder, ReplacementDue, ReplacementReason, Rotation, RotationState,
 };
@@ -276,6 +276,9 @@ pub struct ConnectionShown {
     /// The SSH key with which Keyward's agent signs logins; absent as long as its source gave none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssh_key: Option<SshKeyShown>,
+    /// The file that it names; absent for other kinds, and if it cannot be opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileShown>,
     /// Scopes that it requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requested: Vec<String>,

@@ -54,8 +54,8 @@ pub use connect_session::{
 pub use connection::{
     Account, AccountId, AccountSource, BrokenReason, Connection, ConnectionChangeOptions,
     ConnectionCreateOptions, ConnectionFacts, ConnectionShown, ConnectionSpec, ConnectionState,
-    Failures, REMIND_DAYS, Reminder, Renewal, ReplacementDue, ReplacementReason, Rotation,
-    RotationState, SshKeyShown, TokenStatus, Visibility,
+    Failures, FileShown, REMIND_DAYS, Reminder, Renewal, ReplacementDue, ReplacementReason,
+    Rotation, RotationState, SshKeyShown, TokenStatus, Visibility,
 };
 pub use database_listener::{
     DatabaseListener, DatabaseListenerShown, DatabaseListenerSpec, ListenerPlace, ListenerState,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::error::VaultError;
-use crate::grant::MintError;
+use crate::grant::{MintError, PrivatePaths};
 use keyward_base::id::{AppId, ConnectionId, OrgId};
 use keyward_base::opaque::OpaqueArc;
 use keyward_base::time::Clock;
@@ -25,6 +25,7 @@ pub(crate) struct ContextParts {
     pub(crate) clock: Clock,
     catalogue: ArcSwap<Catalogue>,
     settings: ArcSwap<TokenSettings>,
+    private_paths: ArcSwap<PrivatePaths>,
 }
 
 room!(VaultContext: ContextParts);
@@ -32,8 +33,23 @@ room!(VaultContext: ContextParts);
 impl VaultContext {
     pub(crate) fn new(directory: Arc<Directory>, catalogue: Arc<Catalogue>, clock: Clock) -> Self {
         directory.replace_catalogue(catalogue.clone());
-        let (catalogue, settings) = (ArcSwap::new(catalogue), ArcSwap::default());
-        Self(OpaqueArc::new(ContextParts { directory, clock, catalogue, settings }))
+        Self(OpaqueArc::new(ContextParts {
+            directory,
+            clock,
+            catalogue: ArcSwap::new(catalogue),
+            settings: ArcSwap::default(),
+            private_paths: ArcSwap::default(),
+        }))
+    }
+
+    /// Replaces the paths that no agent gets.
+    pub(crate) fn replace_private_paths(&self, paths: PrivatePaths) {
+        self.private_paths.store(Arc::new(paths));
+    }
+
+    /// The paths that no agent gets.
+    pub(crate) fn private_paths(&self) -> Arc<PrivatePaths> {
+        self.private_paths.load_full()
     }
 
     /// Replaces the limits of token requests.

@@ -46,6 +46,7 @@ use std::sync::Arc;
 
 use context::VaultContext;
 pub use error::VaultError;
+pub use grant::PrivatePaths;
 pub use grants::Grants;
 pub use grants::origin::Granted;
 pub use keyward_model::{Failures, TokenStatus};
@@ -125,6 +126,16 @@ impl Vault {
     /// Replaces the limits of token requests.
     pub fn replace_token_settings(&self, settings: TokenSettings) {
         self.0.context.replace_token_settings(settings);
+    }
+
+    /// Replaces the paths of Keyward's own files, which no agent gets.
+    pub fn replace_private_paths(&self, paths: PrivatePaths) {
+        self.0.context.replace_private_paths(paths);
+    }
+
+    /// The paths of Keyward's own files.
+    pub fn private_paths(&self) -> Arc<PrivatePaths> {
+        self.0.context.private_paths()
     }
 
     /// The limits of token requests.

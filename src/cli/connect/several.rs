@@ -48,6 +48,9 @@ pub(super) fn selected(connection: &Shown<Connection>, provider: &ProviderView) 
         (None, Some(AuthKind::SshKey)) => {
             "a login is signed by\nthe first key that permits its server and account".to_owned()
         }
+        (None, Some(AuthKind::File)) => {
+            "programs find the\nfile of the default by the variables".to_owned()
+        }
         (None, _) => format!(
             "a request uses {name} with its placeholder, or with\nthe field `Keyward-Connection: {name}`"
         ),

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::cli::terminal::table::fields;
 use keyward_base::keys::Section;
-use keyward_base::settings::{Retry, Settings};
+use keyward_base::settings::{ConnectionUsage, Retry, Settings};
 use keyward_base::time::format_duration;
 
 /// Lines for a person; none for what is as for every request.
@@ -29,7 +29,7 @@ pub(in crate::cli) fn rows(settings: &Settings) -> Vec<(&'static str, String)> {
             ("retry", Some(retry)) => retried(retry),
             _ => text(&now[*name]),
         };
-        if !text.is_empty() || Settings::has_effect(name, None) {
+        if !text.is_empty() || Settings::has_effect(name, ConnectionUsage::Requests) {
             rows.push((word.as_str(), text));
         }
     }

@@ -65,7 +65,9 @@ pub(super) fn add(
     }
     let has_url =
         |protocol| matches!(protocol, DatabaseProtocol::Postgres | DatabaseProtocol::Mysql);
-    let urls = wanted.iter().filter(|(it, _, at)| at.is_some() && has_url(it.protocol)).count();
+    let own = wanted.iter().filter(|(it, _, at)| at.is_some() && has_url(it.protocol)).count();
+    // A binding to a file sets it too.
+    let urls = own + made.variables.iter().filter(|(name, _)| name == DATABASE_URL).count();
     for (first, others, at) in wanted {
         let Some(at) = at else {
             // One that another database sets is not withheld, and one is named once.
@@ -89,7 +91,7 @@ pub(super) fn add(
         made.removed.push(DATABASE_URL.to_owned());
         made.notes.push(
             "note: DATABASE_URL is not set: the agent has databases of several protocols\n\
-             hint: use the variables of each, such as PGHOST and MYSQL_HOST"
+             hint: use the variables of each, such as PGHOST, MYSQL_HOST and SQLITE_URI"
                 .to_owned(),
         );
     }
@@ -207,6 +209,7 @@ pub(super) fn variables(at: SocketAddr, database: &Database, token: &str) -> Vec
 
 #[cfg(test)]
 mod tests {
+    use super::super::files::EnvironmentFiles;
     use super::*;
 
     fn listener_at(
@@ -248,6 +251,29 @@ mod tests {
         assert_eq!(found(redis, "main"), Some(5));
         let main = database(DatabaseProtocol::Postgres, "main", "");
         assert_eq!(listener(&all[..4], &main), None);
+    }
+
+    #[test]
+    fn the_url_of_a_file_is_not_set_beside_that_of_a_server_and_stays_where_none_is_reached() {
+        let file = (DATABASE_URL.to_owned(), "sqlite:////srv/app.db".to_owned());
+        let main = [database(DatabaseProtocol::Postgres, "main", "app")];
+        let made = |listeners: &[DatabaseListenerView]| {
+            let mut made = AgentEnvironment {
+                variables: vec![file.clone()],
+                removed: Vec::new(),
+                files: EnvironmentFiles { all: Vec::new() },
+                notes: Vec::new(),
+            };
+            add(&mut made, &main, listeners, "kwa_t");
+            made
+        };
+        let both = made(&[listener_at("127.0.0.1:1", None, None)]);
+        assert!(both.variables.iter().all(|(name, _)| name != DATABASE_URL));
+        assert!(both.removed.contains(&DATABASE_URL.to_owned()));
+        assert!(both.notes.iter().any(|note| note.contains("SQLITE_URI")), "{:?}", both.notes);
+        let alone = made(&[]);
+        assert_eq!(alone.variables, [file.clone()]);
+        assert!(!alone.removed.contains(&DATABASE_URL.to_owned()), "{:?}", alone.removed);
     }
 
     #[test]

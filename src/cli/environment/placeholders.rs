@@ -27,12 +27,15 @@ impl Placeholders {
     }
 }
 
-/// The variables that an earlier environment set and that hold a placeholder. `text`: the value of a variable; empty if it
-/// is not set.
+/// The variables that an earlier environment set and that hold a placeholder, or lead to a file. `text`: the value of a
+/// variable; empty if it is not set.
 pub(super) fn inherited(text: &impl Fn(&str) -> String) -> Vec<String> {
     let is_name = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    let is_left =
-        |name: &&str| is_name(name) && !placeholder::scan(text(name).as_bytes()).is_empty();
+    let is_ours = |name: &str, value: &str| {
+        let is_of_file = environment::may_name_file(name) && !value.is_empty();
+        is_of_file || !placeholder::scan(value.as_bytes()).is_empty()
+    };
+    let is_left = |name: &&str| is_name(name) && is_ours(name, &text(name));
     let names = text(PLACEHOLDERS);
     names.split(',').filter(is_left).map(str::to_owned).collect()
 }
@@ -81,9 +84,13 @@ fn note(agent: &str, variables: &str, winner: &BindingShown, other: &BindingShow
         true => format!("or name it in `defaults` of {agent} in the configuration file"),
         false => format!("or: keyward agent bind {agent} {other} --default"),
     };
+    let own = match variables.split(", ").all(environment::may_name_file) {
+        true => format!("name its file (keyward connection show {other})"),
+        false => format!("send its placeholder (keyward agent show {agent})"),
+    };
     format!(
         "note: programs that read {variables} use {used}{default}\n\
-         hint: for {other}, send its placeholder (keyward agent show {agent}),\n      {change}"
+         hint: for {other}, {own},\n      {change}"
     )
 }
 
@@ -91,7 +98,8 @@ fn note(agent: &str, variables: &str, winner: &BindingShown, other: &BindingShow
 /// provider's.
 fn is_safe(variable: &str, value: &str) -> bool {
     let is_placeholder = !placeholder::scan(value.as_bytes()).is_empty();
-    environment::may_set(variable) && (!is_placeholder || environment::is_plain(value))
+    let may_set = environment::may_set(variable) || environment::may_name_file(variable);
+    may_set && (!is_placeholder || environment::is_plain(value))
 }
 
 /// Which variables of a binding are not set.
@@ -187,15 +195,16 @@ mod tests {
     }
 
     #[test]
-    fn only_names_of_variables_with_placeholders_are_inherited() {
+    fn only_names_of_variables_with_placeholders_or_files_are_inherited() {
         let own = placeholder::Placeholder::issue("ghp_", Some(40));
         let text = |name: &str| match name {
-            PLACEHOLDERS => "GH_TOKEN,a;b,OPENAI_API_KEY,HOME".to_owned(),
+            PLACEHOLDERS => "GH_TOKEN,a;b,OPENAI_API_KEY,HOME,ACME_URI,DATABASE_URL".to_owned(),
+            "ACME_URI" => "file:/srv/app.db".to_owned(),
             "GH_TOKEN" | "a;b" => own.as_str().to_owned(),
             "OPENAI_API_KEY" => "sk-of-the-user".to_owned(),
             _ => String::new(),
         };
-        assert_eq!(inherited(&text), ["GH_TOKEN"]);
+        assert_eq!(inherited(&text), ["GH_TOKEN", "ACME_URI"]);
         assert!(inherited(&|_: &str| String::new()).is_empty());
     }
 }

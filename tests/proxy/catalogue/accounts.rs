@@ -271,7 +271,11 @@ fn is_given(auth: &AuthMethod) -> bool {
         && auth.scheme.is_none()
         && !matches!(
             auth.kind,
-            AuthKind::SshKey | AuthKind::AwsSigv4 | AuthKind::Digest | AuthKind::Mtls
+            AuthKind::SshKey
+                | AuthKind::File
+                | AuthKind::AwsSigv4
+                | AuthKind::Digest
+                | AuthKind::Mtls
         )
 }
 

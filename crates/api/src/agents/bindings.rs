@@ -8,6 +8,7 @@ use axum::Json;
 use http::StatusCode;
 
 use crate::body::{Body, Params, Segments};
+use crate::connections::file::ConnectionFile;
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::etag::IfMatch;
@@ -43,7 +44,8 @@ pub(crate) fn routes() -> Routes {
 pub(crate) struct Defaults(HashSet<ConnectionId>);
 
 impl Defaults {
-    /// Of each host, the first direct binding.
+    /// Of each host, the first direct binding; of each provider whose connections have no hosts, the one that a person
+    /// made the default.
     pub(crate) fn of(context: &Context, agent: &AgentRecord) -> Self {
         let (directory, rulebook) = (context.view(), &context.deps().rulebook);
         let (mut places, mut defaults) = (HashSet::new(), HashSet::new());
@@ -53,6 +55,10 @@ impl Defaults {
                 continue;
             };
             let account = rulebook.account(connection);
+            let is_chosen = account.hosts.is_empty() && binding.preferred.is_some();
+            if is_chosen && places.insert((connection.provider.clone(), Vec::new())) {
+                defaults.insert(binding.connection.clone());
+            }
             let paths: Vec<_> = account.paths.iter().map(ToString::to_string).collect();
             for host in account.hosts.iter() {
                 if places.insert((host.to_string(), paths.clone())) {
@@ -129,6 +135,9 @@ async fn variables(
     let provider = catalogue.get(&connection.provider);
     let auth = provider.and_then(|provider| provider.auth(connection.auth.as_deref()));
     let (Some(provider), Some(auth)) = (provider, auth) else { return BTreeMap::new() };
+    if let Some(file) = ConnectionFile::of(&context.admin, connection).await {
+        return file.variables(&context.admin, connection).await;
+    }
     // The owner of a connection chooses the value, and for an own provider anybody who may add one the variable.
     let built_in = Catalogue::built_in();
     let is_built_in = built_in.get(&provider.id).is_some_and(|it| Arc::ptr_eq(it, provider));

@@ -21,6 +21,7 @@ use crate::agents::run_counter::OpenRun;
 use crate::audit_log::Run;
 use crate::auth::Caller;
 use crate::body::Body;
+use crate::connections::file;
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::openapi::{JsonLinesAnswer, Routes};
@@ -98,6 +99,7 @@ async fn open(
         return Err(ApiError::field("agent", message).hint(hint));
     }
     let scope = new.examine.then(|| scope(admin, peer)).transpose()?;
+    file::record_those_of(&context, &agent).await;
     let expires = admin.deps().clock.now() + LIFE;
     let (token, line) = take_token(admin, &agent, new, expires).await?;
     let run = Run { token: Some(token.clone()), ..run };

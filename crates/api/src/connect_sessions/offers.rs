@@ -212,9 +212,9 @@ impl Offers {
     }
 }
 
-/// Whether all fields can be typed: references are for admins.
+/// Whether all fields can be typed: references are for admins, and paths on the agents' machine are of no visitor.
 fn is_for_owners(auth: &AuthMethod) -> bool {
-    !auth.fields.iter().any(|field| field.from_source)
+    auth.file.is_none() && !auth.fields.iter().any(|field| field.from_source)
 }
 
 /// The methods of a provider that a person can use in a browser: a form, or a consent for which there is one app.

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::file::ConnectionFile;
 use crate::page::{Page, SearchText};
 use crate::state::Admin;
 use keyward_model::{Connection, ConnectionShown, Shown, SshKeyShown};
@@ -13,7 +14,7 @@ use keyward_state::directory::{
     ConnectionRecord, ConnectionState, Remedies, RemedyCause, ReplacementDue, ReplacementReason,
 };
 
-/// The view with data from the vault: the state of the token, scopes, references and the SSH key.
+/// The view with data from the vault: the state of the token, scopes, references, the SSH key and the file.
 pub(crate) async fn whole_view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connection> {
     let vault = &admin.deps().vault;
     let token = vault.refresh().status(connection).await;
@@ -27,6 +28,7 @@ pub(crate) async fn whole_view(admin: &Admin, connection: &ConnectionRecord) -> 
     view.facts.fetched = references.fetched;
     view.facts.fetch_failing = references.failing;
     view.facts.ssh_key = ssh_key(admin, connection).await;
+    view.facts.file = ConnectionFile::of(admin, connection).await.map(ConnectionFile::shown);
     view.facts.last_used = admin.deps().metrics.usage.last_used(&connection.id);
     view
 }

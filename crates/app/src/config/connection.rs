@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use serde::Deserialize;
 use serde_yaml::Value;
@@ -21,6 +22,7 @@ use keyward_model::{App, Connection, Reference, References};
 use keyward_rules::provider::decode::did_you_mean;
 use keyward_rules::provider::document::{item_of, key_of};
 use keyward_rules::provider::{AuthMethod, Field, FormError, Provider};
+use keyward_vault::PrivatePaths;
 
 section! {
     /// The keys of an item beside those of the spec.
@@ -186,7 +188,7 @@ impl ConnectionCheck<'_> {
     }
 
     fn settings(&self, settings: &Settings, reading: &mut ConfigReading<'_>) {
-        if let Some(name) = settings.without_effect(self.provider.protocol) {
+        if let Some(name) = settings.without_effect(self.provider.usage()) {
             let message = format!("it has no effect on connections of `{}`", self.provider.id);
             reading.problems.add(&self.at("settings", name), message, "remove it");
         }
@@ -276,6 +278,15 @@ impl ConnectionCheck<'_> {
             }
             _ => source::secret(value, path, reading)?,
         };
+        let is_own = |text: &str| {
+            let own = PrivatePaths::new(vec![reading.folders.data.clone()]);
+            self.auth.file.is_some() && text.starts_with('/') && own.cover(Path::new(text))
+        };
+        if value.as_str().is_some_and(is_own) {
+            let message = "this leads to Keyward's own files, or is a link that leads nowhere";
+            reading.problems.add(path, message, "name another file");
+            return None;
+        }
         if let (Some(text), Some(shape)) = (value.as_str(), &field.pattern)
             && !shape.matches(text)
         {

@@ -172,6 +172,17 @@ impl Config {
         named.chain(sign_in).chain(hooks).chain(sources).collect()
     }
 
+    /// Keyward's own files, which no agent gets: the data directory, and keys outside of it.
+    pub fn private_paths(&self) -> PrivatePaths {
+        let keys = self.master_keys.iter().filter_map(|source| match source {
+            KeySource::File(path) => Some(path.clone()),
+            KeySource::Env(_) | KeySource::Command(_) => None,
+        });
+        PrivatePaths::new(
+            [self.data_dir.clone(), self.ca.key.clone()].into_iter().chain(keys).collect(),
+        )
+    }
+
     /// The environment variables that hold secrets: kept from every child.
     pub fn secret_variables(&self) -> Vec<&str> {
         let keys = self.master_keys.iter().filter_map(|source| match source {

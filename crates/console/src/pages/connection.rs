@@ -24,10 +24,11 @@ use keyward_api::wire::{
     AuthView, DatabaseListenerView, Event, List, ProviderView, StreamView, UsageView,
 };
 use keyward_base::database::DatabaseProtocol;
-use keyward_base::settings::Settings;
+use keyward_base::settings::{ConnectionUsage, Settings};
 use keyward_model::{
-    Connection, ConnectionState, ManagedBy, Renewal, RotationState, Shown, Visibility,
+    Connection, ConnectionState, FileShown, ManagedBy, Renewal, RotationState, Shown, Visibility,
 };
+use keyward_rules::provider::AuthKind;
 
 /// Changes that the page shows.
 const CHANGES: usize = 12;
@@ -300,6 +301,7 @@ fn about(view: &View) -> Markup {
         ("Public key", key.map(|key| html! { code { (key.public_key) } })),
         ("Accounts", key.map(|key| chips(&key.users))),
         ("Servers", key.map(|key| chips(&key.servers))),
+        ("File", shown.file.as_ref().map(file)),
         (
             "Visible to",
             Some(
@@ -316,6 +318,13 @@ fn about(view: &View) -> Markup {
     ]);
     let has_effect = has_effect(&view.connection);
     html! { (facts) (values(spec, |name| name != "description" && has_effect(name))) }
+}
+
+fn file(file: &FileShown) -> Markup {
+    html! {
+        code { (file.path) }
+        @if file.read_only { " read-only" @if file.advisory { " (advisory: the rights of the agent's user decide)" } }
+    }
 }
 
 fn scopes(connection: &Shown<Connection>) -> Markup {
@@ -337,11 +346,16 @@ fn settings(view: &View) -> Markup {
     settings_panel(&edit(&api, view.tag.as_deref(), "Saved.", &inputs))
 }
 
-/// Whether a member can be set: settings are of requests, or of sessions with a database.
+/// Whether a member can be set: settings are of requests, of sessions with a database, or of files.
 fn has_effect(connection: &Shown<Connection>) -> impl Fn(&str) -> bool + use<> {
-    let protocol = connection.facts.database.as_deref().and_then(DatabaseProtocol::of_url);
+    let facts = &connection.facts;
+    let usage = match facts.database.as_deref().and_then(DatabaseProtocol::of_url) {
+        Some(protocol) => ConnectionUsage::Sessions(protocol),
+        None if facts.kind == Some(AuthKind::File) => ConnectionUsage::Files,
+        None => ConnectionUsage::Requests,
+    };
     move |name: &str| {
-        name.strip_prefix("settings.").is_none_or(|name| Settings::has_effect(name, protocol))
+        name.strip_prefix("settings.").is_none_or(|name| Settings::has_effect(name, usage))
     }
 }
 

@@ -1,5 +1,5 @@
-//! [`Account`]: the account that a connection uses at its provider, and its identifier; the public part of an SSH key; and
-//! whose agents may use the connection ([`Visibility`]).
+//! [`Account`]: the account that a connection uses at its provider, and its identifier; the public part of an SSH key;
+//! a file; and whose agents may use the connection ([`Visibility`]).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -87,6 +87,16 @@ pub struct SshKeyShown {
     pub servers: Vec<String>,
     /// Whether it may be used through a forwarded agent.
     pub forwarding: bool,
+}
+
+/// A file or folder on the machine of the agent.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct FileShown {
+    pub path: String,
+    /// Whether programs are asked to only read it.
+    pub read_only: bool,
+    /// Whether only the rights of the agent's user on the file enforce that.
+    pub advisory: bool,
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::header::AUTHORIZATION;
 
 use super::field::Field;
+use super::file::FileText;
 use super::host_template::HostTemplate;
 use super::keys::TlsFields;
 use super::kinds::AuthKind;
@@ -49,6 +50,8 @@ pub struct AuthMethod {
     pub scheme: Option<Arc<SigningScheme>>,
     /// Fields that are used in TLS handshakes and sent in no request.
     pub tls: Option<TlsFields>,
+    /// Of kind `file`: what is known of its files.
+    pub file: Option<FileText>,
 }
 
 /// Region and service of an AWS signature.
@@ -75,7 +78,7 @@ impl AuthMethod {
     /// The secrets that requests carry; agents hold a placeholder of each. Keys of SSH and secrets of database logins
     /// are in no request: an agent's token is the password of its sessions.
     pub fn carried(&self) -> impl Iterator<Item = &Field> {
-        let is_of_requests = self.kind != AuthKind::SshKey && !self.is_database_login();
+        let is_of_requests = self.kind.is_of_requests() && !self.is_database_login();
         let is_sent = move |field: &&Field| {
             let tls = self.tls.as_ref();
             field.secret && self.minted.is_empty() && !tls.is_some_and(|tls| tls.names(&field.name))

@@ -247,10 +247,11 @@ impl ProviderCheck<'_> {
             };
             problems.add(&self.at("id"), message, remedy);
         }
-        let is_ssh = |auth: &AuthText| auth.kind == super::AuthKind::SshKey;
-        if self.text.hosts.is_empty() && !self.methods.iter().all(is_ssh) {
+        let is_of_requests = |auth: &AuthText| auth.kind.is_of_requests();
+        if self.text.hosts.is_empty() && self.methods.iter().any(is_of_requests) {
             problems.add(&self.at("hosts"), "there is no host", "name at least one");
         }
+        self.files(problems);
         self.mcp(problems);
         if self.methods.is_empty() {
             problems.add(&self.at("auth"), "there is no auth method", "describe at least one");
@@ -266,6 +267,21 @@ impl ProviderCheck<'_> {
         for name in self.text.default_headers.keys() {
             let at = key_of(&self.at("default_headers"), name);
             header_name(name, &at, problems);
+        }
+    }
+
+    /// A provider of files has nothing else.
+    fn files(&self, problems: &mut Problems<'_>) {
+        let is_file = |auth: &AuthText| auth.kind == super::AuthKind::File;
+        if !self.methods.iter().any(is_file) {
+            return;
+        }
+        if !self.methods.iter().all(is_file) {
+            let message = "a method of kind `file` has no other kind beside it";
+            problems.add(&self.at("auth"), message, "make a provider of each");
+        }
+        if !self.text.hosts.is_empty() {
+            problems.add(&self.at("hosts"), "a file has no host", "write `hosts: []`");
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_yaml::Value;
 
 use super::auth_method::{AuthMethod, AwsScope};
+use super::check_file;
 use super::check_minted;
 use super::check_oauth;
 use super::decode::{decode, did_you_mean};
@@ -93,6 +94,7 @@ pub(super) fn method(
         aws: AwsScope { region: text.region.clone(), service: text.service.clone() },
         scheme: minting.scheme,
         tls: minting.tls,
+        file: check_file::file(text, path, problems),
     }
 }
 

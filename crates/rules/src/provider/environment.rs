@@ -12,14 +12,29 @@ const ENDINGS: &str = "ACCOUNT BEDROCK EMAIL HANDLE ID IDENTIFIER KEY PASSPHRASE
 const ACTED_ON: &str = "GIT_AUTHOR_EMAIL GIT_COMMITTER_EMAIL GIT_PROXY_SSL_KEY GIT_SSL_KEY R_ENVIRON_USER R_LIBS_USER \
                         R_MAKEVARS_USER R_PROFILE_USER R_USER";
 
+/// The last words of variables that name a file. Variables of files that programs act on have others: `SSL_CERT_FILE`,
+/// `GIT_INDEX_FILE`, `LD_LIBRARY_PATH`, `PIP_INDEX_URL`.
+const FILE_ENDINGS: &str = "DATABASE URI";
+
+/// The variable that frameworks find their database by.
+const DATABASE_URL: &str = "DATABASE_URL";
+
 /// Whether a provider may set the variable: `ACME_TOKEN`, and neither `TOKEN` nor `USER` alone.
 pub fn may_set(name: &str) -> bool {
+    ends_in(name, ENDINGS) && ACTED_ON.split(' ').all(|other| other != name)
+}
+
+/// Whether a provider may set the variable to what leads to a file: `DATABASE_URL`, `ACME_URI` or `ACME_DATABASE`.
+pub fn may_name_file(name: &str) -> bool {
+    name == DATABASE_URL || ends_in(name, FILE_ENDINGS)
+}
+
+fn ends_in(name: &str, endings: &str) -> bool {
     let is_name = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
     let Some((first, last)) = name.rsplit_once('_') else { return false };
     first.starts_with(|c: char| c.is_ascii_uppercase())
         && name.bytes().all(is_name)
-        && ENDINGS.split(' ').any(|ending| ending == last)
-        && ACTED_ON.split(' ').all(|other| other != name)
+        && endings.split(' ').any(|ending| ending == last)
 }
 
 /// Whether the text means itself wherever a program or a shell reads it. Inner spaces exist: `FlyV1 fm2_…`.
@@ -99,9 +114,13 @@ mod tests {
     #[test]
     fn no_variable_that_programs_act_on_may_be_set() {
         for &name in REFUSED {
-            assert!(!may_set(name), "{name}");
+            assert!(!may_set(name) && !may_name_file(name), "{name}");
         }
         assert!(may_set("ACME_TOKEN") && may_set("V0_API_KEY"));
+        assert!(may_name_file("DATABASE_URL") && may_name_file("ACME_URI"));
+        for name in ["SSL_CERT_FILE", "PIP_INDEX_URL", "URI", "DATABASE", "acme_URI"] {
+            assert!(!may_name_file(name), "{name}");
+        }
     }
 
     #[test]

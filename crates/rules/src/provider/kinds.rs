@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::file::PATH;
 use super::keys::GrantText;
 use keyward_base::names::named_enum;
 
@@ -42,6 +43,8 @@ named_enum! {
         Mtls = "mtls",
         /// A private key that signs logins of an SSH agent's clients.
         SshKey = "ssh_key",
+        /// The path of a file or folder on the agent's machine.
+        File = "file",
     }
 }
 
@@ -68,6 +71,11 @@ impl AuthKind {
     /// Whether apps may ask a person for consent.
     pub(super) fn asks_people(self) -> bool {
         matches!(self, Self::Oauth2 | Self::Oauth1)
+    }
+
+    /// Whether requests carry its credential, or a signature by it.
+    pub fn is_of_requests(self) -> bool {
+        !matches!(self, Self::SshKey | Self::File)
     }
 
     /// Whether its secrets are keys or files with several lines.
@@ -173,6 +181,7 @@ pub(super) fn keys(kind: AuthKind) -> [&'static [&'static str]; 2] {
         | AuthKind::Basic
         | AuthKind::Custom
         | AuthKind::SshKey => [&[], &[]],
+        AuthKind::File => [&["file"], &[]],
         AuthKind::Oauth2 => [TOKEN, CONSENT],
         AuthKind::Oauth1 => [&["signature", "app_url"], OAUTH1_CONSENT],
         AuthKind::ServiceAccount | AuthKind::GithubApp | AuthKind::SignedJwt => [TOKEN, &[]],
@@ -260,6 +269,7 @@ pub(super) fn usual_fields(kind: AuthKind, grant: GrantText) -> UsualFields {
             ("known_hosts", "Host keys, as `ssh-keyscan HOST` prints them", false, false),
             ("forwarding", "Forwarded agents (true or false)", false, true),
         ],
+        AuthKind::File => &[(PATH, "Path", false, false)],
     }
 }
 
@@ -268,7 +278,7 @@ pub(super) const OTHER: &[&[&str]] = &[
     TOKEN,
     CONSENT,
     OAUTH1_CONSENT,
-    &["login", "renewal", "service", "region", "via", "signature"],
+    &["login", "renewal", "service", "region", "via", "signature", "file"],
 ];
 
 /// The label of a method that declares none.
@@ -289,5 +299,6 @@ pub(super) fn usual_label(kind: AuthKind) -> &'static str {
         AuthKind::Hmac => "Signed requests",
         AuthKind::Mtls => "Client certificate",
         AuthKind::SshKey => "SSH key",
+        AuthKind::File => "File",
     }
 }

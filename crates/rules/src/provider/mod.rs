@@ -4,8 +4,8 @@
 //! | part | files |
 //! |---|---|
 //! | the YAML and its keys | `document`, `decode`, `schema`, `keys` |
-//! | parts of a provider | `variable`, `host_template`, `url_template`, `kinds`, `auth_method`, `field`, `oauth`, `session`, `actions`, `scope_words` |
-//! | checks, which convert YAML into these parts | `check`, `check_auth`, `check_oauth`, `check_minted`, `environment`, `placing`, `own_hosts`, `methods`, `extends`, `mistakes` |
+//! | parts of a provider | `variable`, `host_template`, `url_template`, `kinds`, `auth_method`, `field`, `file`, `oauth`, `session`, `actions`, `scope_words` |
+//! | checks, which convert YAML into these parts | `check`, `check_auth`, `check_file`, `check_oauth`, `check_minted`, `environment`, `placing`, `own_hosts`, `methods`, `extends`, `mistakes` |
 //! | a provider with the variables of a connection | `form`, `database`, `connection_url`, `test_request` |
 //! | all providers | `catalogue`, `built_in`, `built_in_catalogue`, `configured` |
 //!
@@ -21,6 +21,7 @@ pub mod catalogue;
 pub mod changes;
 pub mod check;
 mod check_auth;
+mod check_file;
 mod check_minted;
 mod check_oauth;
 pub mod checked;
@@ -34,6 +35,7 @@ pub mod error_codes;
 pub mod error_notes;
 mod extends;
 mod field;
+pub mod file;
 mod form;
 mod host_template;
 pub mod keys;
@@ -67,6 +69,7 @@ use crate::inject::sign::request_signer::SigningScheme;
 use crate::rate_limit::RateLimitFields;
 use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol};
 use keyward_base::pattern::{HostPattern, PathPattern};
+use keyward_base::settings::ConnectionUsage;
 
 pub use actions::NamedAction;
 pub use auth_method::{AuthMethod, AwsScope, ScopedPlaces};
@@ -167,9 +170,19 @@ impl Provider {
         auth.test.as_ref().or(self.about.test.as_ref())
     }
 
-    /// Whether a credential of `auth` can be tested: by a request, or by a login at the database.
+    /// Whether a credential of `auth` can be tested: by a request, by a login at the database, or by a look at the file.
     pub fn has_test(&self, auth: &AuthMethod) -> bool {
-        self.protocol.is_some() || self.test(auth).is_some()
+        self.protocol.is_some() || auth.file.is_some() || self.test(auth).is_some()
+    }
+
+    /// What connections are used for, which decides their settings.
+    pub fn usage(&self) -> ConnectionUsage {
+        let has_files = self.auth.iter().any(|auth| auth.file.is_some());
+        match self.protocol {
+            Some(protocol) => ConnectionUsage::Sessions(protocol),
+            None if has_files => ConnectionUsage::Files,
+            None => ConnectionUsage::Requests,
+        }
     }
 
     /// A new placeholder of the first secret that requests carry.

@@ -115,7 +115,7 @@ impl PlacementParser<'_> {
             AuthKind::Basic => {
                 PlaceText { basic: Some("{username}:{password}".into()), ..PlaceText::default() }
             }
-            AuthKind::Mtls | AuthKind::SshKey => return Vec::new(),
+            AuthKind::Mtls | AuthKind::SshKey | AuthKind::File => return Vec::new(),
             AuthKind::Oauth1 => PlaceText {
                 header: Some("Authorization".into()),
                 value: Some("{signature}".into()),

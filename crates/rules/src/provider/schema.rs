@@ -13,6 +13,7 @@ use serde_yaml::Value;
 
 use super::decode::{one_or_many, time};
 use super::field::{Field, KeyPattern};
+use super::file::FileText;
 use super::keys::{
     ActionText, ClearsText, IndirectText, JwtText, PlaceText, RequestText, ScopedText,
     SignatureText, TlsFields,
@@ -203,6 +204,8 @@ pub struct AuthText {
     pub signature: Option<SignatureText>,
     /// Fields that are used in TLS handshakes.
     pub tls: Option<TlsFields>,
+    /// Files: how they begin, and the variables that name them.
+    pub file: Option<FileText>,
     /// SigV4: the signed service name.
     pub service: Option<String>,
     /// SigV4: the signed region, when it is fixed.

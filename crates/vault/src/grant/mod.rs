@@ -8,6 +8,7 @@ mod codec;
 mod connection_tls;
 mod error;
 mod fields;
+mod file;
 mod kinds;
 pub mod oauth;
 mod referred;
@@ -33,6 +34,7 @@ use keyward_rules::provider::{AuthKind, AuthMethod, Instance, TlsFields};
 
 pub use app_secret::{AppSecret, FetchedAppSecret, FetchedFacts, StoredAppSecret};
 pub use error::{Dead, GrantError, MintError};
+pub use file::PrivatePaths;
 use oauth::{OAuthGrant, RequestContext, Revocable, TokenFailure, TokenPair};
 pub use referred::{Fetched, Referred, same_values};
 use signing_key::{Consumer, SigningKey};
@@ -124,6 +126,10 @@ impl Grant {
             }
             AuthKind::Custom | AuthKind::Mtls => Ok(Self::Custom(values)),
             AuthKind::SshKey => SshKey::from_fields(values).map(Self::SshKey),
+            AuthKind::File => {
+                file::check(&values)?;
+                Ok(Self::Custom(values))
+            }
             AuthKind::AwsSigv4 => Ok(Self::AwsKey(values)),
             AuthKind::Digest => Ok(Self::Digest(values)),
             AuthKind::Hmac | AuthKind::Oauth1 => {
@@ -150,6 +156,9 @@ impl Grant {
         given: BTreeMap<String, Secret>,
         referred: &BTreeSet<&str>,
     ) -> Result<Self, GrantError> {
+        if auth.kind == AuthKind::File {
+            return Err(file::refused("is no secret: give it as text"));
+        }
         if !referred::may_refer(auth) {
             return Err(GrantError::NoReferences { auth: auth.id.clone() });
         }

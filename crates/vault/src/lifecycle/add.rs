@@ -89,7 +89,7 @@ impl Lifecycle {
         provider.expand_url(&mut new.spec.variables, &mut fields)?;
         provider.instantiate(auth, &new.spec.variables)?;
         fitting(provider, &new.spec.settings)?;
-        let grant = references::grant_of(auth, &new.spec.references, fields)?;
+        let grant = self.grant_of(auth, &new.spec.references, fields)?;
         self.check_references(&new.org, &new.spec.references)?;
         let mut record = self.new_record(new, auth);
         if untested {
@@ -99,6 +99,20 @@ impl Lifecycle {
             GrantHeader { given: grants::given(&grant), untested, ..GrantHeader::of(&record) };
         let row = NewRow { header, grants: grant.encode() };
         Ok(self.directory.add_with(record, Some(row.beside(None))).await?)
+    }
+
+    /// The grant of an owner's fields, of which none leads to Keyward's own files.
+    pub(crate) fn grant_of(
+        &self,
+        auth: &AuthMethod,
+        references: &References,
+        fields: BTreeMap<String, Secret>,
+    ) -> Result<Grant, VaultError> {
+        let grant = references::grant_of(auth, references, fields)?;
+        if auth.file.is_some() {
+            self.context.private_paths().check(&grant.shown_fields(auth))?;
+        }
+        Ok(grant)
     }
 
     pub(crate) fn new_record(&self, new: NewConnection, auth: &AuthMethod) -> ConnectionRecord {
@@ -132,13 +146,13 @@ impl Lifecycle {
         let connection = self.context.connection(org, id)?;
         let catalogue = self.context.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
-        let grant = references::grant_of(auth, &connection.references, fields)?;
+        let grant = self.grant_of(auth, &connection.references, fields)?;
         self.put_declared(&connection, &grant).await
     }
 }
 
 pub(crate) fn fitting(provider: &Provider, settings: &Settings) -> Result<(), VaultError> {
-    if let Some(name) = settings.without_effect(provider.protocol) {
+    if let Some(name) = settings.without_effect(provider.usage()) {
         let provider = provider.id.to_string();
         return Err(VaultError::SettingWithoutEffect { name, provider });
     }

@@ -10,7 +10,6 @@ use crate::context::method;
 use crate::error::VaultError;
 use crate::grants::record::{GrantHeader, NewRow};
 use crate::grants::{self, TRIES_MAX};
-use crate::refresh::references;
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_model::Connection;
@@ -49,7 +48,7 @@ impl Lifecycle {
         let connection = self.draft(org, id)?;
         let catalogue = self.context.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
-        let grant = references::grant_of(auth, &connection.references, fields)?;
+        let grant = self.grant_of(auth, &connection.references, fields)?;
         let (given, bytes) = (grants::given(&grant), grant.encode());
         let row = || {
             let header = GrantHeader {

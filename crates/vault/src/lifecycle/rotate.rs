@@ -317,7 +317,7 @@ impl Lifecycle {
             let remedy = self.context.remedy(&connection, RemedyCause::Use);
             return Err(VaultError::Draft { connection: name(), remedy });
         }
-        let grant = Grant::from_fields(auth, fields)?;
+        let grant = self.grant_of(auth, &connection.references, fields)?;
         Ok((connection, grant))
     }
 

@@ -19,7 +19,7 @@ pub(super) fn button(visit: &Visit, connection: &Shown<Connection>) -> Markup {
 
 fn is_possible(visit: &Visit, connection: &Shown<Connection>) -> bool {
     let facts = &connection.facts;
-    let is_http = facts.database.is_none() && facts.kind != Some(AuthKind::SshKey);
+    let is_http = facts.database.is_none() && facts.kind.is_none_or(AuthKind::is_of_requests);
     visit.may_write() && is_http && facts.state == ConnectionState::Active
 }
 

@@ -29,6 +29,7 @@ fn method(auth: &AuthMethod) -> &'static str {
         AuthKind::Digest => "digest",
         AuthKind::Mtls => "mtls",
         AuthKind::SshKey => "ssh_key",
+        AuthKind::File => "file",
     }
 }
 

@@ -32,7 +32,7 @@ fn header(name: &'static str, template: &str) -> Place {
 }
 
 /// Providers that have no page with keys, and no request that is harmless at all of their servers.
-const ANYWHERE: [&str; 2] = ["mcp", "ssh"];
+const ANYWHERE: [&str; 3] = ["mcp", "sqlite", "ssh"];
 
 /// Providers with a wildcard. Each label below it is the service's own: what is stored there is read back only by the
 /// owner of the credential, so that none of its customers can collect the credentials of others. To the hosts of AWS and
@@ -91,11 +91,11 @@ fn every_built_in_file_is_sound_and_named_after_its_id() {
 }
 
 #[test]
-fn agents_hold_no_placeholder_of_ssh_keys_and_database_logins() {
+fn agents_hold_no_placeholder_of_ssh_keys_files_and_database_logins() {
     let catalogue = Catalogue::built_in();
     for provider in catalogue.all() {
         for auth in &provider.auth {
-            let is_sent = provider.protocol.is_none() && auth.kind != AuthKind::SshKey;
+            let is_sent = provider.protocol.is_none() && auth.kind.is_of_requests();
             let is_carried = auth.carried().next().is_some();
             assert!(is_sent || !is_carried, "{}/{}", provider.id, auth.id);
         }
