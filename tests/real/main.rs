@@ -21,6 +21,7 @@ mod database_stage;
 mod digest;
 mod doctor;
 mod doctor_gateway;
+mod firestore;
 mod git;
 mod git_branches;
 mod git_lfs;
