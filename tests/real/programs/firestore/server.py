@@ -133,9 +133,9 @@ def listen(requests, context):
                 document_change=types.DocumentChange(document=document, target_ids=own)
             )
         yield change(Kind.CURRENT, own)
-        yield change(Kind.NO_CHANGE, [], read_time=at, resume_token=str(sent).encode())
         if found:
             say(call="told", listener=number)
+        yield change(Kind.NO_CHANGE, [], read_time=at, resume_token=str(sent).encode())
         with changed:
             changed.wait_for(lambda: len(written) > sent or not context.is_active())
 
