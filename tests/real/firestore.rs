@@ -176,7 +176,7 @@ async fn firestores_client_for_node_queries_writes_and_listens_over_a_renewal() 
     documents_are_served(NODE, "client.mjs").await;
 }
 
-/// Objects of a bucket, for whom has a live token.
+/// What the service answers to a request with a live token: an object, or a list of objects.
 fn files(request: &Message, issuer: &Issuer) -> String {
     let body = match request.head.target().starts_with("/download/") {
         true => "fine",
