@@ -79,7 +79,7 @@ impl Args {
             return self.print_base_url(global, &client, &facts, named).await;
         }
         let form = if global.json { EnvFormat::Json } else { self.form };
-        facts.has_every_run_file = form.is_of_a_container();
+        facts.share_files(form.is_of_a_container());
         if form == EnvFormat::K8s {
             check_secret_name(&client, &facts.agent).await?;
         }

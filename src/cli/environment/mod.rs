@@ -67,8 +67,10 @@ pub(crate) struct EnvironmentFacts {
     git_hosts: Vec<String>,
     /// The files for libraries that look for a credential, as far as a binding has one.
     run_files: Vec<&'static RunFile>,
-    /// Whether the others are written too, without their variables: agents may share the files.
-    pub(crate) has_every_run_file: bool,
+    /// Whether the others are written too, without their variables.
+    has_every_run_file: bool,
+    /// The accounts of its connections, as far as they are known.
+    accounts: Vec<String>,
     /// The key in those files, which no service knows; made when one needs it.
     run_key: OnceLock<String>,
     /// Whether one of its bindings is the key of an SSH agent.
@@ -146,7 +148,8 @@ impl EnvironmentFacts {
     pub(crate) async fn of(client: &Client, agent: &str) -> Result<Self, Failure> {
         let agent = agent_view(client, agent).await?;
         let (mut hosts, mut git_hosts, mut unusable) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut databases, mut run_files, mut has_ssh_key) = (Vec::new(), Vec::new(), false);
+        let (mut databases, mut run_files, mut accounts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut has_ssh_key = false;
         for binding in &agent.facts.bindings {
             let at = format!("/api/v1/connections/{}", segment(binding.connection.as_str()));
             let connection: Shown<Connection> = client.get(&at).await?;
@@ -159,6 +162,7 @@ impl EnvironmentFacts {
             }
             let (kind, own) = (connection.facts.kind, &connection.facts.hosts);
             run_files.extend(RUN_FILES.iter().filter(|file| file.serves(kind, own)));
+            accounts.extend(connection.facts.account);
             hosts.extend(connection.facts.hosts);
             git_hosts.extend(connection.facts.git_hosts);
             // Of a key by reference, nothing else is known until it is fetched.
@@ -177,10 +181,17 @@ impl EnvironmentFacts {
             git_hosts,
             run_files: RUN_FILES.iter().filter(|file| run_files.contains(file)).collect(),
             has_every_run_file: false,
+            accounts,
             run_key: OnceLock::new(),
             has_ssh_key,
             unusable,
         })
+    }
+
+    /// The files are those of other agents too: they name no account. In containers, agents may have the same volume.
+    pub(crate) fn share_files(&mut self, with_containers: bool) {
+        self.accounts.clear();
+        self.has_every_run_file = with_containers;
     }
 
     /// The environment of a client that has the files at `paths`.
@@ -259,7 +270,7 @@ impl EnvironmentFacts {
         let mut files = EnvironmentFiles::new(paths, sources);
         files.all.extend(RUN_FILES.iter().filter(is_written).map(|file| {
             let key = || self.run_key.get_or_init(new_key).clone();
-            (file.file.as_str(), file.content(key).into_bytes())
+            (file.file.as_str(), file.content(&self.accounts, key).into_bytes())
         }));
         files
     }
@@ -420,6 +431,7 @@ pub(super) mod tests {
             git_hosts,
             run_files: Vec::new(),
             has_every_run_file: false,
+            accounts: Vec::new(),
             run_key: OnceLock::new(),
             has_ssh_key: false,
             unusable: Vec::new(),

@@ -393,7 +393,7 @@ mod tests {
         assert!(!found.unusable[0].1.contains("canary"));
         let text = r#"{"type":"service_account","private_key":"k"}"#.to_owned();
         assert_eq!(service_account("g", Zeroizing::new(text), &row).candidates.len(), 1);
-        let ours = RUN_FILES.iter().map(|file| file.content(|| "k".to_owned()));
+        let ours = RUN_FILES.iter().map(|file| file.content(&[], || "k".to_owned()));
         for text in ours {
             let found = service_account("g", Zeroizing::new(text), &row);
             assert!(found.candidates.is_empty() && found.unusable[0].1.contains("Keyward"));

@@ -7,7 +7,7 @@ import { Firestore } from '@google-cloud/firestore';
 const lines = readline.createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const line = async () => (await lines.next()).value;
 
-const database = new Firestore({ projectId: 'acme' });
+const database = new Firestore();
 const people = database.collection('people');
 await people.doc('ada').set({ born: 1815 });
 await people.doc('bob').set({ born: 1790 });
@@ -51,6 +51,7 @@ end();
 
 const file = JSON.parse(fs.readFileSync(process.env.GOOGLE_APPLICATION_CREDENTIALS, 'utf8'));
 assert.strictEqual(file.type, 'service_account');
+assert.strictEqual(database.projectId, 'project');
 console.log(JSON.stringify(file));
 console.log('answer: fine');
 process.exit(0);

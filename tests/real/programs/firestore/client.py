@@ -1,4 +1,4 @@
-# A query, a transaction and a listener by google-cloud-firestore, as its user writes it. Between its steps it waits for a line.
+# A query, a transaction and a listener by google-cloud-firestore, as its user writes it: the project is in the key file. Between its steps it waits for a line.
 import json
 import os
 import queue
@@ -7,7 +7,7 @@ import sys
 from google.cloud import firestore
 from google.cloud.firestore_v1.base_query import FieldFilter
 
-database = firestore.Client(project="acme")
+database = firestore.Client()
 people = database.collection("people")
 people.document("ada").set({"born": 1815})
 people.document("bob").set({"born": 1790})
@@ -49,6 +49,7 @@ listener.unsubscribe()
 
 file = json.load(open(os.environ["GOOGLE_APPLICATION_CREDENTIALS"]))
 assert file["type"] == "service_account", file
+assert database.project == "project", database.project
 print(json.dumps(file))
 print("answer: fine", flush=True)
 # Threads of the listener may wait for the server.
