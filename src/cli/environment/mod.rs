@@ -69,7 +69,7 @@ pub(crate) struct EnvironmentFacts {
     run_files: Vec<&'static RunFile>,
     /// Whether the others are written too, without their variables.
     has_every_run_file: bool,
-    /// The accounts of its connections, as far as they are known.
+    /// The accounts of its connections with such files, as far as they are known.
     accounts: Vec<String>,
     /// The key in those files, which no service knows; made when one needs it.
     run_key: OnceLock<String>,
@@ -161,8 +161,11 @@ impl EnvironmentFacts {
                 }
             }
             let (kind, own) = (connection.facts.kind, &connection.facts.hosts);
+            let before = run_files.len();
             run_files.extend(RUN_FILES.iter().filter(|file| file.serves(kind, own)));
-            accounts.extend(connection.facts.account);
+            if run_files.len() > before {
+                accounts.extend(connection.facts.account);
+            }
             hosts.extend(connection.facts.hosts);
             git_hosts.extend(connection.facts.git_hosts);
             // Of a key by reference, nothing else is known until it is fetched.
@@ -593,9 +596,14 @@ pub(super) mod tests {
             made.files.all.iter().filter(|(name, _)| name.starts_with('g')).count()
         };
         assert_eq!(of_google(&made), 0);
-        let shared = EnvironmentFacts { has_every_run_file: true, ..facts() };
+        let robot = "robot@acme.iam.gserviceaccount.com";
+        let mut shared = EnvironmentFacts { accounts: vec![robot.to_owned()], ..facts() };
+        shared.share_files(true);
         let made = shared.environment(at("h:1"), &paths, &inherited(&shell));
         assert_eq!((of_google(&made), made.by_name().contains_key(NAMES[1])), (2, false));
+        let file = made.files.all.iter().find(|(name, _)| *name == "google.json").unwrap();
+        let file: serde_json::Value = serde_json::from_slice(&file.1).unwrap();
+        assert!(file["project_id"].is_null() && file["private_key"].is_string(), "{file}");
         let with = EnvironmentFacts { run_files: RUN_FILES.iter().collect(), ..facts() };
         let made = with.environment(at("h:1"), &paths, &inherited(&shell));
         let found = NAMES.map(|name| made.by_name()[name].to_owned());
