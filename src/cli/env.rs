@@ -74,11 +74,12 @@ impl Args {
             return self.print_removal();
         }
         let client = Client::open_or_make(global).await?;
-        let facts = EnvironmentFacts::of(&client, &self.agent).await?;
+        let mut facts = EnvironmentFacts::of(&client, &self.agent).await?;
         if let Some(named) = &self.base_url {
             return self.print_base_url(global, &client, &facts, named).await;
         }
         let form = if global.json { EnvFormat::Json } else { self.form };
+        facts.share_files(form.is_of_a_container());
         if form == EnvFormat::K8s {
             check_secret_name(&client, &facts.agent).await?;
         }

@@ -51,6 +51,12 @@ async fn connect(lab: &Lab, provider: &str, fields: Value) {
     assert!((200..300).contains(&bound.head.status()), "{}", bound.text());
 }
 
+/// The account of a connection, as people see it.
+async fn account(lab: &Lab, connection: &str) -> Value {
+    lab.gateway.api("GET", &format!("/connections/{connection}"), "").await.json()["account"]
+        .clone()
+}
+
 async fn ask(lab: &Lab, host: &str, path: &str) -> Message {
     lab.ask_as("bot", host, &format!("GET {path}")).await
 }
@@ -78,6 +84,7 @@ async fn a_key_file_of_google_reads_a_user_s_mail() {
     assert!(said.contains("give the JSON file as downloaded"), "{said}");
     let fields = json!({ "service_account": key_file(&key), "subject": "user@acme.test" });
     connect(&lab, "gmail", fields).await;
+    assert_eq!(account(&lab, "gmail").await, "user@acme.test");
     for _ in 0..2 {
         assert_eq!(ask(&lab, MAIL, "/gmail/v1/users/me/profile").await.text(), "fine");
     }
@@ -92,6 +99,8 @@ async fn a_key_file_of_google_reads_a_user_s_mail() {
     assert!(said.contains("keyward connection rotate gmail"), "{said}");
     // Another service on a host of Google's is none of this connection's.
     assert_eq!(ask(&lab, SHEETS, "/v4/spreadsheets/x").await.head.status(), 403);
+    connect(&lab, "firestore", json!({ "service_account": key_file(&key) })).await;
+    assert_eq!(account(&lab, "firestore").await, ROBOT);
     let issued = call.issued.expect("tokens").access;
     assert_eq!(lab.origin.received().len(), 2);
     for request in lab.origin.received() {

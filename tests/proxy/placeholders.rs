@@ -1,7 +1,7 @@
 //! What an agent holds instead of a secret: gone wherever it appears, refused where it is not its.
 
 use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use keyward_rules::inject::placeholder::Placeholder;
 
 use test_support::pki::pki;
@@ -187,34 +187,67 @@ fn token_request(path: &str, form: &str) -> String {
     format!("POST {path}\r\n{content}\r\n\r\n{form}")
 }
 
+/// A request for a token with an assertion that has these claims.
+fn assertion_form(claims: &str) -> String {
+    let [head, claims] = [r#"{"alg":"RS256"}"#, claims].map(|it| BASE64_URL_SAFE_NO_PAD.encode(it));
+    let grant = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer";
+    format!("{grant}&assertion={head}.{claims}.c2ln")
+}
+
+/// Claims of assertions that somebody else signed, or that say nothing of who did.
+const ASSERTIONS_OF_OTHERS: [&str; 6] = [
+    r#"{"iss":"robot@project.iam.gserviceaccount.com","sub":"keyward-placeholder"}"#,
+    r#"{"iss":"robot@keyward-placeholder"}"#,
+    r#"{"iss":"keyward-placeholders@keyward.invalid"}"#,
+    r#"{"iss":["keyward-placeholder"]}"#,
+    r#"{"sub":"keyward-placeholder"}"#,
+    "keyward-placeholder",
+];
+
 #[tokio::test]
 async fn googles_token_endpoint_is_answered_only_for_the_placeholder_of_the_credentials_file() {
     const GOOGLE: &str = "oauth2.googleapis.com";
+    const OLDER: &str = "www.googleapis.com";
     const FORM: &str =
         "grant_type=refresh_token&refresh_token=keyward-placeholder&client_id=keyward";
+    const ROBOT: &str = r#"{"iss":"keyward-placeholder@keyward.invalid","scope":"a b"}"#;
     for (default, refused) in [("deny", 403), ("pass", 200)] {
         let origin = Origin::serving(Some(pki().any_name()), |_| ok("upstream"));
         let lab = Plan::api_key()
             .resolve(&format!("\"{GOOGLE}\": \"{}\"", origin.addr))
+            .resolve(&format!("\"{OLDER}\": \"{}\"", origin.addr))
             .resolve(&format!("\"accounts.google.com\": \"{}\"", origin.addr))
             .top(&format!("default: {default}"))
             .start(origin)
             .await;
         let real = FORM.replace("keyward-placeholder", "1//canary");
-        let forms = [real.as_str(), "grant_type=refresh_token&x=keyward-placeholder"];
-        for form in forms {
+        let mut forms = vec![real, "grant_type=refresh_token&x=keyward-placeholder".to_owned()];
+        forms.extend(ASSERTIONS_OF_OTHERS.map(assertion_form));
+        forms.push("assertion=keyward-placeholder".to_owned());
+        for form in &forms {
             let answer = lab.ask_as("ci", GOOGLE, &token_request("/token", form)).await;
             assert_eq!(answer.head.status(), refused, "{default}: {form}");
             assert!(!answer.text().contains("access_token"), "{}", answer.text());
         }
+        let path = token_request("/oauth2/v4/tokens", &assertion_form(ROBOT));
+        let answer = lab.ask_as("ci", OLDER, &path).await;
+        assert!(!answer.text().contains("access_token"), "{}", answer.text());
         let elsewhere = lab.ask_as("ci", GOOGLE, &token_request("/revoke", FORM)).await;
         assert!(!elsewhere.text().contains("access_token"), "{}", elsewhere.text());
         let before = lab.origin.received().len();
-        let answer = lab.ask_as("ci", GOOGLE, &token_request("/token", FORM)).await;
-        assert_eq!(answer.head.status(), 200, "{default}");
-        let token: serde_json::Value = serde_json::from_str(&answer.text()).expect("JSON");
-        assert_eq!(token["access_token"], "keyward-placeholder");
-        assert_eq!((&token["token_type"], &token["expires_in"]), (&"Bearer".into(), &3600.into()));
+        for (host, path, form) in [
+            (OLDER, "/oauth2/v4/token", assertion_form(ROBOT)),
+            (GOOGLE, "/token", assertion_form(r#"{"iss":"keyward-placeholder"}"#)),
+            (GOOGLE, "/token", assertion_form(ROBOT)),
+            (GOOGLE, "/token", FORM.to_owned()),
+        ] {
+            let answer = lab.ask_as("ci", host, &token_request(path, &form)).await;
+            assert_eq!(answer.head.status(), 200, "{default}: {form}");
+            let token: serde_json::Value = serde_json::from_str(&answer.text()).expect("JSON");
+            assert_eq!(token["access_token"], "keyward-placeholder");
+            let of = (&token["token_type"], &token["expires_in"]);
+            assert_eq!(of, (&"Bearer".into(), &3600.into()));
+        }
         assert_eq!(lab.origin.received().len(), before, "{default}: the upstream got a request");
         let records = lab.finish().await;
         let last = records.iter().rfind(|it| it["path"] == "/token").expect("a record");

@@ -14,25 +14,25 @@ use test_support::*;
 const GRPC: &str = "grpc.acme.test";
 
 /// grpcio's server, and what it says. Dropping it ends it.
-struct Server {
+pub(crate) struct Server {
     _child: OwnChild,
-    port: u16,
+    pub(crate) port: u16,
     says: mpsc::Receiver<String>,
     said: Vec<String>,
     _folder: tempfile::TempDir,
 }
 
 impl Server {
-    /// Starts it; it takes no call without `live`.
-    fn start(live: &str) -> Self {
+    /// Starts a script as the server of this name. What it takes no call without may be in `live`.
+    pub(crate) fn start(script: &str, name: &str, live: &str) -> Self {
         let folder = tempfile::TempDir::new().expect("a temporary directory");
-        let (chain, key) = pki().pair(&[GRPC]);
+        let (chain, key) = pki().pair(&[name]);
         let (chain_file, key_file) =
             (folder.path().join("chain.pem"), folder.path().join("key.pem"));
         std::fs::write(&chain_file, chain).expect("a file");
         std::fs::write(&key_file, key).expect("a file");
         let mut python = Command::new(installed("real-venv/bin/python"));
-        python.args(["-c", include_str!("programs/grpc/server.py")]);
+        python.args(["-c", script]);
         python.env("LIVE", live).env("CHAIN_FILE", chain_file).env("KEY_FILE", key_file);
         let child = python.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let mut child = child.expect("python runs; `tests/run` installs it");
@@ -51,6 +51,11 @@ impl Server {
         }
     }
 
+    /// What it says next.
+    pub(crate) fn line(&self) -> String {
+        self.says.recv_timeout(Duration::from_secs(60)).expect("it says more")
+    }
+
     /// Waits until a call has begun to wait, if it `must` have, and has ended at the server.
     fn has_ended(&mut self, name: &str, must: bool) {
         let (waits, ended) = (format!("{name} waits"), format!("{name} ended"));
@@ -65,7 +70,7 @@ impl Server {
 
 async fn lab() -> (Lab, Server) {
     let plan = Plan::api_key();
-    let server = Server::start(&plan.canary().text);
+    let server = Server::start(include_str!("programs/grpc/server.py"), GRPC, &plan.canary().text);
     let plan = plan
         .hosts(&format!("{HOST}, {GRPC}"))
         .allow(&format!("127.0.0.1:{}", server.port))

@@ -22,6 +22,7 @@ mod digest;
 mod doctor;
 mod doctor_gateway;
 mod file_connections;
+mod firestore;
 mod git;
 mod git_branches;
 mod git_lfs;

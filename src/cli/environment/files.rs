@@ -10,8 +10,6 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use keyward_rules::inject::placeholder;
-
 /// Makes clients in Node and Bun use the proxy, where these do not themselves.
 const SHIM: &str = include_str!("node-shim.cjs");
 
@@ -47,10 +45,6 @@ pub(super) const APT_CONF: &str = "apt.conf";
 pub(super) const TRUSTSTORE: &str = "truststore.p12";
 /// The script for Node, which serves Bun too.
 pub(super) const NODE_SHIM: &str = "node-shim.cjs";
-
-/// Google's libraries read it, and gcloud the next one.
-pub(super) const GOOGLE: &str = "google.json";
-pub(super) const GCLOUD: &str = "gcloud-token";
 
 /// The paths of the files for the client.
 #[derive(Clone, Debug)]
@@ -121,8 +115,6 @@ impl EnvironmentFiles {
                 (NODE_SHIM, SHIM.into()),
                 // Python imports a module of this name at its start.
                 ("sitecustomize.py", SITECUSTOMIZE.into()),
-                (GOOGLE, google().into()),
-                (GCLOUD, placeholder::OF_ANY_CONNECTION.into()),
             ],
         }
     }
@@ -195,19 +187,6 @@ fn apt(theirs: &str, bundle: &str) -> String {
 /// For PHP, whose curl reads no variable for roots, and whose streams prefer such a line of the user's own.
 fn php(bundle: &str) -> String {
     format!("curl.cainfo = \"{bundle}\"\nopenssl.cafile = \"{bundle}\"\n")
-}
-
-/// Application default credentials (<https://google.aip.dev/auth/4113>). The libraries request a token with the refresh token
-/// in it, which the gateway answers with a placeholder.
-fn google() -> String {
-    let secret = placeholder::OF_ANY_CONNECTION;
-    let credentials = serde_json::json!({
-        "type": "authorized_user",
-        "client_id": "keyward",
-        "client_secret": secret,
-        "refresh_token": secret,
-    });
-    credentials.to_string()
 }
 
 /// DER tags (X.690 §8).

@@ -15,6 +15,9 @@ pub(crate) mod unset;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use rcgen::{KeyPair, PKCS_RSA_SHA256};
 
 use self::databases::Database;
 pub(crate) use self::files::AgentEnvironment;
@@ -25,7 +28,7 @@ use self::options::{
     without_directory,
 };
 use self::roots::InheritedRoots;
-use self::table::{EnvironmentVariable, SetTo, TABLE};
+use self::table::{SetTo, TABLE};
 use super::client::{Client, segment};
 use super::connection::state::state_after_is;
 use super::failure::{Exit, Failure};
@@ -33,6 +36,7 @@ use super::settings::Global;
 use keyward_api::wire::DatabaseListenerView;
 use keyward_model::{Agent, AgentSpec, Connection, Shown, check_name};
 use keyward_rules::provider::AuthKind;
+use keyward_rules::provider::run_files::{RUN_FILES, RunFile};
 
 pub(crate) const DEFAULT_AGENT: &str = "default";
 
@@ -61,8 +65,14 @@ pub(crate) struct EnvironmentFacts {
     database_listeners: Vec<DatabaseListenerView>,
     /// Hosts of repositories that git reaches over HTTPS with its bindings.
     git_hosts: Vec<String>,
-    /// Whether one of its bindings is an account for Google's APIs.
-    has_google: bool,
+    /// The files for libraries that look for a credential, as far as a binding has one.
+    run_files: Vec<&'static RunFile>,
+    /// Whether the others are written too, without their variables.
+    has_every_run_file: bool,
+    /// The accounts of its connections with such files, as far as they are known.
+    accounts: Vec<String>,
+    /// The key in those files, which no service knows; made when one needs it.
+    run_key: OnceLock<String>,
     /// Whether one of its bindings is the key of an SSH agent.
     pub(crate) has_ssh_key: bool,
     /// Its connections that cannot be used, as people read them.
@@ -120,8 +130,8 @@ pub(crate) struct Inherited {
     wgetrc: String,
     apt: String,
     git: InheritedEntries,
-    /// Variables of [`SetTo::GoogleFile`] of an earlier environment.
-    google: Vec<&'static str>,
+    /// Files of [`RUN_FILES`] of an earlier environment.
+    run_files: Vec<&'static RunFile>,
     /// Whether AWS's SDKs have a bundle of the user's own.
     has_aws_bundle: bool,
     /// Variables with placeholders of an earlier environment.
@@ -138,7 +148,8 @@ impl EnvironmentFacts {
     pub(crate) async fn of(client: &Client, agent: &str) -> Result<Self, Failure> {
         let agent = agent_view(client, agent).await?;
         let (mut hosts, mut git_hosts, mut unusable) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut databases, mut has_google, mut has_ssh_key) = (Vec::new(), false, false);
+        let (mut databases, mut run_files, mut accounts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut has_ssh_key = false;
         for binding in &agent.facts.bindings {
             let at = format!("/api/v1/connections/{}", segment(binding.connection.as_str()));
             let connection: Shown<Connection> = client.get(&at).await?;
@@ -149,7 +160,12 @@ impl EnvironmentFacts {
                     false => databases.push(database),
                 }
             }
-            has_google |= is_google(&connection);
+            let (kind, own) = (connection.facts.kind, &connection.facts.hosts);
+            let before = run_files.len();
+            run_files.extend(RUN_FILES.iter().filter(|file| file.serves(kind, own)));
+            if run_files.len() > before {
+                accounts.extend(connection.facts.account);
+            }
             hosts.extend(connection.facts.hosts);
             git_hosts.extend(connection.facts.git_hosts);
             // Of a key by reference, nothing else is known until it is fetched.
@@ -166,10 +182,19 @@ impl EnvironmentFacts {
             databases,
             database_listeners,
             git_hosts,
-            has_google,
+            run_files: RUN_FILES.iter().filter(|file| run_files.contains(file)).collect(),
+            has_every_run_file: false,
+            accounts,
+            run_key: OnceLock::new(),
             has_ssh_key,
             unusable,
         })
+    }
+
+    /// The files are those of other agents too: they name no account. In containers, agents may have the same volume.
+    pub(crate) fn share_files(&mut self, with_containers: bool) {
+        self.accounts.clear();
+        self.has_every_run_file = with_containers;
     }
 
     /// The environment of a client that has the files at `paths`.
@@ -185,15 +210,11 @@ impl EnvironmentFacts {
         };
         let url = format!("{scheme}://{}:{token}@{place}", self.agent.name);
         let no_proxy = no_proxy::cleaned(&inherited.no_proxy, &self.hosts);
-        let is_wanted = |set_to: SetTo| match set_to {
-            SetTo::BundleForOwn => inherited.has_aws_bundle,
-            SetTo::GoogleFile(_) => self.has_google,
-            _ => true,
-        };
+        let is_wanted = |set_to: SetTo| set_to != SetTo::BundleForOwn || inherited.has_aws_bundle;
         let value = |set_to: SetTo| match set_to {
             SetTo::Proxy => url.clone(),
             SetTo::NoProxy => no_proxy.clone(),
-            SetTo::File(name) | SetTo::GoogleFile(name) => paths.file(name),
+            SetTo::File(name) => paths.file(name),
             SetTo::BundleForOwn => paths.file(BUNDLE),
             SetTo::Text(text) => text.to_owned(),
             SetTo::Java => {
@@ -211,13 +232,17 @@ impl EnvironmentFacts {
         let names = placeholders.names(&inherited.placeholders);
         let is_set = |name: &&String| placeholders.variables.contains_key(*name);
         let unset = inherited.placeholders.iter().filter(|name| !is_set(name)).cloned();
-        let google = inherited.google.iter().filter(|_| !self.has_google).map(ToString::to_string);
+        let earlier = inherited.run_files.iter().filter(|file| !self.run_files.contains(file));
+        let earlier = earlier.map(|file| file.variable.clone());
         let outer = inherited.outer.iter().map(ToString::to_string);
-        let removed = unset.chain(google).chain(outer).collect();
+        let removed = unset.chain(earlier).chain(outer).collect();
         let ours = TABLE.iter().filter(|variable| is_wanted(variable.set_to));
         let ours = ours.map(|variable| (variable.name.to_owned(), value(variable.set_to)));
+        let of_files = self.run_files.iter();
+        let of_files = of_files.map(|it| (it.variable.clone(), paths.file(&it.file)));
         let mut made = AgentEnvironment {
             variables: ours
+                .chain(of_files)
                 .chain(git::variables(&self.git_hosts, &inherited.git))
                 .chain(placeholders.variables)
                 .chain(names)
@@ -243,15 +268,21 @@ impl EnvironmentFacts {
             wgetrc: &inherited.wgetrc,
             apt: &inherited.apt,
         };
-        EnvironmentFiles::new(paths, sources)
+        let is_written =
+            |file: &&'static RunFile| self.has_every_run_file || self.run_files.contains(file);
+        let mut files = EnvironmentFiles::new(paths, sources);
+        files.all.extend(RUN_FILES.iter().filter(is_written).map(|file| {
+            let key = || self.run_key.get_or_init(new_key).clone();
+            (file.file.as_str(), file.content(&self.accounts, key).into_bytes())
+        }));
+        files
     }
 }
 
-/// Whether it is an account for Google's APIs, other than a key of one API.
-fn is_google(connection: &Shown<Connection>) -> bool {
-    let facts = &connection.facts;
-    let has_tokens = matches!(facts.kind, Some(AuthKind::Oauth2 | AuthKind::ServiceAccount));
-    has_tokens && facts.hosts.iter().any(|host| host.ends_with(".googleapis.com"))
+/// A new RSA key in PEM.
+fn new_key() -> String {
+    let key = KeyPair::generate_for(&PKCS_RSA_SHA256);
+    key.expect("this backend generates RSA keys").serialize_pem()
 }
 
 impl Inherited {
@@ -282,13 +313,10 @@ impl Inherited {
         // The files of an earlier environment have one directory, which may be gone.
         let ca = path("NODE_EXTRA_CA_CERTS");
         let earlier = ca.as_deref().and_then(Path::parent).map(Paths::new);
-        let is_earlier = |variable: &&EnvironmentVariable| match variable.set_to {
-            SetTo::GoogleFile(file) => {
-                earlier.as_ref().is_some_and(|paths| paths.file(file) == text(variable.name))
-            }
-            _ => false,
+        let is_earlier = |file: &&RunFile| {
+            earlier.as_ref().is_some_and(|it| it.file(&file.file) == text(&file.variable))
         };
-        let google = TABLE.iter().filter(is_earlier).map(|variable| variable.name).collect();
+        let run_files = RUN_FILES.iter().filter(is_earlier).collect();
         let shim = earlier.as_ref().map_or_else(String::new, require);
         let directory = earlier.map_or_else(String::new, |paths| paths.directory());
         Self {
@@ -300,7 +328,7 @@ impl Inherited {
             php: without_directory(&text("PHP_INI_SCAN_DIR"), &directory),
             python: without_directory(&text("PYTHONPATH"), &directory),
             git: InheritedEntries::of(&text),
-            google,
+            run_files,
             has_aws_bundle: variable("AWS_CA_BUNDLE").is_some()
                 || aws.lines().any(|line| line.trim_start().starts_with("ca_bundle")),
             placeholders: placeholders::inherited(&text),
@@ -404,7 +432,10 @@ pub(super) mod tests {
             databases: Vec::new(),
             database_listeners: Vec::new(),
             git_hosts,
-            has_google: false,
+            run_files: Vec::new(),
+            has_every_run_file: false,
+            accounts: Vec::new(),
+            run_key: OnceLock::new(),
             has_ssh_key: false,
             unusable: Vec::new(),
         }
@@ -552,7 +583,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn only_an_agent_with_a_google_account_gets_googles_files() {
+    fn only_an_agent_with_a_google_account_gets_googles_files_and_nested_ones_lose_them() {
         const NAMES: [&str; 2] =
             ["CLOUDSDK_AUTH_ACCESS_TOKEN_FILE", "GOOGLE_APPLICATION_CREDENTIALS"];
         let of_user = [(NAMES[1].to_owned(), "/home/ada/key.json".to_owned())];
@@ -561,10 +592,23 @@ pub(super) mod tests {
         let made = without.environment(at("h:1"), &paths, &inherited(&shell));
         assert!(NAMES.iter().all(|name| !made.by_name().contains_key(name)));
         assert!(made.removed.is_empty(), "the user's own file stays: {:?}", made.removed);
-        let with = EnvironmentFacts { has_google: true, ..facts() };
+        let of_google = |made: &AgentEnvironment| {
+            made.files.all.iter().filter(|(name, _)| name.starts_with('g')).count()
+        };
+        assert_eq!(of_google(&made), 0);
+        let robot = "robot@acme.iam.gserviceaccount.com";
+        let mut shared = EnvironmentFacts { accounts: vec![robot.to_owned()], ..facts() };
+        shared.share_files(true);
+        let made = shared.environment(at("h:1"), &paths, &inherited(&shell));
+        assert_eq!((of_google(&made), made.by_name().contains_key(NAMES[1])), (2, false));
+        let file = made.files.all.iter().find(|(name, _)| *name == "google.json").unwrap();
+        let file: serde_json::Value = serde_json::from_slice(&file.1).unwrap();
+        assert!(file["project_id"].is_null() && file["private_key"].is_string(), "{file}");
+        let with = EnvironmentFacts { run_files: RUN_FILES.iter().collect(), ..facts() };
         let made = with.environment(at("h:1"), &paths, &inherited(&shell));
         let found = NAMES.map(|name| made.by_name()[name].to_owned());
         assert_eq!(found, ["/data/run/7/gcloud-token", "/data/run/7/google.json"]);
+        assert_eq!(of_google(&made), 2);
         shell.extend(made.variables);
         let nested = without.environment(at("h:1"), &Paths::new("/f"), &inherited(&shell));
         assert_eq!(nested.removed, NAMES, "files of the outer agent");

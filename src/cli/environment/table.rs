@@ -1,7 +1,8 @@
 //! The table of environment variables that make clients use the gateway. `keyward run` and `keyward env`
-//! set these variables, those of `git.rs`, the placeholders and [`PLACEHOLDERS`], and no others.
+//! set these variables, those of [`RUN_FILES`] and `git.rs`, the placeholders and [`PLACEHOLDERS`], and no others.
 
-use super::files::{APT_CONF, BUNDLE, CA, GCLOUD, GOOGLE, NODE_SHIM, WGETRC};
+use super::files::{APT_CONF, BUNDLE, CA, NODE_SHIM, WGETRC};
+use keyward_rules::provider::run_files::RUN_FILES;
 
 /// The variable that names those with placeholders. The next environment in the same shell removes those that it does not
 /// set.
@@ -18,8 +19,6 @@ pub(crate) enum SetTo {
     File(&'static str),
     /// The path of the bundle, only where the user has a bundle of their own for these clients. Without one they use that of other variables.
     BundleForOwn,
-    /// The path of this file, only for an agent with a Google account.
-    GoogleFile(&'static str),
     Text(&'static str),
     /// Options of Java, after those that are there.
     Java,
@@ -76,8 +75,10 @@ pub(crate) const TABLE: &[EnvironmentVariable] = &[
     variable("wss_proxy", SetTo::Proxy, "the same"),
     variable("WS_PROXY", SetTo::Proxy, "the same for ws:// URLs"),
     variable("ws_proxy", SetTo::Proxy, "the same"),
+    variable("grpc_proxy", SetTo::Proxy, "gRPC: a value of the user's own would win"),
     variable("NO_PROXY", SetTo::NoProxy, "an inherited entry could lead past the gateway"),
     variable("no_proxy", SetTo::NoProxy, "the same"),
+    variable("no_grpc_proxy", SetTo::NoProxy, "the same, for gRPC"),
     variable("SSL_CERT_FILE", SetTo::File(BUNDLE), "OpenSSL, Python, Go, rustls with native roots"),
     variable("REQUESTS_CA_BUNDLE", SetTo::File(BUNDLE), "requests and what is built on it"),
     variable("CURL_CA_BUNDLE", SetTo::File(BUNDLE), "curl"),
@@ -124,16 +125,6 @@ pub(crate) const TABLE: &[EnvironmentVariable] = &[
     variable("GLOBAL_AGENT_HTTPS_PROXY", SetTo::Proxy, "global-agent"),
     variable("GLOBAL_AGENT_HTTP_PROXY", SetTo::Proxy, "global-agent"),
     variable("CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", SetTo::File(BUNDLE), "gcloud"),
-    variable(
-        "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE",
-        SetTo::GoogleFile(GCLOUD),
-        "gcloud reads no placeholder elsewhere",
-    ),
-    variable(
-        "GOOGLE_APPLICATION_CREDENTIALS",
-        SetTo::GoogleFile(GOOGLE),
-        "Google's libraries and Terraform look for credentials themselves",
-    ),
     variable("NIX_SSL_CERT_FILE", SetTo::File(BUNDLE), "nix"),
     variable("SYSTEM_CERTIFICATE_PATH", SetTo::File(BUNDLE), "Haskell's TLS reads no other"),
     variable("BUNDLE_SSL_CA_CERT", SetTo::File(BUNDLE), "bundler"),
@@ -158,7 +149,9 @@ pub(crate) fn why(name: &str) -> Option<&'static str> {
     if name == PLACEHOLDERS {
         return Some("the next environment in the same shell removes these");
     }
-    TABLE.iter().find(|variable| variable.name == name).map(|variable| variable.why)
+    let of_file = RUN_FILES.iter().find(|file| file.variable == name);
+    let of_table = TABLE.iter().find(|variable| variable.name == name);
+    of_table.map(|variable| variable.why).or(of_file.map(|file| file.why.as_str()))
 }
 
 #[cfg(test)]
@@ -171,6 +164,7 @@ mod tests {
     fn no_variable_is_named_twice_and_each_has_a_reason() {
         let names: BTreeSet<_> = TABLE.iter().map(|variable| variable.name).collect();
         assert_eq!(names.len(), TABLE.len());
+        assert!(RUN_FILES.iter().all(|file| !names.contains(file.variable.as_str())));
         assert!(TABLE.iter().all(|variable| !variable.why.is_empty()));
     }
 

@@ -27,6 +27,7 @@ pub(crate) fn environment(variable: impl Fn(&str) -> Option<OsString>) -> AgentE
     }
     variables.extend(git::variables(&[], &inherited.git));
     removed.extend(outer::variables(|name| Some(text(name))).iter().map(ToString::to_string));
+    removed.extend(inherited.run_files.iter().map(|file| file.variable.clone()));
     removed.extend(inherited.placeholders);
     removed.extend(variable(PLACEHOLDERS).map(|_| PLACEHOLDERS.to_owned()));
     let files = EnvironmentFiles { all: Vec::new() };
@@ -38,7 +39,7 @@ fn left(set_to: SetTo, now: &str, earlier: &Paths, inherited: &Inherited) -> Str
     let is_ours = match set_to {
         SetTo::Proxy => now.contains(TOKEN_PREFIX),
         SetTo::NoProxy => now == no_proxy::cleaned("", &[]),
-        SetTo::File(name) | SetTo::GoogleFile(name) => now == earlier.file(name),
+        SetTo::File(name) => now == earlier.file(name),
         SetTo::BundleForOwn => now == earlier.file(BUNDLE),
         SetTo::Text(text) => now == text,
         SetTo::Java => return without_settings(now, &java("", "")),

@@ -13,6 +13,7 @@ use super::{dotenv, logins, tool_files, vaults};
 use crate::cli::connect::tools::Tool;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::files::read_text;
+use keyward_rules::inject::placeholder;
 
 /// Longest file that is read.
 const FILE_MIB_MAX: u64 = 1;
@@ -224,6 +225,10 @@ fn service_account(file: &str, text: Zeroizing<String>, row: &PlaceRow) -> Sourc
     let document: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
     let mut found = SourceContent::default();
     match document["type"].as_str() {
+        _ if text.contains(placeholder::OF_ANY_CONNECTION) => found.unusable.push((
+            file.to_owned(),
+            "a file that Keyward made for a program: no service knows its key".to_owned(),
+        )),
         Some("service_account") => found.candidates.push(ImportCandidate {
             provider: Some(provider),
             ..ImportCandidate::of(file.to_owned(), name, &text)
@@ -324,6 +329,7 @@ fn pip(file: &str, text: &str) -> SourceContent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keyward_rules::provider::run_files::RUN_FILES;
 
     fn shown(read: &SourceContent) -> Vec<String> {
         let each = read.candidates.iter().map(|it| {
@@ -379,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gcloud_login_of_a_person_is_not_imported() {
+    fn neither_a_gcloud_login_of_a_person_nor_a_file_of_ours_is_imported() {
         let row = rows().find(|row| row.format == "service_account").unwrap();
         let text = r#"{"type":"authorized_user","refresh_token":"canary"}"#.to_owned();
         let found = service_account("g", Zeroizing::new(text), &row);
@@ -387,5 +393,10 @@ mod tests {
         assert!(!found.unusable[0].1.contains("canary"));
         let text = r#"{"type":"service_account","private_key":"k"}"#.to_owned();
         assert_eq!(service_account("g", Zeroizing::new(text), &row).candidates.len(), 1);
+        let ours = RUN_FILES.iter().map(|file| file.content(&[], || "k".to_owned()));
+        for text in ours {
+            let found = service_account("g", Zeroizing::new(text), &row);
+            assert!(found.candidates.is_empty() && found.unusable[0].1.contains("Keyward"));
+        }
     }
 }

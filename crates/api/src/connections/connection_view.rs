@@ -14,7 +14,8 @@ use keyward_state::directory::{
     ConnectionRecord, ConnectionState, Remedies, RemedyCause, ReplacementDue, ReplacementReason,
 };
 
-/// The view with data from the vault: the state of the token, scopes, references, the SSH key and the file.
+/// The view with data from the vault: the state of the token, scopes, references, the file, and what keys of service
+/// accounts and SSH are.
 pub(crate) async fn whole_view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connection> {
     let vault = &admin.deps().vault;
     let token = vault.refresh().status(connection).await;
@@ -29,6 +30,9 @@ pub(crate) async fn whole_view(admin: &Admin, connection: &ConnectionRecord) -> 
     view.facts.fetch_failing = references.failing;
     view.facts.ssh_key = ssh_key(admin, connection).await;
     view.facts.file = ConnectionFile::of(admin, connection).await.map(ConnectionFile::shown);
+    if view.facts.kind == Some(AuthKind::ServiceAccount) && view.facts.account.is_none() {
+        view.facts.account = vault.grants().account(connection).await;
+    }
     view.facts.last_used = admin.deps().metrics.usage.last_used(&connection.id);
     view
 }

@@ -2,14 +2,18 @@
 //!
 //! Of a push by git, the list of references is read and kept; the pack after it passes as it comes.
 //!
-//! Some libraries request a token (RFC 6749 §6) with the placeholder of the credentials file that the environment of
-//! `keyward run` and `keyward env` has. Keyward answers them itself: no upstream knows the placeholder.
+//! Some libraries request a token with the placeholder of the credentials file that the environment of `keyward run` and
+//! `keyward env` has: as a refresh token (RFC 6749 §6), or as the issuer of an assertion (RFC 7523 §2.1). Keyward answers them
+//! itself: no upstream knows the placeholder.
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::{BufMut, Bytes};
 use http::{Method, header};
 use http_body_util::BodyExt;
+use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::held_body::{self, hold, owned};
@@ -125,12 +129,32 @@ pub fn may_request_token(inbound: &Inbound) -> bool {
 /// [`Refusal::PlaceholderToken`] if it has the placeholder, and as [`held_body::hold`].
 pub async fn check_token_request(gateway: &Gateway, inbound: &mut Inbound) -> Result<(), Refusal> {
     let body = held_body::hold(gateway, inbound).await?;
-    // Of unreserved characters, so that it is the same in every encoding of a form.
-    let mut pairs = body.split(|byte| *byte == b'&');
-    let is_placeholder = pairs
-        .any(|pair| pair.strip_prefix(b"refresh_token=") == Some(OF_ANY_CONNECTION.as_bytes()));
-    match is_placeholder {
+    match has_placeholder(&body) {
         true => Err(Refusal::PlaceholderToken),
         false => Ok(()),
     }
+}
+
+/// Both values have only unreserved characters, so that they are the same in every encoding of a form.
+fn has_placeholder(form: &[u8]) -> bool {
+    form.split(|byte| *byte == b'&').any(|pair| {
+        pair.strip_prefix(b"refresh_token=") == Some(OF_ANY_CONNECTION.as_bytes())
+            || pair.strip_prefix(b"assertion=").and_then(issuer).is_some_and(|name| {
+                // An address, whose domain says nothing.
+                name.split('@').next() == Some(OF_ANY_CONNECTION)
+            })
+    })
+}
+
+/// The claim of an assertion that is read.
+#[derive(Deserialize)]
+struct IssuerClaim {
+    iss: String,
+}
+
+/// Who signed an assertion, as it says. Nothing is verified: the answer has nothing but the placeholder.
+fn issuer(assertion: &[u8]) -> Option<String> {
+    let claims = assertion.split(|byte| *byte == b'.').nth(1)?;
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?;
+    serde_json::from_slice::<IssuerClaim>(&claims).ok().map(|claims| claims.iss)
 }

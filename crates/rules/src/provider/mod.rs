@@ -10,7 +10,7 @@
 //! | all providers | `catalogue`, `built_in`, `built_in_catalogue`, `configured` |
 //!
 //! `checked.rs` has own providers whose text was checked before. `pasted.rs` recognises wrongly pasted secrets.
-//! `error_codes.rs` says who must act after an error code; `error_notes.rs` explains codes of services. `changes.rs` says which changes of an own provider are safe while connections use it. `document.rs` and `decode.rs`
+//! `error_codes.rs` says who must act after an error code; `error_notes.rs` explains codes of services. `changes.rs` says which changes of an own provider are safe while connections use it. `run_files.rs` has the files of a program's environment. `document.rs` and `decode.rs`
 //! read YAML with positions, also for the configuration.
 
 pub mod actions;
@@ -49,6 +49,7 @@ pub mod pasted;
 mod placing;
 mod postgres_url;
 mod revocation;
+pub mod run_files;
 pub mod schema;
 pub mod scope_words;
 pub mod session;

@@ -434,6 +434,12 @@ impl Grant {
         self.fields().get(field)
     }
 
+    /// The address of the account that a service account's key acts as.
+    pub fn account(&self) -> Option<String> {
+        let mut names = ["subject", "impersonate", "client_email"].into_iter();
+        names.find_map(|name| self.value(name))?.expose_text().map(str::to_owned)
+    }
+
     fn fields(&self) -> &BTreeMap<String, Secret> {
         match self {
             Self::ApiKey(fields)

@@ -281,6 +281,12 @@ impl Grants {
         Ok(self.stored(connection).await?.grant(&self.context, connection)?.shown_fields(auth))
     }
 
+    /// The account that a service account's key acts as, if it can be read.
+    pub async fn account(&self, connection: &ConnectionRecord) -> Option<String> {
+        let stored = self.stored_if_any(connection).await.ok()??;
+        stored.grant(&self.context, connection).ok()?.account()
+    }
+
     /// The stored grant of a connection, while its token is valid.
     ///
     /// # Errors
