@@ -131,6 +131,10 @@ impl DirectoryWriter {
             let rows = changed.map(|(at, version)| (at.clone(), version)).collect();
             self.add_uncertain_change(UncertainChange { rows, events });
         }
+        if error.is_conflict() {
+            // What it met may be a change in doubt that can be read by now.
+            self.resolve_uncertain_changes().await;
+        }
         let mut refusals = refusals.into_iter();
         let refusal = refusals.find(|(at, _)| error.is_conflict_of(at.table, &at.key()));
         Err(refusal.map_or(error, |(_, refusal)| refusal))
