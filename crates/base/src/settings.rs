@@ -213,9 +213,8 @@ impl Settings {
         match name {
             "read_only" => protocol.is_some(),
             "statement_timeout" => has(DatabaseProtocol::has_statement_timeout),
-            "statements" | "tables" | "functions" | "audit_statements" => {
-                has(DatabaseProtocol::has_statements)
-            }
+            "statements" | "tables" | "functions" => has(DatabaseProtocol::has_statement_rules),
+            "audit_statements" => has(DatabaseProtocol::has_statements),
             "role" => has(DatabaseProtocol::has_role),
             "rows_max" | "bytes_max" => has(DatabaseProtocol::has_answer_limits),
             _ => protocol.is_none(),
