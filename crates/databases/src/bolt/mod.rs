@@ -12,6 +12,8 @@ mod hostile;
 mod login;
 mod messages;
 mod packstream;
+#[cfg(test)]
+mod session_tests;
 mod statements;
 pub mod test;
 
