@@ -149,12 +149,12 @@ impl BoltFilter {
         let (tag::RUN, 3, mut fields) = messages::parts(&message)? else {
             return Err(BoltFormatError::TooLong);
         };
-        if self.is_logged_off {
-            return Err(BoltFormatError::Order);
-        }
         self.reading = MessageReading::Dropped;
         if self.has_failed {
             return self.ignore();
+        }
+        if self.is_logged_off {
+            return Err(BoltFormatError::Order);
         }
         let statement = match fields.text() {
             Ok(statement) => statement,
@@ -194,12 +194,11 @@ impl BoltFilter {
     /// Decides about a message that has come as a whole.
     fn whole(&mut self, message: &[u8], checked: &mut BytesMut) -> Result<(), BoltFormatError> {
         let (tag, count, mut fields) = messages::parts(message)?;
-        let is_permitted_off = matches!(tag, tag::LOGON | tag::RESET | tag::GOODBYE);
-        if self.is_logged_off && !is_permitted_off {
-            return Err(BoltFormatError::Order);
-        }
         if self.has_failed && !matches!(tag, tag::RESET | tag::GOODBYE) {
             return self.ignore();
+        }
+        if self.is_logged_off && !matches!(tag, tag::LOGON | tag::RESET | tag::GOODBYE) {
+            return Err(BoltFormatError::Order);
         }
         match (tag, count) {
             (tag::RUN, 3) => self.run(fields, checked),
@@ -307,11 +306,12 @@ impl BoltFilter {
         fields.end()?;
         let is_same = self.access.login.as_ref().is_none_or(|own| own.is_same(&login));
         self.is_logged_off = !is_same;
+        self.has_failed = !is_same;
         let answer = match is_same {
             true => messages::success(),
             false => messages::failure(self.access.version, UNAUTHORIZED, OTHER_LOGIN),
         };
-        self.awaited.add(Awaited::Own { answer, fails: false })
+        self.awaited.add(Awaited::Own { answer, fails: !is_same })
     }
 
     /// Why a statement is refused. It is recorded, if statements are.

@@ -146,7 +146,7 @@ fn a_malformed_message_or_one_out_of_order_ends_the_session() {
         [empty(tag::LOGOFF), run("RETURN 1")].concat(),
         [empty(tag::LOGOFF), empty(tag::LOGOFF)].concat(),
         [empty(tag::LOGOFF), logon("main", "kwa_t"), logon("main", "kwa_t")].concat(),
-        [empty(tag::LOGOFF), logon("main", "kwa_x"), run("RETURN 1")].concat(),
+        [empty(tag::LOGOFF), logon("main", "kwa_x"), empty(tag::RESET), run("RETURN 1")].concat(),
     ] {
         for piece in [1000, bytes.len()] {
             let sent = [&bytes[..], &good].concat();
@@ -247,16 +247,20 @@ fn a_login_within_a_session_is_answered_here() {
     let sent = [
         empty(tag::LOGOFF),
         logon("main", "kwa_other"),
+        run("RETURN 2"),
+        empty(tag::RESET),
         logon("other", "kwa_t"),
+        empty(tag::RESET),
         logon("main", "kwa_t"),
         run("RETURN 1"),
     ];
     let (fed, got) = filtered.feed(&sent.concat(), 1000);
-    assert_eq!((fed, payloads(&got)), (Ok(()), payloads(&run("RETURN 1"))));
-    let answered = payloads(&filtered.answered(&messages::success()));
+    let expected = [empty(tag::RESET), empty(tag::RESET), run("RETURN 1")].concat();
+    assert_eq!((fed, payloads(&got)), (Ok(()), payloads(&expected)));
+    let answered = payloads(&filtered.answered(&messages::success().repeat(3)));
     let tags: Vec<u8> = answered.iter().map(|message| message[1]).collect();
     let (yes, no) = (tag::SUCCESS, tag::FAILURE);
-    assert_eq!(tags, [yes, no, no, yes, yes]);
+    assert_eq!(tags, [yes, no, tag::IGNORED, yes, no, yes, yes, yes]);
 }
 
 /// A table of routes as a cluster answers it.
