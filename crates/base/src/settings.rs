@@ -115,7 +115,7 @@ section! {
         #[option("bytes-max", "N", "bytes of one answer, at most", under "Settings of databases")]
         #[serde(deserialize_with = "databases::bytes_max", skip_serializing_if = "Option::is_none")]
         pub bytes_max: Option<u64>,
-        /// PostgreSQL and MySQL: each statement is written to the audit log, with `?` for its literals.
+        /// PostgreSQL, MySQL and Bolt: each statement is written to the audit log, with `?` for its literals.
         #[key("`true` or `false`")]
         #[option("audit-statements", "BOOL", "record statements in the audit log, without their literals", under "Settings of databases")]
         #[serde(skip_serializing_if = "Option::is_none")]
