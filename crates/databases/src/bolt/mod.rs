@@ -52,6 +52,7 @@ const GOODBYE: &[u8] = &[0, 2, 0xb0, messages::tag::GOODBYE, 0, 0];
 
 /// A message that is malformed.
 const INVALID: &str = "Neo.ClientError.Request.Invalid";
+const MALFORMED: &str = "keyward: a message is malformed, or not permitted in this place";
 
 /// The login has ended: drivers open another session, and show why that is refused.
 const LOGIN_ENDED: &str = "Neo.ClientError.Security.AuthorizationExpired";
@@ -174,10 +175,14 @@ impl Greeting for BoltClient {
         let end = exchange.splice(agents, upstream, || awaited.is_idle()).await;
         agent_ended.note(&mut exchange, end);
         let is_whole = whole.are_whole();
-        if malformed.load(Relaxed) {
-            exchange.refused_by_protocol(Code::BadRequest);
-        }
-        if let Some(last) = last_message(version, end).filter(|_| is_whole) {
+        let last = match malformed.load(Relaxed) {
+            true => {
+                exchange.refused_by_protocol(Code::BadRequest);
+                Some(messages::failure(version, INVALID, MALFORMED))
+            }
+            false => last_message(version, end),
+        };
+        if let Some(last) = last.filter(|_| is_whole) {
             send_last(&mut stream, &last).await;
         }
     }

@@ -94,8 +94,8 @@ fn every(tokens: &[Lexed]) -> Result<(), Reason> {
 
 fn is_refused_call(tokens: &[Lexed]) -> bool {
     let Some((call, after)) = tokens.split_first() else { return false };
-    let name = procedure(after).filter(|_| call.bare_word() == Some("call"));
-    name.is_some_and(|name| named("refused").any(|space| name.starts_with(space)))
+    let is_refused = |name: String| named("refused").any(|space| name.starts_with(space));
+    call.bare_word() == Some("call") && procedure(after).is_some_and(is_refused)
 }
 
 /// Whether the tokens begin with these words.
@@ -166,8 +166,8 @@ fn name_before(tokens: &[Lexed], end: usize) -> Option<(usize, String)> {
 fn function_reads(tokens: &[Lexed], at: usize) -> Result<(), Reason> {
     let Some((begin, name)) = name_before(tokens, at) else { return Ok(()) };
     let is_bare = begin + 1 == at && tokens[begin].bare_word().is_some();
-    let before = begin.checked_sub(1).map(|before| &tokens[before]);
-    let is_procedure = before.is_some_and(|before| before.bare_word() == Some("call"));
+    let is_call = |at: usize| tokens[at].bare_word() == Some("call") && begins(tokens, at);
+    let is_procedure = begin.checked_sub(1).is_some_and(is_call);
     if is_procedure || is_bare && is_named("keyword", &name) || is_named("function", &name) {
         return Ok(());
     }
