@@ -56,14 +56,34 @@ async fn serve(versions: &str, interpreter: &str, script: &str, driver: &str, sa
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_driver_of_python_uses_a_graph() {
-    let says = ["versions: (5, 8) (5, 8)", "other: Neo.ClientError.Security.Unauthorized"];
+    let says = ["versions: (5, 8) (5, 8)"];
     serve(ALL, "real-venv/bin/python", "bolt/session.py", "", &says).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_driver_of_node_uses_a_graph() {
+async fn another_login_within_a_session_is_refused_and_the_same_one_is_not_sent_on() {
+    let stage = Stage::new().await;
+    let ask = |token: &str| {
+        format!(
+            "driver.verify_connectivity() or \
+             driver.session(auth=('main', '{token}')).run('RETURN 1 AS x').single()[0]"
+        )
+    };
+    let other = stage.says("ci", "main", &ask("kwa_other")).await;
+    assert!(other.contains("Neo.ClientError.Security.Unauthorized"), "{other}");
+    let same = stage.says("ci", "main", &ask(stage.lab.token("ci"))).await;
+    assert_eq!(same, "1");
+    let received = stage.server.received();
+    assert!(received.iter().all(|message| message["name"] != "LOGOFF"), "{received:?}");
+    stage.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_drivers_of_node_use_a_graph() {
     let node = "real-node/node_modules/node24/bin/node";
-    serve(ALL, node, "bolt/session.mjs", "neo4j-driver", &[]).await;
+    for driver in ["neo4j-driver", "neo4j-driver-5"] {
+        serve(ALL, node, "bolt/session.mjs", driver, &[]).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

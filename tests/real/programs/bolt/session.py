@@ -3,7 +3,7 @@
 import os
 
 from neo4j import READ_ACCESS, GraphDatabase, basic_auth
-from neo4j.exceptions import AuthError, ClientError, Neo4jError
+from neo4j.exceptions import AuthError, ClientError
 
 URI, NAME = os.environ["NEO4J_URI"], os.environ["NEO4J_USERNAME"]
 AUTH = basic_auth(NAME, os.environ["NEO4J_PASSWORD"])
@@ -45,15 +45,6 @@ def use(uri):
 
 
 print("versions:", use(URI), use(URI.replace("bolt://", "neo4j://")))
-with GraphDatabase.driver(URI, auth=AUTH) as driver:
-    # Another login on an open stream is the same one, or none.
-    if driver.supports_session_auth():
-        with driver.session(auth=basic_auth(NAME, "kwa_other")) as session:
-            try:
-                session.run("RETURN 1 AS x").consume()
-                raise SystemExit("another login")
-            except Neo4jError as error:
-                print("other:", error.code)
 try:
     with GraphDatabase.driver(URI, auth=basic_auth(NAME, "kwa_wrong")) as driver:
         driver.verify_connectivity()
