@@ -1,6 +1,6 @@
-//! Answers of the server on their way to the agent, each to a message that was passed on, and Keyward's own between them.
-//! [`AwaitedAnswers`] are the messages that wait for one. [`AnswerFilter`] passes answers as they are, and only changes tables of
-//! routes. [`WholeMessages`] tracks what the agent has got, so that a last message can be added.
+//! Answers of the server on their way to the agent, each to a message that was passed on, and Keyward's own between
+//! them. [`AwaitedAnswers`] are the messages that wait for one. [`AnswerFilter`] passes answers as they are, and only
+//! changes tables of routes. [`WholeMessages`] tracks what the agent has got, so that a last message can be added.
 
 use std::collections::VecDeque;
 use std::io;

@@ -1,6 +1,6 @@
-//! The lexer of Cypher, as far as names and clauses need it. A text that servers may read otherwise has no tokens: one with `\u`
-//! escapes, which some versions resolve before they look for strings, with letters that fold to ASCII, or with blanks that are none
-//! of ASCII. <https://neo4j.com/docs/cypher-manual/current/syntax/parsing/>
+//! The lexer of Cypher, as far as names and clauses need it. A text that servers may read otherwise has no tokens: one
+//! with `\u` escapes, which some versions resolve before they look for strings, with letters that fold to ASCII, or
+//! with blanks that are none of ASCII. <https://neo4j.com/docs/cypher-manual/current/syntax/parsing/>
 
 use crate::sql::{Cursor, Lexed, SqlToken};
 

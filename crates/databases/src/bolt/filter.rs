@@ -1,6 +1,6 @@
-//! [`BoltFilter`] reads an agent's messages. Only heads are decoded: the statement, and what follows its parameters. What is
-//! refused is not sent to the server: Keyward answers it, and what follows it, until the agent resets the session, as a server
-//! does after a failure.
+//! [`BoltFilter`] reads an agent's messages. Only heads are decoded: the statement, and what follows its parameters.
+//! What is refused is not sent to the server: Keyward answers it, and what follows it, until the agent resets the
+//! session, as a server does after a failure.
 
 use std::io;
 use std::mem;

@@ -1,5 +1,5 @@
-//! Reads the first messages of a client: `HELLO`, and since version 5.1 `LOGON`, with `basic` or `bearer`. Nothing else is accepted
-//! before.
+//! Reads the first messages of a client: `HELLO`, and since version 5.1 `LOGON`, with `basic` or `bearer`. Nothing else
+//! is accepted before.
 
 use subtle::ConstantTimeEq;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};

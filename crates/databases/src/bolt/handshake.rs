@@ -1,5 +1,5 @@
-//! The versions of Bolt: the choice of one with a client, and the same one with the server. What clients are offered is not newer
-//! than what the servers of a listener speak. <https://neo4j.com/docs/bolt/current/bolt/handshake/>
+//! The versions of Bolt: the choice of one with a client, and the same one with the server. What clients are offered is
+//! not newer than what the servers of a listener speak. <https://neo4j.com/docs/bolt/current/bolt/handshake/>
 
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
@@ -123,4 +123,39 @@ where
     BoltVersion::of_proposal([0, 0, minor, major], newest).ok_or(ServerError::Unsupported {
         method: "a version of Bolt other than 4.4 and 5.0 to 5.8",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_with_another_version_tells_which_one_clients_are_offered_next() {
+        let version = |major, minor| BoltVersion { major, minor };
+        for (wanted, answer, expected, proposes) in [
+            (Some(NEWEST), [0, 0, 8, 5], NEWEST, [[0, 0, 8, 5], [0, 7, 7, 5], [0, 0, 4, 4]]),
+            (Some(NEWEST), [0, 0, 3, 5], version(5, 3), [[0, 0, 8, 5], [0, 7, 7, 5], [0, 0, 4, 4]]),
+            (Some(NEWEST), [0, 0, 4, 4], OLDEST, [[0, 0, 8, 5], [0, 7, 7, 5], [0, 0, 4, 4]]),
+            (Some(OLDEST), [0, 0, 4, 4], OLDEST, [[0, 0, 4, 4], [0; 4], [0; 4]]),
+            (None, [0, 0, 0, 5], version(5, 0), [[0, 0, 8, 5], [0, 7, 7, 5], [0, 0, 4, 4]]),
+        ] {
+            let (mut stream, mut server) = duplex(100);
+            server.write_all(&answer).await.expect("it has room");
+            let found = propose(&mut stream, wanted).await.expect("a version");
+            assert_eq!(found, expected);
+            let mut got = [0; 20];
+            server.read_exact(&mut got).await.expect("it is there");
+            assert_eq!((&got[..4], &got[4..16]), (&MAGIC[..], &proposes.concat()[..]));
+            let offered = OfferedVersion::default();
+            offered.lower(found);
+            offered.lower(NEWEST);
+            assert_eq!(offered.newest(), expected);
+        }
+        // Not a newer one than was proposed.
+        let (mut stream, mut server) = duplex(100);
+        server.write_all(&[0, 0, 8, 5]).await.expect("it has room");
+        assert!(propose(&mut stream, Some(version(5, 3))).await.is_err());
+    }
 }

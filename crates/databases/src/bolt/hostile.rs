@@ -1,5 +1,5 @@
-//! Hostile clients and servers, in process: what is sent before the login, and servers that answer it wrongly. Also the messages
-//! that these tests and those of sessions send.
+//! Hostile clients and servers, in process: what is sent before the login, and servers that answer it wrongly. Also the
+//! messages that these tests and those of sessions send.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 

@@ -1,6 +1,6 @@
-//! The login at a server: the version of the client, `HELLO` with what the client says of itself, and the connection's login by
-//! `basic`, `bearer` or `kerberos`. The password goes over the stream as it is: without TLS only to addresses of the explicit
-//! private list.
+//! The login at a server: the version of the client, `HELLO` with what the client says of itself, and the connection's
+//! login by `basic`, `bearer` or `kerberos`. The password goes over the stream as it is: without TLS only to addresses
+//! of the explicit private list.
 
 use std::io;
 

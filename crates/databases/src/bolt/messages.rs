@@ -1,4 +1,5 @@
-//! Messages of Bolt: their chunks, their tags, and Keyward's own answers. <https://neo4j.com/docs/bolt/current/bolt/message/>
+//! Messages of Bolt: their chunks, their tags, and Keyward's own answers.
+//! <https://neo4j.com/docs/bolt/current/bolt/message/>
 
 use bytes::BufMut;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -173,8 +174,16 @@ pub fn ignored() -> Vec<u8> {
 
 /// The answer to `HELLO` of a client that then logs on: the server is not reached yet.
 pub fn greeted() -> Vec<u8> {
-    let names = [("server", bolt::value("message", "agent")), ("connection_id", "keyward")];
-    sent(&with_field(tag::SUCCESS, &packstream::map_of_texts(&names)))
+    let mut field = Vec::new();
+    put_map(3, &mut field);
+    for (key, value) in [("server", bolt::value("message", "agent")), ("connection_id", "keyward")]
+    {
+        put_text(key, &mut field);
+        put_text(value, &mut field);
+    }
+    put_text("hints", &mut field);
+    put_map(0, &mut field);
+    sent(&with_field(tag::SUCCESS, &field))
 }
 
 /// `FAILURE` as clients of a version read it.

@@ -1,5 +1,5 @@
-//! Bolt, the protocol of Neo4j and of other graph databases, versions 4.4 and 5.0 to 5.8. `serve` agrees on a version with a client
-//! and reads its login; each stage has a file.
+//! Bolt, the protocol of Neo4j and of other graph databases, versions 4.4 and 5.0 to 5.8. `serve` agrees on a version
+//! with a client and reads its login; each stage has a file.
 
 mod answers;
 mod cypher;

@@ -1,5 +1,5 @@
-//! PackStream, as far as the heads of messages need it: finds the end of a value without decoding it, reads texts and maps, and
-//! writes them. <https://neo4j.com/docs/bolt/current/packstream/>
+//! PackStream, as far as the heads of messages need it: finds the end of a value without decoding it, reads texts and
+//! maps, and writes them. <https://neo4j.com/docs/bolt/current/packstream/>
 
 use super::format::BoltFormatError;
 

@@ -1,4 +1,5 @@
-//! Messages of a session, in process: what a filter passes, refuses and answers, and what it does with answers of the server.
+//! Messages of a session, in process: what a filter passes, refuses and answers, and what it does with answers of the
+//! server.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

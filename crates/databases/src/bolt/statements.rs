@@ -1,6 +1,6 @@
-//! Which statements a session may send. All that change or show users of the server are refused in every session. Read-only
-//! sessions refuse clauses that write, commands that are not listed, and calls of functions and procedures that are not listed:
-//! the server's access mode does not hold what those do. The names are data: `names.tsv`.
+//! Which statements a session may send. All that change or show users of the server are refused in every session.
+//! Read-only sessions refuse clauses that write, commands that are not listed, and calls of functions and procedures
+//! that are not listed: the server's access mode does not hold what those do. The names are data: `names.tsv`.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
