@@ -81,8 +81,8 @@ impl BoltLogin {
         format!("{}:{}", target.host(), target.port())
     }
 
-    /// Dials the server and logs in. `agreed`: the client's version, which the session must have. Returns the stream, the
-    /// version, and the server's answer to `HELLO`.
+    /// Dials the server and logs in. `agreed`: the client's version, which the session must have. Returns the stream, and
+    /// the server's answer to `HELLO`.
     ///
     /// # Errors
     /// When the server cannot be reached, does not prove its name, speaks another version, or refuses.
