@@ -95,13 +95,15 @@ fn rates_are_parsed_from_a_count_and_a_unit_of_time() {
 
 #[test]
 fn the_first_setting_without_effect_is_named() {
-    use DatabaseProtocol::{Mysql, Postgres, Redis};
+    use DatabaseProtocol::{Bolt, Mysql, Postgres, Redis};
     for (json, protocol, name) in [
         (r#"{"read_only": true, "timeout": "1s"}"#, Some(Postgres), Some("timeout")),
         (r#"{"read_only": true, "headers": {"x-a": "1"}}"#, Some(Redis), Some("headers")),
         (r#"{"timeout": "1s", "read_only": false}"#, None, Some("read_only")),
         (r#"{"tables": ["a"]}"#, Some(Redis), Some("tables")),
         (r#"{"statements": ["select"], "rows_max": 1}"#, Some(Mysql), Some("rows_max")),
+        (r#"{"audit_statements": true, "functions": ["f"]}"#, Some(Bolt), Some("functions")),
+        (r#"{"read_only": true, "audit_statements": true}"#, Some(Bolt), None),
         (r#"{"statements": ["select"], "rows_max": 1, "role": "r"}"#, Some(Postgres), None),
         (r#"{"timeout": "1s", "headers": {"x-a": "1"}, "retry": {}}"#, None, None),
         ("{}", None, None),
