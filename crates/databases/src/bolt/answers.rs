@@ -88,9 +88,13 @@ impl AwaitedAnswers {
         self.has_transaction.store(has_begun, Relaxed);
     }
 
+    pub fn has_transaction(&self) -> bool {
+        self.has_transaction.load(Relaxed)
+    }
+
     /// Whether nothing waits for an answer, and no transaction is open.
     pub fn is_idle(&self) -> bool {
-        self.queue.lock().is_empty() && !self.has_transaction.load(Relaxed)
+        self.queue.lock().is_empty() && !self.has_transaction()
     }
 
     fn is_table_next(&self) -> bool {

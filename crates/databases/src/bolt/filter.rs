@@ -183,7 +183,8 @@ impl BoltFilter {
                 let extra = fields.map()?;
                 fields.end()?;
                 // Its beginning is at the server, so that the session has to end.
-                let extra = self.access.extra(extra).ok_or(BoltFormatError::Refused)?;
+                let extra = self.access.extra(extra, self.awaited.has_transaction());
+                let extra = extra.ok_or(BoltFormatError::Refused)?;
                 put_message(&extra, checked);
                 self.awaited.add(Awaited::Server)
             }
@@ -252,7 +253,8 @@ impl BoltFilter {
     ) -> Result<(), BoltFormatError> {
         let (statement, parameters, extra) = (fields.text()?, fields.value()?, fields.map()?);
         fields.end()?;
-        let Some(extra) = self.access.extra(extra) else { return self.refuse(OTHER_USER) };
+        let extra = self.access.extra(extra, self.awaited.has_transaction());
+        let Some(extra) = extra else { return self.refuse(OTHER_USER) };
         if let Some(refusal) = self.refusal(statement) {
             return self.refuse(&refusal);
         }
@@ -271,7 +273,9 @@ impl BoltFilter {
     ) -> Result<(), BoltFormatError> {
         let extra = fields.map()?;
         fields.end()?;
-        let Some(extra) = self.access.extra(extra) else { return self.refuse(OTHER_USER) };
+        let Some(extra) = self.access.extra(extra, false) else {
+            return self.refuse(OTHER_USER);
+        };
         put_message(&messages::with_field(tag::BEGIN, &extra), checked);
         self.awaited.set_transaction(true);
         self.awaited.add(Awaited::Server)
@@ -283,13 +287,15 @@ impl BoltFilter {
         mut fields: ValueReader<'_>,
         checked: &mut BytesMut,
     ) -> Result<(), BoltFormatError> {
-        let (mut context, bookmarks, extra) = (fields.map()?, fields.value()?, fields.map()?);
+        let (mut context, bookmarks, mut extra) = (fields.map()?, fields.value()?, fields.map()?);
         fields.end()?;
         if extra.get("imp_user").is_some_and(is_text) {
             return self.refuse(OTHER_USER);
         }
         let known = context.text("address").unwrap_or(&self.access.listener).to_owned();
-        let server = text(&self.access.server);
+        let (server, database) =
+            (text(&self.access.server), self.access.database.as_deref().map(text));
+        add_database(&mut extra, database.as_deref());
         context.remove(&["address"]);
         context.0.push(("address", server.as_slice()));
         let mut message = vec![0xb3, tag::ROUTE];
@@ -337,8 +343,9 @@ impl BoltFilter {
 }
 
 impl BoltAccess {
-    /// The settings of a transaction as the server gets them; `None`: they name another user.
-    fn extra(&self, extra: BoltMap<'_>) -> Option<Vec<u8>> {
+    /// The settings of a transaction as the server gets them; `None`: they name another user. `has_begun`: it has its
+    /// database already.
+    fn extra(&self, extra: BoltMap<'_>, has_begun: bool) -> Option<Vec<u8>> {
         if extra.0.iter().any(|(key, value)| *key == "imp_user" && is_text(value)) {
             return None;
         }
@@ -348,15 +355,22 @@ impl BoltAccess {
             extra.remove(&["mode"]);
             extra.0.push(("mode", reads.as_slice()));
         }
-        if let Some(database) = &database
-            && !extra.get("db").is_some_and(is_text)
-        {
-            extra.remove(&["db"]);
-            extra.0.push(("db", database.as_slice()));
+        if !has_begun {
+            add_database(&mut extra, database.as_deref());
         }
         let mut out = Vec::new();
         extra.write(&mut out);
         Some(out)
+    }
+}
+
+/// Adds the connection's database where the agent names none.
+fn add_database<'a>(extra: &mut BoltMap<'a>, database: Option<&'a [u8]>) {
+    if let Some(database) = database
+        && !extra.get("db").is_some_and(is_text)
+    {
+        extra.remove(&["db"]);
+        extra.0.push(("db", database));
     }
 }
 

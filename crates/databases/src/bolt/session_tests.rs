@@ -24,12 +24,16 @@ struct Filtered {
 
 impl Filtered {
     fn new(read_only: bool, version: BoltVersion) -> Self {
+        Self::at(None, read_only, version)
+    }
+
+    fn at(database: Option<&str>, read_only: bool, version: BoltVersion) -> Self {
         let awaited = Arc::<AwaitedAnswers>::default();
         let token = Some(String::from("kwa_t").into());
         let access = BoltAccess {
             version,
             read_only,
-            database: None,
+            database: database.map(str::to_owned),
             server: "db.test:7687".to_owned(),
             listener: "127.0.0.1:7688".to_owned(),
             login: Some(ClientLogin { user: "main".to_owned(), token }),
@@ -240,6 +244,27 @@ fn the_mode_of_a_read_only_session_is_kept_however_it_is_written() {
             assert_eq!(answered[0][1], tag::FAILURE);
         }
     }
+}
+
+#[test]
+fn the_database_of_the_connection_is_named_where_the_agent_names_none() {
+    let begin = |entries: &[(&str, &str)]| with_map(tag::BEGIN, entries);
+    let null = message(&[0xb1, tag::BEGIN, 0xa1, 0x82, b'd', b'b', 0xc0]);
+    let movies = &[("db", "movies")];
+    for (sent, expected) in [
+        (begin(&[]), begin(movies)),
+        (null, begin(movies)),
+        (begin(&[("db", "other")]), begin(&[("db", "other")])),
+        (run("RETURN 1"), run_with("RETURN 1", movies)),
+        // Within a transaction, which has its database.
+        ([begin(&[]), run("RETURN 1")].concat(), [begin(movies), run("RETURN 1")].concat()),
+    ] {
+        let (fed, got) = Filtered::at(Some("movies"), false, NEWEST).feed(&sent, 1000);
+        assert_eq!((fed, payloads(&got)), (Ok(()), payloads(&expected)));
+    }
+    let route = message(&[0xb3, tag::ROUTE, 0xa0, 0x90, 0xa0]);
+    let (fed, got) = Filtered::at(Some("movies"), false, NEWEST).feed(&route, 1000);
+    assert!(fed.is_ok() && fuzzed::has(&got, "movies"));
 }
 
 #[test]
