@@ -289,7 +289,7 @@ impl BoltFilter {
     ) -> Result<(), BoltFormatError> {
         let (mut context, bookmarks, mut extra) = (fields.map()?, fields.value()?, fields.map()?);
         fields.end()?;
-        if extra.get("imp_user").is_some_and(is_text) {
+        if names_user(&extra) {
             return self.refuse(OTHER_USER);
         }
         let known = context.text("address").unwrap_or(&self.access.listener).to_owned();
@@ -346,7 +346,7 @@ impl BoltAccess {
     /// The settings of a transaction as the server gets them; `None`: they name another user. `has_begun`: it has its
     /// database already.
     fn extra(&self, extra: BoltMap<'_>, has_begun: bool) -> Option<Vec<u8>> {
-        if extra.0.iter().any(|(key, value)| *key == "imp_user" && is_text(value)) {
+        if names_user(&extra) {
             return None;
         }
         let (reads, database) = (text("r"), self.database.as_deref().map(text));
@@ -362,6 +362,11 @@ impl BoltAccess {
         extra.write(&mut out);
         Some(out)
     }
+}
+
+/// Whether a map names another user, also where the key is written twice.
+fn names_user(extra: &BoltMap<'_>) -> bool {
+    extra.0.iter().any(|(key, value)| *key == "imp_user" && is_text(value))
 }
 
 /// Adds the connection's database where the agent names none.

@@ -332,6 +332,10 @@ fn a_table_of_routes_leads_to_the_listener_as_the_client_finds_it() {
         assert_eq!(all[1..], payloads(&messages::success()));
     }
     // A failure is passed on, and another user gets no table.
+    let other = map_of_texts(&[("imp_user", "x")]);
+    let other = [&[0xb3, tag::ROUTE, 0xa0, 0x90][..], &other].concat();
+    let (fed, got) = Filtered::new(false, NEWEST).feed(&message(&other), 1000);
+    assert_eq!((fed, got), (Ok(()), vec![]));
     let mut filtered = Filtered::new(false, NEWEST);
     filtered.feed(&route("k:1"), 1000).0.expect("it is valid");
     let failed = messages::failure(NEWEST, "Neo.ClientError.Database.DatabaseNotFound", "no");
