@@ -105,6 +105,7 @@
 //! | With which of several servers of PostgreSQL is a session? | `databases/src/postgres/servers.rs` | `PostgresLogin::run` |
 //! | Which commands does a session with Redis refuse? | `databases/src/redis/commands.rs` | `RedisAccess::verdict` |
 //! | Which commands does a session with MongoDB refuse? | `databases/src/mongodb/commands.rs` | `MongoAccess::verdict` |
+//! | Which statements does a session with Neo4j refuse? | `databases/src/bolt/statements.rs`, `databases/src/bolt/names.tsv` | `check` |
 //! | How does a client of MySQL prove itself? | `databases/src/mysql/client.rs` | `MysqlClient::token` |
 //! | How does a refusal get a link for an end user? | `proxy/src/connect_link.rs`, `api/src/connect_sessions/for_end_users.rs` | `ConnectLinks::made`, `make_links` |
 //! | What does a page of a consent or of a link do, and how is it shown? | `api/src/consents.rs`, `api/src/connect_sessions/walk.rs`, `console/src/public/page.rs` | `callback`, `step`, `PublicPage::answer` |

@@ -228,10 +228,11 @@ async fn half_open_sessions_are_bounded_and_others_go_on() {
 }
 
 /// What clients of the other protocols begin with: nothing at all, since servers of MySQL speak first, and parts of a message.
-const BEGUN: [(&str, &[u8]); 3] = [
+const BEGUN: [(&str, &[u8]); 4] = [
     ("mysql", b""),
     ("redis", b"*3\r\n$4\r\nAUTH\r\n$4\r\nmain"),
     ("mongodb", b"\x40\0\0\0\x01\0\0\0\0\0\0\0\xdd"),
+    ("bolt", b"\x60\x60\xb0\x17\0\x08\x08\x05"),
 ];
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod balanced;
 mod base_url;
 mod bitwarden;
 mod body_placement;
+mod bolt;
 mod certificate;
 mod chromium;
 mod coding_agents;

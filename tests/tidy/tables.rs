@@ -155,6 +155,7 @@ pub(super) const MAY_EXPOSE: &[&str] = &[
     "crates/rules/src/provider/connection_url.rs",
     "crates/rules/src/provider/pasted.rs",
     "crates/databases/src/login.rs",
+    "crates/databases/src/bolt/login.rs",
     "crates/databases/src/mongodb/login.rs",
     "crates/databases/src/mysql/login.rs",
     "crates/databases/src/postgres/login.rs",
@@ -224,7 +225,7 @@ pub(super) const CODE_LINES_MAX: &[(&str, usize)] = &[
 
 /// Words of ids of providers that are English, protocols or formats, so that they name no vendor where they stand.
 pub(super) const COMMON_WORDS: &str = "\
-    admin app bindings black blob bot box calendar close cloud com connect console crm cursor \
+    admin app bindings black blob bolt bot box calendar close cloud com connect console crm cursor \
     custom customer data database dev digits docs drive exchange face fly forms front gateway \
     http hub instant linear management maps mcp meet mongodb mysql new observability outlook \
     parallel people port postgres redis render replicate resend rev search segment self ssh \

@@ -28,6 +28,8 @@ named_enum! {
         Mysql = "mysql",
         /// MongoDB and what else speaks its `OP_MSG`.
         Mongodb = "mongodb",
+        /// Bolt, of Neo4j and other graph databases.
+        Bolt = "bolt",
     }
 }
 
@@ -166,7 +168,8 @@ impl From<ServerVersion> for String {
 
 impl DatabaseProtocol {
     /// All protocols.
-    pub const ALL: [Self; 4] = [Self::Postgres, Self::Redis, Self::Mysql, Self::Mongodb];
+    pub const ALL: [Self; 5] =
+        [Self::Postgres, Self::Redis, Self::Mysql, Self::Mongodb, Self::Bolt];
 
     /// The port of servers, unless another one is given.
     pub fn default_port(self) -> u16 {
@@ -175,6 +178,7 @@ impl DatabaseProtocol {
             Self::Redis => 6379,
             Self::Mysql => 3306,
             Self::Mongodb => 27017,
+            Self::Bolt => 7687,
         }
     }
 
@@ -195,6 +199,8 @@ impl DatabaseProtocol {
             Self::Mongodb => format!(
                 "mongodb://{name}:{token}@{at}/{database}?authMechanism=PLAIN&loadBalanced=true"
             ),
+            // Drivers take user and password apart from the URL.
+            Self::Bolt => format!("bolt://{name}:{token}@{at}"),
         }
     }
 
@@ -202,13 +208,18 @@ impl DatabaseProtocol {
     pub fn has_statement_timeout(self) -> bool {
         match self {
             Self::Postgres => true,
-            Self::Redis | Self::Mysql | Self::Mongodb => false,
+            Self::Redis | Self::Mysql | Self::Mongodb | Self::Bolt => false,
         }
     }
 
-    /// Whether statements can be read: for rules on them, and for the audit log.
-    pub fn has_statements(self) -> bool {
+    /// Whether statements can be read for rules on them.
+    pub fn has_statement_rules(self) -> bool {
         matches!(self, Self::Postgres | Self::Mysql)
+    }
+
+    /// Whether statements can be read for the audit log.
+    pub fn has_statements(self) -> bool {
+        matches!(self, Self::Postgres | Self::Mysql | Self::Bolt)
     }
 
     /// Whether a session can begin with another role than its login's.
@@ -235,6 +246,7 @@ impl DatabaseProtocol {
             Self::Redis => "Redis",
             Self::Mysql => "MySQL",
             Self::Mongodb => "MongoDB",
+            Self::Bolt => "Bolt",
         }
     }
 }

@@ -8,6 +8,7 @@ pub use tikv_jemallocator::Jemalloc as Allocator;
 
 pub mod agent;
 pub mod base62;
+pub mod bolt;
 pub mod codes;
 pub mod connect;
 pub mod database;

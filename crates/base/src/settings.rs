@@ -116,7 +116,7 @@ section! {
         #[option("bytes-max", "N", "bytes of one answer, at most", under "Settings of databases")]
         #[serde(deserialize_with = "databases::bytes_max", skip_serializing_if = "Option::is_none")]
         pub bytes_max: Option<u64>,
-        /// PostgreSQL and MySQL: each statement is written to the audit log, with `?` for its literals.
+        /// PostgreSQL, MySQL and Bolt: each statement is written to the audit log, with `?` for its literals.
         #[key("`true` or `false`")]
         #[option("audit-statements", "BOOL", "record statements in the audit log, without their literals", under "Settings of databases")]
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -228,9 +228,8 @@ impl Settings {
         match name {
             "read_only" => usage != ConnectionUsage::Requests,
             "statement_timeout" => has(DatabaseProtocol::has_statement_timeout),
-            "statements" | "tables" | "functions" | "audit_statements" => {
-                has(DatabaseProtocol::has_statements)
-            }
+            "statements" | "tables" | "functions" => has(DatabaseProtocol::has_statement_rules),
+            "audit_statements" => has(DatabaseProtocol::has_statements),
             "role" => has(DatabaseProtocol::has_role),
             "rows_max" | "bytes_max" => has(DatabaseProtocol::has_answer_limits),
             _ => usage == ConnectionUsage::Requests,

@@ -16,6 +16,7 @@
 //! mysql       login and commands of MySQL and MariaDB
 //! redis       commands, login and read-only sessions of Redis
 //! mongodb     commands, login and read-only sessions of MongoDB
+//! bolt        messages, login and read-only sessions of graph databases
 //! ```
 //!
 //! Limits, agents, permits, credentials, addresses, revocation and audit are those of the data path:
@@ -30,6 +31,7 @@
 //! | `PermittedLogin` | this is the credential of the permit's connection | `PermittedLogin::new` |
 //! | `Upstream` | the stream is as secure as the permit says | `Upstream::secured` |
 
+mod bolt;
 #[cfg(test)]
 mod fuzzed;
 mod listener;
@@ -71,6 +73,7 @@ impl StreamService for DatabaseListener {
             DatabaseProtocol::Redis => Box::pin(redis::serve(self, stream)),
             DatabaseProtocol::Mysql => Box::pin(mysql::serve(self, stream)),
             DatabaseProtocol::Mongodb => Box::pin(mongodb::serve(self, stream)),
+            DatabaseProtocol::Bolt => Box::pin(bolt::serve(self, stream)),
         }
     }
 }
@@ -82,5 +85,6 @@ pub fn overload_answer(protocol: DatabaseProtocol) -> &'static [u8] {
         DatabaseProtocol::Redis => redis::OVERLOADED,
         DatabaseProtocol::Mysql => mysql::OVERLOADED,
         DatabaseProtocol::Mongodb => mongodb::OVERLOADED,
+        DatabaseProtocol::Bolt => bolt::OVERLOADED,
     }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::bolt::handshake::OfferedVersion;
 use crate::mysql::login_key::LoginKey;
 use crate::postgres::cancel::CancelKeys;
 use keyward_base::codes::{Code, RefusalText};
@@ -21,6 +22,8 @@ pub struct DatabaseListener {
     cancels: Arc<CancelKeys>,
     /// MySQL: the key to which tokens are encrypted.
     login_key: Arc<LoginKey>,
+    /// Bolt: the newest version that clients are offered.
+    bolt_version: OfferedVersion,
 }
 
 impl DatabaseListener {
@@ -31,7 +34,8 @@ impl DatabaseListener {
         connection: Option<String>,
     ) -> Arc<Self> {
         let (cancels, login_key) = (Arc::default(), Arc::default());
-        Arc::new(Self { protocol, server_version, connection, cancels, login_key })
+        let bolt_version = OfferedVersion::default();
+        Arc::new(Self { protocol, server_version, connection, cancels, login_key, bolt_version })
     }
 
     pub(crate) fn protocol(&self) -> DatabaseProtocol {
@@ -48,6 +52,10 @@ impl DatabaseListener {
 
     pub(crate) fn cancels(&self) -> &Arc<CancelKeys> {
         &self.cancels
+    }
+
+    pub(crate) fn bolt_version(&self) -> &OfferedVersion {
+        &self.bolt_version
     }
 
     pub(crate) fn login_key(&self) -> &Arc<LoginKey> {

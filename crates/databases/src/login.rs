@@ -16,6 +16,11 @@ pub fn user_of(permitted: &PermittedLogin) -> Option<&str> {
     part(permitted, LoginPart::User).and_then(Secret::expose_text)
 }
 
+/// How the login is presented, if the connection says it.
+pub fn scheme_of(permitted: &PermittedLogin) -> Option<&str> {
+    part(permitted, LoginPart::Scheme).and_then(Secret::expose_text)
+}
+
 /// The password of the login: the credential's, or one that its AWS key signs for this login.
 ///
 /// # Errors

@@ -40,6 +40,9 @@ pub trait StreamFilter {
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
+
+    /// Appends what the other side gets without new bytes. Where more may come so, the task is to be woken.
+    fn poll_own(&mut self, _cx: &mut Context<'_>, _checked: &mut BytesMut) {}
 }
 
 /// A stream whose messages are checked. While a check that takes long runs on another thread, nothing more is read, so
@@ -165,6 +168,7 @@ impl<S: AsyncRead + Unpin, F: StreamFilter + Unpin + Send + 'static> AsyncRead
         loop {
             let filter = ready!(this.filter.poll_here(cx, &mut this.checked))?;
             ready!(filter.poll_ready(cx))?;
+            filter.poll_own(cx, &mut this.checked);
             if !this.checked.is_empty() {
                 break;
             }

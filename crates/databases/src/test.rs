@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::login::DatabaseFacts;
 use crate::refused::Refused;
-use crate::{mongodb, mysql, postgres, redis};
+use crate::{bolt, mongodb, mysql, postgres, redis};
 use keyward_base::codes::{Code, RefusalText};
 use keyward_base::database::DatabaseProtocol;
 use keyward_proxy::{Gateway, ServiceExchange};
@@ -76,6 +76,7 @@ pub async fn test(
         DatabaseProtocol::Redis => redis::test::facts(&mut exchange, permitted).await,
         DatabaseProtocol::Mysql => mysql::test::facts(&mut exchange, permitted).await,
         DatabaseProtocol::Mongodb => mongodb::test::facts(&mut exchange, permitted).await,
+        DatabaseProtocol::Bolt => bolt::test::facts(&mut exchange, permitted).await,
     };
     let result = asked.map_err(|refused| failed(&mut exchange, refused));
     if result.is_ok() {

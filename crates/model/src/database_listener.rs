@@ -52,7 +52,7 @@ section! {
         #[option("at", "PLACE", "127.0.0.1:PORT or [::1]:PORT, port 0 for any; unix:NAME in the data directory")]
         pub at: ListenerPlace,
         /// What is spoken there.
-        #[key(one of ["postgres", "redis", "mysql", "mongodb"], "postgres")]
+        #[key(one of ["postgres", "redis", "mysql", "mongodb", "bolt"], "postgres")]
         #[option("protocol", "PROTOCOL", "what is spoken there; default: postgres")]
         #[serde(default)]
         pub protocol: DatabaseProtocol,

@@ -7,6 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::files::AgentEnvironment;
 use keyward_api::wire::DatabaseListenerView;
+use keyward_base::bolt;
 use keyward_base::database::DatabaseProtocol;
 use keyward_model::{Connection, Shown};
 
@@ -83,6 +84,8 @@ pub(super) fn add(
         }
         let found = variables(at, &unambiguous(first, databases), token);
         made.removed.extend(overrides(&found).iter().map(ToString::to_string));
+        // Another API of the same product may have placeholders for the same variables.
+        made.variables.retain(|(name, _)| found.iter().all(|(own, _)| own != name));
         made.variables.extend(found);
     }
     // A program of one protocol would be led to a listener of another.
@@ -123,6 +126,7 @@ fn without_listener(database: &Database, withheld: &[String]) -> String {
         DatabaseProtocol::Redis => "6380 --protocol redis",
         DatabaseProtocol::Mysql => "3307 --protocol mysql",
         DatabaseProtocol::Mongodb => "27018 --protocol mongodb",
+        DatabaseProtocol::Bolt => "7688 --protocol bolt",
     };
     format!(
         "note: the gateway has no listener on 127.0.0.1 for the database of {}: the program does \
@@ -135,6 +139,7 @@ fn without_listener(database: &Database, withheld: &[String]) -> String {
 
 /// `has_url`: whether `DATABASE_URL` is set for it.
 fn with_others(database: &Database, others: &[&str], has_url: bool) -> String {
+    let bolt_leads = format!("{} leads", bolt::value("environment", "uri"));
     let (names, place) = match database.protocol {
         DatabaseProtocol::Postgres if has_url => ("DATABASE_URL and PGHOST lead", "database"),
         DatabaseProtocol::Postgres => ("PGHOST leads", "database"),
@@ -142,6 +147,7 @@ fn with_others(database: &Database, others: &[&str], has_url: bool) -> String {
         DatabaseProtocol::Redis => ("REDIS_URL leads", "user"),
         DatabaseProtocol::Mysql => ("MYSQL_HOST leads", "database"),
         DatabaseProtocol::Mongodb => ("MONGODB_URI and MONGO_URL lead", "user"),
+        DatabaseProtocol::Bolt => (bolt_leads.as_str(), "user"),
     };
     format!(
         "note: {names} to {}\nhint: for others, name them as the {place}: {}",
@@ -202,6 +208,16 @@ pub(super) fn variables(at: SocketAddr, database: &Database, token: &str) -> Vec
         ],
         DatabaseProtocol::Mongodb => {
             vec![("MONGODB_URI", url.clone()), ("MONGO_URL", url)]
+        }
+        DatabaseProtocol::Bolt => {
+            let value = |role: &str| match role {
+                "uri" => format!("bolt://{at}"),
+                "user" => connection.clone(),
+                "password" => token.to_owned(),
+                _ => database.name.clone(),
+            };
+            let all = bolt::names("environment").map(|(role, name)| (name, value(role)));
+            all.filter(|(_, value)| value != bolt::HOME_DATABASE).collect()
         }
     };
     all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
@@ -315,5 +331,15 @@ mod tests {
         let url = "mongodb://a%40b%2Fc:kwa_t@[::1]:6432/app?authMechanism=PLAIN&loadBalanced=true";
         let expected = ["MONGODB_URI", "MONGO_URL"].map(|name| (name.to_owned(), url.to_owned()));
         assert_eq!(all, expected);
+        // Drivers take no user and password from the URL.
+        let all = variables(at, &database(DatabaseProtocol::Bolt, "a@b/c", "~"), "kwa_t");
+        let expected = [
+            ("NEO4J_URI", "bolt://[::1]:6432"),
+            ("NEO4J_USERNAME", "a@b/c"),
+            ("NEO4J_PASSWORD", "kwa_t"),
+        ];
+        assert_eq!(all, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let all = variables(at, &database(DatabaseProtocol::Bolt, "a", "movies"), "kwa_t");
+        assert_eq!(all[3], ("NEO4J_DATABASE".to_owned(), "movies".to_owned()));
     }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use keyward_base::agent::TOKEN_PREFIX;
+use keyward_base::bolt;
 
 /// The variable that SSH clients read.
 pub(crate) const SSH_AGENT: &str = "SSH_AUTH_SOCK";
@@ -34,6 +35,15 @@ pub(super) fn variables(value: impl Fn(&str) -> Option<String>) -> Vec<&'static 
         let host = beside.first().and_then(|host| text(host).parse::<IpAddr>().ok());
         if host.is_some_and(|host| host.is_loopback()) {
             found.extend_from_slice(beside);
+        }
+    }
+    let of_bolt = |role: &str| bolt::value("environment", role);
+    if text(of_bolt("password")).contains(token) {
+        found.push(of_bolt("password"));
+        // A server that the user has set since may need another password.
+        let uri = text(of_bolt("uri"));
+        if ["bolt://127.", "bolt://[::1]"].iter().any(|local| uri.starts_with(local)) {
+            found.extend(["uri", "user", "database"].map(of_bolt));
         }
     }
     // All files of a run are in one folder.
@@ -99,6 +109,9 @@ mod tests {
         for name in ["PGPASSWORD", "PGHOST", "DATABASE_URL", SSH_AGENT] {
             assert!(!left.contains(&name), "{name}");
         }
+        shell.insert("NEO4J_URI".to_owned(), "neo4j+s://graph.example".to_owned());
+        let left = found(&shell);
+        assert!(left.contains(&"NEO4J_PASSWORD") && !left.contains(&"NEO4J_URI"), "{left:?}");
         // Its password is in `~/.pgpass`.
         let mut shell = outer();
         shell.insert("PGHOST".to_owned(), "db.example".to_owned());

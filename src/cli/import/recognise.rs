@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::candidate::ImportCandidate;
 use crate::cli::terminal::secret::Typed;
 use keyward_api::wire::{AuthView, FieldView, ProviderView};
+use keyward_base::bolt;
 use keyward_rules::provider::catalogue::is_part_of;
 
 /// A shorter beginning occurs in other texts too.
@@ -321,6 +322,9 @@ fn database(value: &str) -> Option<&'static str> {
         "mysql" | "mariadb" => "mysql",
         "redis" | "rediss" => "redis",
         "mongodb" | "mongodb+srv" => "mongodb",
+        other if bolt::names("scheme").any(|(own, _)| own == other) => {
+            bolt::value("provider", "id")
+        }
         _ => return None,
     };
     login.contains(':').then_some(provider)

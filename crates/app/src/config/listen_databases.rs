@@ -51,7 +51,7 @@ section! {
         #[key("`IP:PORT` or `unix:PATH`", required)]
         at: Option<Value>,
         /// What is spoken there. A listener takes sessions for databases of one protocol.
-        #[key(one of ["postgres", "redis", "mysql", "mongodb"], "postgres")]
+        #[key(one of ["postgres", "redis", "mysql", "mongodb", "bolt"], "postgres")]
         #[serde(default)]
         protocol: DatabaseProtocol,
         /// MySQL: the version that clients see before they log in, as `SELECT VERSION()` of the server says it. Clients

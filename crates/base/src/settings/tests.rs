@@ -96,13 +96,15 @@ fn rates_are_parsed_from_a_count_and_a_unit_of_time() {
 #[test]
 fn the_first_setting_without_effect_is_named() {
     use ConnectionUsage::{Files, Requests, Sessions};
-    use DatabaseProtocol::{Mysql, Postgres, Redis};
+    use DatabaseProtocol::{Bolt, Mysql, Postgres, Redis};
     for (json, usage, name) in [
         (r#"{"read_only": true, "timeout": "1s"}"#, Sessions(Postgres), Some("timeout")),
         (r#"{"read_only": true, "headers": {"x-a": "1"}}"#, Sessions(Redis), Some("headers")),
         (r#"{"timeout": "1s", "read_only": false}"#, Requests, Some("read_only")),
         (r#"{"tables": ["a"]}"#, Sessions(Redis), Some("tables")),
         (r#"{"statements": ["select"], "rows_max": 1}"#, Sessions(Mysql), Some("rows_max")),
+        (r#"{"audit_statements": true, "functions": ["f"]}"#, Sessions(Bolt), Some("functions")),
+        (r#"{"read_only": true, "audit_statements": true}"#, Sessions(Bolt), None),
         (r#"{"statements": ["select"], "rows_max": 1, "role": "r"}"#, Sessions(Postgres), None),
         (r#"{"timeout": "1s", "headers": {"x-a": "1"}, "retry": {}}"#, Requests, None),
         (r#"{"read_only": true, "timeout": "1s"}"#, Files, Some("timeout")),

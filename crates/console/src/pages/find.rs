@@ -29,7 +29,7 @@ const PAGES: &[(&str, &str, &str)] = &[
     ("Services", "/services", "providers catalogue"),
     ("Webhooks", "/webhooks", "events deliveries"),
     ("Hooks", "/incoming", "incoming inbound webhooks of services"),
-    ("Database listeners", "/databases", "ports sockets postgres mysql redis mongodb"),
+    ("Database listeners", "/databases", "ports sockets postgres mysql redis mongodb bolt neo4j"),
     ("Secret sources", "/sources", "vault secrets manager"),
     ("Honeytokens", "/honeytokens", "canary alarm"),
     ("Audit", "/audit", "changes verify log"),

@@ -36,6 +36,8 @@ pub enum Location {
 pub enum LoginPart {
     User,
     Password,
+    /// How both are presented, in protocols with several ways.
+    Scheme,
 }
 
 /// A place in the request, with the template of its value.

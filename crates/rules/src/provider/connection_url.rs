@@ -3,12 +3,14 @@
 //! mistake.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
 use super::database::{AUTH_SOURCE, DATABASE, DISABLE, HOST, SSLMODE, VERIFY_FULL};
 use super::{Provider, Variable};
+use keyward_base::bolt;
 use keyward_base::database::DatabaseProtocol;
 use keyward_base::secret::Secret;
 
@@ -45,6 +47,10 @@ const DECIDING: [&str; 10] = [
     "user",
     "username",
 ];
+
+/// The schemes of Bolt, which are data.
+static BOLT_SCHEMES: LazyLock<Vec<(&str, Option<&str>)>> =
+    LazyLock::new(|| bolt::names("scheme").map(|(name, mode)| (name, Some(mode))).collect());
 
 /// How connection strings of a protocol look.
 struct UrlForm {
@@ -95,6 +101,14 @@ impl UrlForm {
                 schemes_shown: "`mongodb://` or `mongodb+srv://`",
                 example: "mongodb://USER:PASSWORD@HOST/DATABASE",
                 user_is_optional: false,
+                database_is_optional: true,
+            },
+            // https://neo4j.com/docs/python-manual/current/connect-advanced/
+            DatabaseProtocol::Bolt => Self {
+                schemes: &BOLT_SCHEMES,
+                schemes_shown: "`bolt://`, `neo4j://`, or one of both with `+s`",
+                example: "bolt+s://USER:PASSWORD@HOST",
+                user_is_optional: true,
                 database_is_optional: true,
             },
         }
@@ -253,6 +267,8 @@ impl ConnectionUrl {
                 DatabaseProtocol::Redis => found.parameter_of_redis(name, value, variables)?,
                 DatabaseProtocol::Mysql => found.parameter_of_mysql(name, value, variables)?,
                 DatabaseProtocol::Mongodb => found.parameter_of_mongodb(name, value, variables)?,
+                // The policy of a table of routes, which leads to the one server.
+                DatabaseProtocol::Bolt => found.other_parameter(name)?,
             }
         }
         Ok(found)
@@ -414,6 +430,36 @@ mod tests {
             ("redis://:p@h?ssl_cert_reqs=canary", "parameter `ssl_cert_reqs`"),
         ] {
             let error = parsed_for("redis", url).unwrap_err().to_string();
+            assert!(error.contains(says), "{url}: {error}");
+            assert!(!error.contains("canary"), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_scheme_of_a_bolt_url_decides_about_tls() {
+        for (url, host, sslmode, user) in [
+            ("neo4j+s://app:p%40@x.databases.test", "x.databases.test", "verify-full", Some("app")),
+            ("bolt+s://app:p@@db.test:7688/", "db.test:7688", "verify-full", Some("app")),
+            ("neo4j+ssc://app:p@@db.test?policy=eu", "db.test", "verify-full", Some("app")),
+            ("bolt+ssc://:p@@db.test", "db.test", "verify-full", None),
+            ("neo4j://app:p@@[::1]:7687", "[::1]:7687", "disable", Some("app")),
+            ("bolt://app:p@@db.test", "db.test", "disable", Some("app")),
+        ] {
+            let found = parsed_for("neo4j-bolt", url).unwrap();
+            assert_eq!(found.variables["host"], host, "{url}");
+            assert_eq!(found.variables["sslmode"], sslmode, "{url}");
+            assert_eq!(found.user.as_deref(), user, "{url}");
+            assert_eq!(found.password.unwrap().as_str(), "p@", "{url}");
+        }
+        let database = parsed_for("neo4j-bolt", "neo4j://u:p@h/movies").unwrap();
+        assert_eq!(database.variables["database"], "movies");
+        for (url, says) in [
+            ("http://u:canary@h", "does not begin with `bolt://`, `neo4j://`"),
+            ("bolt://canary", "names no user: write `bolt+s://USER:PASSWORD@HOST`"),
+            ("neo4j://u:canary@a,b", "several hosts"),
+            ("neo4j://u:p@h?encrypted_tls=canary", "parameter `encrypted_tls`"),
+        ] {
+            let error = parsed_for("neo4j-bolt", url).unwrap_err().to_string();
             assert!(error.contains(says), "{url}: {error}");
             assert!(!error.contains("canary"), "{url}: {error}");
         }

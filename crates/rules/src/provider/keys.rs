@@ -106,7 +106,7 @@ pub struct PlaceText {
     pub body: Option<String>,
     /// A template of whole query parameters, such as a signed URL's.
     pub query_string: Option<String>,
-    /// A part of a database login: `user` or `password`.
+    /// A part of a database login: `user`, `password`, or `scheme`, how both are presented.
     pub login: Option<LoginPart>,
     /// Text before the value.
     pub prefix: Option<String>,

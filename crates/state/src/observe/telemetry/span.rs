@@ -257,6 +257,8 @@ fn system_of(protocol: DatabaseProtocol) -> &'static str {
         DatabaseProtocol::Redis => "redis",
         DatabaseProtocol::Mysql => "mysql",
         DatabaseProtocol::Mongodb => "mongodb",
+        // The conventions name products, and the protocol is of several.
+        DatabaseProtocol::Bolt => "bolt",
     }
 }
 

@@ -1,0 +1,34 @@
+RETURN 1;
+MATCH (n) RETURN n LIMIT 10;
+MATCH(n:Person)-[r:KNOWS*1..3]->(m) WHERE (n.age > 3 AND(m.age < 2)) OR NOT(n = m) RETURN count(*), collect(n.name)[0];
+OPTIONAL MATCH (n {create: 1, set: $set}) RETURN n.delete AS x, n.merge ORDER BY (x);
+MATCH (n:Create|Set) WHERE n:Delete OR n:(A|B) RETURN labels(n);
+MATCH p = shortestPath((a)-[*..5]-(b)) RETURN length(p), [x IN nodes(p) | x.name];
+MATCH p = ANY SHORTEST (a)-[:TO]->+(b) RETURN p;
+MATCH (a) ((x)-->(y)){1,3} (b) RETURN a;
+MATCH (n) WHERE EXISTS { (n)-->(:Pet) } AND EXISTS ((n)--()) RETURN COUNT { (n)-->() };
+CALL db.labels();
+CALL db.labels YIELD label RETURN label;
+CALL `db`.`labels`();
+CALL { MATCH (n) RETURN n } RETURN n;
+MATCH (n) CALL (n) { RETURN n.x AS x } RETURN x;
+CALL db.index.vector.queryNodes('i', 5, $vector) YIELD node, score RETURN node;
+UNWIND range(1, 10) AS x WITH x WHERE x % 2 = 0 RETURN sum(x), toUpper('a'), point({x: 1, y: 2});
+EXPLAIN MATCH (n) RETURN n;
+CYPHER 5 planner=cost MATCH (n) RETURN n;
+USE neo4j MATCH (n) RETURN n;
+USE graph.byName('a') MATCH (n) RETURN n;
+SHOW INDEXES;
+SHOW FULLTEXT INDEXES YIELD name;
+SHOW CONSTRAINTS;
+SHOW FUNCTIONS;
+SHOW USER DEFINED FUNCTIONS;
+SHOW CURRENT USER;
+SHOW DATABASES;
+RETURN reduce(a = 0, x IN [1, 2] | a + x), [x IN [1] WHERE x IN([1]) | x];
+RETURN CASE WHEN(1 = 1) THEN(2) ELSE(3) END;
+RETURN 'CREATE (n)', "CALL dbms.shutdown()", `SET` /* DELETE */ // MERGE (n)
+;
+RETURN date(), datetime.truncate('day', datetime()), duration.between(date(), date());
+MATCH (n) RETURN n.`drop` AS `delete`;
+RETURN any(x IN [1] WHERE x = 1), all(x IN [1] WHERE x = 1), none(x IN [] WHERE x), single(x IN [1] WHERE x)
