@@ -121,7 +121,7 @@
 //! | In which order do rules decide? | `state/src/rulebook/compiled.rs`, `state/src/directory/rules.rs` | `PolicyInputs::lenient_in`, `View::rules_in_order` |
 //! | Where are names unique? | `state/src/directory/index.rs`, `state/src/directory/commit.rs` | `Index::unique_name`, `RecordChange::reserve` |
 //! | How does a change reach other replicas? | `state/src/store/postgres/feed.rs`, `state/src/directory/follow.rs`, `state/src/rulebook/mod.rs` | `PostgresStore::changes_after`, `Directory::follow`, `Rulebook::follow` |
-//! | What excludes replicas that change the same row, or refresh the same token? | `state/src/store/postgres/commit.rs`, `vault/src/refresh/flight/lease.rs` | `PostgresStore::commit`, `Flight::claim` |
+//! | What excludes replicas that change the same row, or refresh the same token? | `state/src/store/postgres/commit.rs`, `vault/src/refresh/flight/lease.rs` | `PostgresStore::commit_rows`, `Flight::claim` |
 //! | How is a row of an earlier version read? | `model/src/resource.rs`, `state/src/store/postgres/schema.rs` | `Resource::from_row`, `prepare` |
 //! | Which page may send requests with the cookie of a login? | `api/src/auth/login.rs`, `api/src/sign_in/cookie.rs` | `Caller::on_network`, `has_csrf` |
 //! | Who may use the API over the network? | `api/src/network.rs` | `on_network`, `NetworkAccess::client` |

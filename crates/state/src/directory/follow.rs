@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::error::DirectoryError;
 use super::follow_state::{Leftovers, Outage};
-use super::rows::RowId;
+use super::rows::{ReadRecord, RowId};
 use super::stored::Stored;
 use super::tables::viewed;
 use super::view::View;
@@ -267,6 +267,40 @@ impl DirectoryWriter {
             }
         }
         Ok(())
+    }
+
+    /// Reads the row from the store. If the view differs, because another replica wrote it or a write failed half-way,
+    /// the view is updated.
+    pub(super) async fn read<R: Stored>(
+        &self,
+        at: &RowId,
+    ) -> Result<ReadRecord<Record<R>>, DirectoryError> {
+        self.refuse_if_uncertain(at)?;
+        self.read_uncertain(at).await
+    }
+
+    /// Like [`Self::read`], for a row whose last write may be in doubt.
+    pub(super) async fn read_uncertain<R: Stored>(
+        &self,
+        at: &RowId,
+    ) -> Result<ReadRecord<Record<R>>, DirectoryError> {
+        let read = self.rows.read::<Record<R>>(at).await?;
+        let id = R::Id::parse(&at.id).map_err(|_| at.malformed())?;
+        let seen = self.view.load().one::<R>(&at.org, &id).cloned();
+        match read {
+            Some(read) => {
+                if seen.as_deref() != Some(&read.record) {
+                    self.publish(|view| view.put(Arc::new(read.record.clone())));
+                }
+                Ok(read)
+            }
+            None => {
+                if seen.is_some() {
+                    self.publish(|view| view.take_out::<R>(&at.org, &id));
+                }
+                Err(DirectoryError::not_found(R::KIND.one, id.as_str()))
+            }
+        }
     }
 
     async fn follow_record_at(&self, at: &RowId) -> Result<(), DirectoryError> {
