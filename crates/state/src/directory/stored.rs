@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::future::{self, Future};
 use std::sync::Arc;
 
-use keyward_base::id::{Id, OrgId};
+use keyward_base::id::OrgId;
 use keyward_model::{ManagedBy, Record, Reference, Resource, check_fixed};
 
 use super::collection::Collection;
