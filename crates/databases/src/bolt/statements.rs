@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use super::cypher::unescaped;
 use crate::lists::lines;
-use crate::sql::{Lexed, loose_tokens};
+use crate::sql::{Lexed, SqlToken, loose_tokens};
 
 /// The words of `SHOW` that are compared.
 const SHOW_WORDS_MAX: usize = 4;
@@ -115,9 +115,14 @@ fn follow(mut tokens: &[Lexed], words: &[&str]) -> bool {
 
 /// Whether a bare word can be a keyword here: not the name of a property, a label, a parameter or a key of a map.
 fn begins(tokens: &[Lexed], at: usize) -> bool {
-    let is_name_after = |before: &Lexed| b".:$|&!@".iter().any(|symbol| before.is_symbol(*symbol));
+    // `1.` may be a number.
+    let is_number = |at: usize| at > 0 && tokens[at - 1].token == SqlToken::Constant;
+    let is_name_after = |before: usize| match tokens[before].is_symbol(b'.') {
+        true => !is_number(before),
+        false => b":$|&!@".iter().any(|symbol| tokens[before].is_symbol(*symbol)),
+    };
     tokens[at].bare_word().is_some()
-        && !at.checked_sub(1).is_some_and(|before| is_name_after(&tokens[before]))
+        && !at.checked_sub(1).is_some_and(is_name_after)
         && !tokens.get(at + 1).is_some_and(|after| after.is_symbol(b':'))
 }
 

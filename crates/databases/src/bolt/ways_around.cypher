@@ -6,6 +6,7 @@ MATCH (n) REMOVE n.x;
 FOREACH (x IN [1] | CREATE (:A));
 LOAD CSV FROM 'file:///etc/passwd' AS line RETURN line;
 LOAD /* */ CSV WITH HEADERS FROM 'http://evil.test/x' AS line RETURN line;
+MATCH (n) WHERE n.x > 1.LOAD CSV FROM 'file:///etc/passwd' AS line RETURN line;
 CALL dbms.killTransaction('neo4j-transaction-1');
 CALL dbms.setConfigValue('dbms.logs.query.enabled', 'off');
 CALL dbms.listConfig();
