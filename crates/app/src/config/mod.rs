@@ -60,6 +60,7 @@ use keyward_rules::policy::DefaultAction;
 use keyward_rules::provider::{Catalogue, Configured, Definition};
 use keyward_state::crypto::source::KeySource;
 use keyward_state::rulebook::PlacedRule;
+use keyward_vault::PrivatePaths;
 
 pub use self::listen_at::ListenAt;
 pub use agent::{AgentInFile, UseItem};
