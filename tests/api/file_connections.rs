@@ -45,11 +45,6 @@ async fn no_request_uses_a_file() {
         assert!((400..500).contains(&answer.head.status()), "{target}: {}", answer.text());
         assert!(!answer.text().contains("app.db"), "{target}: {}", answer.text());
     }
-    let mut wire = lab.client().await;
-    let connect = "CONNECT api.acme.test:443 HTTP/1.1\r\nHost: api.acme.test:443";
-    wire.send(format!("{connect}\r\n{}\r\n", lab.authorization("bot"))).await;
-    let answer = wire.answer("CONNECT").await;
-    assert!((400..500).contains(&answer.head.status()), "{}", answer.text());
     for body in [json!({ "path": "/" }), json!({ "path": "https://api.acme.test/" })] {
         let answer = lab.gateway.api("POST", "/connections/db/request", &body.to_string()).await;
         assert!((400..500).contains(&answer.head.status()), "{body}: {}", answer.text());

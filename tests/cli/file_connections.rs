@@ -157,7 +157,7 @@ async fn a_program_finds_the_file_by_its_variables_and_reading_only_is_said_to_b
         [format!("with files: main {path} (read-only)"), format!("with files: main {path}")];
     let mut started: Vec<_> = started.collect();
     started.dedup();
-    assert_eq!(started, expected);
+    assert_eq!(started, expected, "{records:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,7 +12,9 @@ use keyward_rules::provider::file::PATH;
 const OF_URLS: &[char] = &['?', '#', '%', '&', ';'];
 
 /// Checks the path of a new grant, whose fields are text on one line.
-pub(super) fn check(values: &BTreeMap<String, Secret>) -> Result<(), GrantError> {
+pub(super) fn checked(
+    values: BTreeMap<String, Secret>,
+) -> Result<BTreeMap<String, Secret>, GrantError> {
     let text = values.get(PATH).and_then(Secret::expose_text).unwrap_or_default();
     let path = Path::new(text);
     if !path.is_absolute() {
@@ -26,7 +28,7 @@ pub(super) fn check(values: &BTreeMap<String, Secret>) -> Result<(), GrantError>
     if path.components().any(|part| part == Component::ParentDir) {
         return Err(refused("must not contain `..`"));
     }
-    Ok(())
+    Ok(values)
 }
 
 /// Why a path is refused.
@@ -77,9 +79,9 @@ mod tests {
 
     use super::*;
 
-    fn checked(path: &str) -> Result<(), String> {
+    fn taken(path: &str) -> Result<(), String> {
         let values = [(PATH.to_owned(), Secret::from(path.to_owned()))];
-        check(&values.into()).map_err(|error| error.to_string())
+        checked(values.into()).map(drop).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -99,11 +101,11 @@ mod tests {
             ("/srv/../etc/passwd", "`..`"),
             ("/srv/..", "`..`"),
         ] {
-            let why = checked(bad).unwrap_err();
+            let why = taken(bad).unwrap_err();
             assert!(why.starts_with("field `path`: ") && why.contains(says), "{bad}: {why}");
         }
         for good in ["/srv/app.db", "/srv/my data/a..b.db", "/srv/{path}", "/"] {
-            assert_eq!(checked(good), Ok(()), "{good}");
+            assert_eq!(taken(good), Ok(()), "{good}");
         }
     }
 

@@ -126,10 +126,7 @@ impl Grant {
             }
             AuthKind::Custom | AuthKind::Mtls => Ok(Self::Custom(values)),
             AuthKind::SshKey => SshKey::from_fields(values).map(Self::SshKey),
-            AuthKind::File => {
-                file::check(&values)?;
-                Ok(Self::Custom(values))
-            }
+            AuthKind::File => file::checked(values).map(Self::Custom),
             AuthKind::AwsSigv4 => Ok(Self::AwsKey(values)),
             AuthKind::Digest => Ok(Self::Digest(values)),
             AuthKind::Hmac | AuthKind::Oauth1 => {

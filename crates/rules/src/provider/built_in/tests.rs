@@ -6,7 +6,7 @@ use super::*;
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placement::{Location, Place};
 use crate::inject::template::{Encoding, ValueTemplate};
-use crate::provider::{AuthKind, AuthMethod, Catalogue, Confidence, FormError, Instance, check};
+use crate::provider::{AuthMethod, Catalogue, Confidence, FormError, Instance, check};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::DecodedPath;
 
