@@ -204,23 +204,23 @@ pub(super) const PROXY_FUNCTION_LINES_MAX: usize = 59;
 
 /// The most lines of shipped code of each crate, as `size` counts them.
 pub(super) const CODE_LINES_MAX: &[(&str, usize)] = &[
-    ("api", 18_983),
-    ("app", 12_167),
+    ("api", 19_201),
+    ("app", 12_189),
     ("backup", 700),
-    ("base", 3_636),
-    ("console", 11_262),
-    ("databases", 9_365),
+    ("base", 3_665),
+    ("console", 11_275),
+    ("databases", 11_248),
     ("envelope", 184),
     ("hooks", 2_009),
     ("inbox", 1_700),
-    ("keyward", 24_351),
-    ("model", 5_375),
+    ("keyward", 24_414),
+    ("model", 5_383),
     ("net", 2_965),
-    ("proxy", 16_726),
-    ("rules", 17_515),
+    ("proxy", 16_743),
+    ("rules", 17_677),
     ("ssh", 645),
-    ("state", 19_447),
-    ("vault", 21_182),
+    ("state", 19_451),
+    ("vault", 21_280),
 ];
 
 /// Words of ids of providers that are English, protocols or formats, so that they name no vendor where they stand.
