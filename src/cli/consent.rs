@@ -67,7 +67,7 @@ pub(in crate::cli) async fn follow(
     // Bound before the browser is sent to the provider.
     let pages = host_pages(global, client, consent).await?;
     let _page = show(global, consent, how)?;
-    let ended = client.until_landed(ended(client, &consent.flow));
+    let ended = Box::pin(client.until_landed(ended(client, &consent.flow)));
     let waited = wait::during("waiting for the consent", ended).await;
     let outcome = match waited? {
         FlowState::Confirm { before, account } => {

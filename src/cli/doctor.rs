@@ -114,7 +114,7 @@ async fn check_installation(
     let may_judge = opens_files && (is_new || has_data && opens && signs);
     configuration::judge(install, &found, may_judge, report).await;
     let client = match found {
-        GatewayState::Running(client) => Some(client),
+        GatewayState::Running(client) => Some(*client),
         // Every file that the services create if it is missing exists.
         GatewayState::Absent if has_data && opens && signs => {
             Client::open(install.global).await.ok()

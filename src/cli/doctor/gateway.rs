@@ -22,7 +22,7 @@ const ID: &str = "gateway";
 
 /// What answers on the admin socket.
 pub(super) enum GatewayState {
-    Running(Client),
+    Running(Box<Client>),
     Absent,
 }
 
@@ -52,7 +52,7 @@ pub(super) async fn check(
                     report.fail(ID, message, hint);
                 }
             }
-            GatewayState::Running(client)
+            GatewayState::Running(Box::new(client))
         }
         Err(failure) if failure.exit() == Exit::Unreachable => {
             absent(install, report);

@@ -288,7 +288,7 @@ mod tests {
         assert!(both.removed.contains(&DATABASE_URL.to_owned()));
         assert!(both.notes.iter().any(|note| note.contains("SQLITE_URI")), "{:?}", both.notes);
         let alone = made(&[]);
-        assert_eq!(alone.variables, [file.clone()]);
+        assert_eq!(alone.variables, std::slice::from_ref(&file));
         assert!(!alone.removed.contains(&DATABASE_URL.to_owned()), "{:?}", alone.removed);
     }
 

@@ -211,7 +211,7 @@ impl Flows {
     ) -> Result<(), FlowError> {
         let received = self.noting_replaced(flow, received).await;
         match self.keep_received(flow, &received).await {
-            Ok(None) => self.put_in_force(flow, received).await,
+            Ok(None) => Box::pin(self.put_in_force(flow, received)).await,
             Ok(Some(ended)) => self.refuse(flow, received, FlowError::Ended(ended)).await,
             Err(error) => {
                 // Tokens that are not stored cannot be revoked later. The rules of `confirm.rs` apply.
