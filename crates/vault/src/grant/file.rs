@@ -41,8 +41,9 @@ pub(super) fn refused(why: &str) -> GrantError {
 pub struct PrivatePaths(Vec<PathBuf>);
 
 impl PrivatePaths {
+    /// A path without parts is none.
     pub fn new(paths: Vec<PathBuf>) -> Self {
-        Self(paths)
+        Self(paths.into_iter().filter_map(|path| std::path::absolute(path).ok()).collect())
     }
 
     /// Whether the path is one of them, in one, or has one in it, also by symbolic links. Links that cannot be followed
@@ -123,6 +124,7 @@ mod tests {
         symlink(at("shared/loop"), at("shared/loop")).unwrap();
         symlink(at("shared"), at("other")).unwrap();
         let own = PrivatePaths::new(vec![at("link"), at("keys/ca.key")]);
+        assert!(!PrivatePaths::new(vec![PathBuf::new()]).cover(&at("shared/app.db")));
         for covered in [
             "data",
             "data/master.key",
