@@ -53,7 +53,7 @@
 //! keyward-vault  oidc                        sign-in of people with an identity provider
 //!                oauth  events               consents, each of which ends in a grant; webhooks
 //!                lifecycle                   how connections, apps and sources get their secrets, and how they end
-//!                refresh                     credentials in memory, fetched anew and stored before use
+//!                refresh                     credentials in memory, renewed, and stored before use
 //!                sources                     values of secret sources
 //!                grants  keys                sealed rows of grants; rotation of master keys
 //!                grant                       kinds of grants, and requests for them

@@ -1,4 +1,4 @@
-//! Usable credentials: kept in memory, and fetched anew in flights before they expire or when an upstream rejects them.
+//! Usable credentials: kept in memory, and replaced in flights before they expire or when an upstream rejects them.
 //!
 //! ```text
 //! cache  flight  flights                   credentials in memory, and how a new one is fetched
