@@ -18,6 +18,7 @@ mod conformance;
 mod consent;
 mod console;
 mod corporate;
+mod database_server;
 mod database_stage;
 mod digest;
 mod doctor;

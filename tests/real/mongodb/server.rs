@@ -1,15 +1,12 @@
-//! The test server of `programs/mongodb/server.py`, with and without TLS, on free ports of loopback.
+//! The test server of `programs/mongodb/server.py`.
 
-use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 
-use serde_json::Value;
-use tempfile::TempDir;
+use crate::database_server::{self, DatabaseServer};
 
-use crate::stage::installed;
-use test_support::pki::pki;
-use test_support::process::{reserved_address, wait_for};
+/// The folder of the programs of these tests.
+const KIND: &str = "mongodb";
 
 /// The name that its certificate is for.
 pub(crate) const NAME: &str = "documents.acme.test";
@@ -23,15 +20,8 @@ pub(crate) const FAR: &str = "far.acme.test";
 /// Its user, in the database `admin`.
 pub(crate) const USER: &str = "app";
 
-/// A running server. Stopped when dropped.
-pub(crate) struct Server {
-    folder: TempDir,
-    process: Child,
-    /// With TLS.
-    pub(crate) at: SocketAddr,
-    /// Without TLS.
-    pub(crate) plain: SocketAddr,
-}
+/// A running server.
+pub(crate) struct Server(DatabaseServer);
 
 impl Server {
     /// With the mechanisms of MongoDB.
@@ -41,45 +31,20 @@ impl Server {
 
     /// `arguments`: the mechanisms, and how it behaves.
     pub(crate) fn with(password: &str, arguments: &[&str]) -> Self {
-        let (folder, at, plain) =
-            (TempDir::new().expect("a directory"), reserved_address(), reserved_address());
-        let (certificate, key) = pki().pem(&[NAME, SECOND, FAR]);
-        std::fs::write(folder.path().join("server.crt"), certificate).expect("a file");
-        std::fs::write(folder.path().join("server.key"), key).expect("a file");
-        let said = std::fs::File::create(folder.path().join("said")).expect("a file");
-        let mut command = Command::new(installed("real-venv/bin/python"));
-        command.arg(program("server.py")).arg(folder.path());
-        command.args([&plain.port().to_string(), &at.port().to_string(), USER]).args(arguments);
-        command.env("PASSWORD", password).stdin(Stdio::null()).stderr(said);
-        let process = command.spawn().expect("`tests/run` installs it");
-        let server = Self { folder, process, at, plain };
-        let ready = wait_for(|| server.folder.path().join("ready").exists().then_some(()));
-        assert!(ready.is_some(), "{}", server.text("said"));
-        server
+        let arguments = [&[USER], arguments].concat();
+        Self(DatabaseServer::start(KIND, &[NAME, SECOND, FAR], password, &arguments))
     }
 
     /// Makes it a secondary that names this server as the primary; an empty name means that it knows none.
     pub(crate) fn follows(&self, primary: &str) {
-        let new = self.folder.path().join("new");
+        let new = self.file("new");
         std::fs::write(&new, primary).expect("a file");
-        std::fs::rename(new, self.folder.path().join("primary")).expect("a file");
+        std::fs::rename(new, self.file("primary")).expect("a file");
     }
 
     /// Makes it the primary.
     pub(crate) fn is_elected(&self) {
-        std::fs::remove_file(self.folder.path().join("primary")).expect("it was a secondary");
-    }
-
-    fn text(&self, file: &str) -> String {
-        std::fs::read_to_string(self.folder.path().join(file)).unwrap_or_default()
-    }
-
-    /// The commands that it has received, each with its database and user.
-    pub(crate) fn received(&self) -> Vec<Value> {
-        let text = self.text("received");
-        // The last line may be incomplete.
-        let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        lines.map(|line| serde_json::from_str(line).expect("JSON")).collect()
+        std::fs::remove_file(self.file("primary")).expect("it was a secondary");
     }
 
     /// Whether it has received a command of this name.
@@ -88,16 +53,15 @@ impl Server {
     }
 }
 
-/// A program of these tests.
-pub(crate) fn program(name: &str) -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "tests/real/programs/mongodb", name].iter().collect()
+impl Deref for Server {
+    type Target = DatabaseServer;
+
+    fn deref(&self) -> &DatabaseServer {
+        &self.0
+    }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.process.kill().expect("it is ours");
-        self.process.wait().expect("it is ours");
-        let (said, failed) = (self.text("said"), self.text("failed"));
-        assert!(std::thread::panicking() || (said + &failed).is_empty(), "{}", self.text("failed"));
-    }
+/// A program of these tests.
+pub(crate) fn program(name: &str) -> PathBuf {
+    database_server::program(KIND, name)
 }

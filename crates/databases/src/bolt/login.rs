@@ -11,7 +11,7 @@ use super::format::{BoltReadError, BoltVersion, LOGON_SINCE};
 use super::greeting::ClientHello;
 use super::handshake::{self, OfferedVersion};
 use super::messages::{self, tag};
-use super::packstream::{put_map, put_text};
+use super::packstream::{put_entries, put_map, put_text};
 use crate::login::{
     ServerError, in_time, incomplete, password_of, scheme_of, user_of, words_of_server,
 };
@@ -138,7 +138,7 @@ impl BoltLogin {
         let login = self.login();
         let mut out = message(tag::LOGON, login.iter().map(|(_, value)| value.len()).sum());
         put_map(login.len(), &mut out);
-        put_texts(&login, &mut out);
+        put_entries(&login, &mut out);
         out
     }
 
@@ -153,8 +153,8 @@ impl BoltLogin {
         let length = of_login + of_client + user_agent.len() + address.len();
         let mut out = message(tag::HELLO, length);
         put_map(client.entries.len() + login.len() + 2, &mut out);
-        put_texts(&[("user_agent", user_agent.trim_end())], &mut out);
-        put_texts(&login, &mut out);
+        put_entries(&[("user_agent", user_agent.trim_end())], &mut out);
+        put_entries(&login, &mut out);
         for (key, value) in &client.entries {
             put_text(key, &mut out);
             out.extend_from_slice(value);
@@ -163,7 +163,7 @@ impl BoltLogin {
         match client.routes.is_some() {
             true => {
                 put_map(1, &mut out);
-                put_texts(&[("address", address.as_str())], &mut out);
+                put_entries(&[("address", address.as_str())], &mut out);
             }
             false => out.push(0xc0),
         }
@@ -205,13 +205,6 @@ fn message(tag: u8, values_bytes: usize) -> Zeroizing<Vec<u8>> {
     let mut out = Zeroizing::new(Vec::with_capacity(values_bytes + KEYS_BYTES));
     out.extend([0xb1, tag]);
     out
-}
-
-fn put_texts(texts: &[(&str, &str)], out: &mut Vec<u8>) {
-    for (key, value) in texts {
-        put_text(key, out);
-        put_text(value, out);
-    }
 }
 
 /// Sends one message and reads its answer, exactly.

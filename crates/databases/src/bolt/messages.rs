@@ -176,11 +176,8 @@ pub fn ignored() -> Vec<u8> {
 pub fn greeted() -> Vec<u8> {
     let mut field = Vec::new();
     put_map(3, &mut field);
-    for (key, value) in [("server", bolt::value("message", "agent")), ("connection_id", "keyward")]
-    {
-        put_text(key, &mut field);
-        put_text(value, &mut field);
-    }
+    let server = bolt::value("message", "agent");
+    packstream::put_entries(&[("server", server), ("connection_id", "keyward")], &mut field);
     put_text("hints", &mut field);
     put_map(0, &mut field);
     sent(&with_field(tag::SUCCESS, &field))
@@ -221,8 +218,7 @@ pub fn routed(answer: &[u8], address: &str) -> Result<Vec<u8>, BoltFormatError> 
         put_map(2, &mut servers);
         put_text("addresses", &mut servers);
         put_texts(&[address], &mut servers);
-        put_text("role", &mut servers);
-        put_text(role, &mut servers);
+        packstream::put_entries(&[("role", role)], &mut servers);
     }
     table.remove(&["servers"]);
     table.0.push(("servers", servers.as_slice()));

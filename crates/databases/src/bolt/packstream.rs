@@ -258,11 +258,16 @@ pub fn text(text: &str) -> Vec<u8> {
 pub fn map_of_texts(entries: &[(&str, &str)]) -> Vec<u8> {
     let mut out = Vec::new();
     put_map(entries.len(), &mut out);
-    for (key, value) in entries {
-        put_text(key, &mut out);
-        put_text(value, &mut out);
-    }
+    put_entries(entries, &mut out);
     out
+}
+
+/// Entries of a map whose values are texts.
+pub fn put_entries(entries: &[(&str, &str)], out: &mut Vec<u8>) {
+    for (key, value) in entries {
+        put_text(key, out);
+        put_text(value, out);
+    }
 }
 
 #[cfg(test)]
