@@ -140,6 +140,40 @@ async fn an_open_page_leads_to_the_sign_in_when_its_login_has_ended() {
     lab.finish().await;
 }
 
+/// A renewal that was under way led back to the page after the next sign-in.
+#[tokio::test]
+async fn a_sign_out_leads_to_the_sign_in_alone_though_a_renewal_is_under_way() {
+    let (lab, mut chromium) = stocked().await;
+    let mut tab = opened(&lab, &mut chromium, "/connections").await;
+    // The renewal is answered after the login has ended, and read after the answer to the sign-out.
+    let renews = "new Promise((renews) => {
+        const own = window.fetch;
+        let end;
+        const ended = new Promise((done) => { end = done; });
+        window.fetch = async (url, more) => {
+            if (more?.method !== 'DELETE') {
+                renews(true);
+                return ended;
+            }
+            await own(url, more);
+            const page = await own(location.href, { headers: { Accept: 'text/html' } });
+            const text = await page.text();
+            page.text = async () => text;
+            return {
+                ok: true,
+                text: async () => {
+                    setTimeout(() => end(page));
+                    return '';
+                },
+            };
+        };
+    })";
+    tab.value(renews).await;
+    tab.leads("Sign out", "/login").await;
+    assert_eq!(tab.value("location.search").await, "");
+    lab.finish().await;
+}
+
 /// It was shown as active for as long as the page was open.
 #[tokio::test]
 async fn an_open_page_says_that_what_it_is_about_was_removed() {

@@ -221,15 +221,17 @@
     if (hasInput()) toast(why, true);
     else next();
   }
-  // Live parts: elements with `data-live` are replaced when the gateway renders them differently.
+  // Live parts: elements with `data-live` are replaced when the gateway renders them differently. Not while a request is
+  // under way after which the page is left: a sign-out leads to the sign-in alone, and not back to this page.
   let limited = 0;
+  let leaving = false;
   async function renew() {
-    if (ended || Date.now() < limited || document.hidden || one('dialog[open]') || !one('.rail') || !one('[data-live]')) return;
+    if (ended || leaving || Date.now() < limited || document.hidden || one('dialog[open]') || !one('.rail') || !one('[data-live]')) return;
     const own = visit;
     let next;
     try { next = await reload(); } catch { return; }
     // Meanwhile a page or a dialog may have opened.
-    if (ended || own !== visit || one('dialog[open]')) return;
+    if (ended || leaving || own !== visit || one('dialog[open]')) return;
     if (next.status === 429) { limited = Date.now() + 30_000; return; }
     if (new URL(next.at).pathname === '/login') {
       leave('You are signed out. Sign in in another tab, then send the form.', () => location.assign(signIn()));
@@ -456,10 +458,12 @@
     const [method, path] = button.dataset.api.split(' ');
     if (button.dataset.confirm && !(await sure(button.dataset, button.textContent))) return;
     const free = busy([button]);
+    leaving = 'leave' in button.dataset;
     try {
       const sent = button.dataset.body ? JSON.parse(button.dataset.body) : method === 'DELETE' ? undefined : {};
       await then(button.dataset, await call(method, path, sent, button.dataset.tag), button);
     } catch (error) {
+      leaving = false;
       if (error.code === 'stale') await again(button);
       toast(said(offline(error)), true);
     } finally {
