@@ -458,12 +458,13 @@
     const [method, path] = button.dataset.api.split(' ');
     if (button.dataset.confirm && !(await sure(button.dataset, button.textContent))) return;
     const free = busy([button]);
-    leaving = 'leave' in button.dataset;
+    const leaves = 'leave' in button.dataset;
+    leaving ||= leaves;
     try {
       const sent = button.dataset.body ? JSON.parse(button.dataset.body) : method === 'DELETE' ? undefined : {};
       await then(button.dataset, await call(method, path, sent, button.dataset.tag), button);
     } catch (error) {
-      leaving = false;
+      if (leaves) leaving = false;
       if (error.code === 'stale') await again(button);
       toast(said(offline(error)), true);
     } finally {
